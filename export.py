@@ -1,0 +1,158 @@
+"""Export a checkpoint as a bundle: a MINDIR and model.json, proven on real images.
+
+    python export.py --config configs/poolformer_s12_digits.yaml --precision fp16
+
+writes <ckpt_save_dir>/best.ckpt as <ckpt_save_dir>/bundle, which predict.py reads.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import mindcv
+import numpy as np
+from jsonargparse.typing import PositiveInt
+
+from mindcv_poolformer.config import DataConfig, Recipe, parse_recipe
+from mindcv_poolformer.data.folder import scan_folder
+from mindcv_poolformer.data.preprocess import EvalTransform, open_image
+from mindcv_poolformer.data.transforms import eval_transform
+from mindcv_poolformer.export.bundle import MINDIR, find_images
+from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.runtime import errors
+from mindcv_poolformer.runtime.device import set_up_device
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.runtime.launch import World
+from mindcv_poolformer.weights import load_weights, read_checkpoint
+
+MOST_SAMPLES = 16
+RECIPE_KEYS = {"image_size": "image_resize", "interpolation": "val_interpolation"}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """export: what to write
+
+    Args:
+        export_dir: folder of the bundle, empty for <ckpt_save_dir>/bundle. The weights are those
+            of ckpt_path, empty for <ckpt_save_dir>/best.ckpt.
+        precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
+        file_format: AIR writes model.air beside the MINDIR; Ascend only.
+        export_batch_size: the only batch size that the bundle takes, null for any.
+        sample_images: image or folder of images to prove the export on, the first 16; empty for
+            images of <data_dir>/<val_split>.
+        overwrite: replace an existing bundle once the new one is proven.
+    """
+
+    export_dir: str = ""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    file_format: Literal["MINDIR", "AIR"] = "MINDIR"
+    export_batch_size: PositiveInt | None = None
+    sample_images: str = ""
+    overwrite: bool = False
+
+
+def main() -> None:
+    started = time.perf_counter()
+    recipe, options = parse_recipe(
+        None,
+        description="Export a checkpoint as a MINDIR that needs no model code.",
+        default_config="configs/poolformer_s12_digits.yaml",
+        options=ExportOptions,
+    )
+    system = recipe.system
+    if options.file_format == "AIR" and system.device_target != "Ascend":
+        raise UserError(
+            f"file_format: found AIR with device_target {system.device_target}, "
+            "expected MINDIR: AIR export needs Ascend"
+        )
+    set_up_device(system.device_target, system.mode, system.jit_level, World())
+    trained = restore(recipe)
+    paths = sample_paths(recipe.data, options.sample_images)
+    channels = recipe.model.in_channels
+    samples = np.stack([trained.transform(open_image(path, channels)) for path in paths])
+    target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
+    description = write_bundle(
+        trained,
+        target,
+        samples,
+        precision=options.precision,
+        batch_size=options.export_batch_size,
+        air=options.file_format == "AIR",
+        overwrite=options.overwrite,
+    )
+    proof = description["verification"]
+    size = description["files"][MINDIR]["size"] / 1e6
+    seconds = time.perf_counter() - started
+    print(
+        f"{target / MINDIR}: {size:.1f} MB, {trained.model} in {options.precision}, {seconds:.0f} s"
+    )
+    print(
+        f"logits on {proof['images']} images within {proof['max_abs_logit_difference']:.2g} of the "
+        f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
+        f"{proof['top1_agreement']:.1%}"
+    )
+
+
+def restore(recipe: Recipe) -> Trained:
+    """The recipe's model with the weights of its checkpoint, and what is known about it."""
+    name = recipe.model.model
+    path = Path(recipe.model.ckpt_path or Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    weights, metadata = read_checkpoint(path)
+    if metadata.get("model", name) != name:
+        raise UserError(f"model: found {name} for {path}, expected its {metadata['model']}")
+    if not mindcv.is_model(name):
+        raise UserError(f"model: found {name!r}, expected the name of a registered model")
+    transform = eval_transform(recipe.augmentation)
+    if "preprocessing" in metadata:
+        check_preprocessing(transform, EvalTransform.from_dict(metadata["preprocessing"]), path)
+    num_classes = recipe.model.num_classes or metadata.get("num_classes")
+    if num_classes is None:
+        if "head.weight" not in weights:
+            raise UserError(f"{path}: found no head.weight, expected one, or --num_classes")
+        num_classes = weights["head.weight"].shape[0]
+    network = mindcv.create_model(
+        name, num_classes=num_classes, in_channels=recipe.model.in_channels
+    )
+    load_weights(network, path)
+    return Trained(network, name, path, transform, class_names(recipe, metadata, num_classes))
+
+
+def check_preprocessing(found: EvalTransform, trained: EvalTransform, path: Path) -> None:
+    """Refuse a recipe that prepares images otherwise than the training's validation did."""
+    for field in fields(EvalTransform):
+        ours, theirs = getattr(found, field.name), getattr(trained, field.name)
+        if ours != theirs:
+            key = RECIPE_KEYS.get(field.name, field.name)
+            raise UserError(f"{key}: found {ours} in the recipe, expected {theirs} as in {path}")
+
+
+def class_names(recipe: Recipe, metadata: dict[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
+    folder = Path(recipe.data.data_dir) / recipe.data.train_split
+    names = metadata.get("classes")
+    if names is None and folder.is_dir():
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if names is not None and len(names) == count:
+        return tuple(names)
+    print(f"classes: neither the checkpoint nor {folder} names {count}, so 0 to {count - 1} it is")
+    return tuple(map(str, range(count)))
+
+
+def sample_paths(data: DataConfig, given: str) -> list[Path]:
+    """At most 16 images to prove the export on; the validation set's are spread over classes."""
+    if given:
+        return find_images([given])[:MOST_SAMPLES]
+    folder = Path(data.data_dir) / data.val_split
+    if not folder.is_dir():
+        raise UserError(f"sample_images: found no folder {folder}, expected --sample_images")
+    images = scan_folder(folder)
+    turn = np.arange(len(images)) - np.searchsorted(images.labels, images.labels)
+    return [Path(images.paths[i]) for i in np.lexsort((images.labels, turn))[:MOST_SAMPLES]]
+
+
+if __name__ == "__main__":
+    errors.run(main)

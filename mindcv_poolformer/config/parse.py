@@ -1,0 +1,230 @@
+"""YAML file and command line to recipe: jsonargparse checks every value of both the same way."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from mindcv_poolformer.config.bounds import alternatives, in_words
+from mindcv_poolformer.config.recipe import Recipe, contradictions
+
+COMMAND_LINE = "command line"
+# Other spellings of one thing; the recipe holds the right-hand one.
+SYNONYMS = {
+    ("dataset", ""): "imagenet",
+    ("re_value", "random"): "pixel",
+    ("scheduler", "warmup_cosine_decay"): "cosine_decay",
+}
+
+
+class _RecipeError(Exception):
+    """One line: the key, what was found, what was expected."""
+
+
+def parse_recipe(
+    argv: Sequence[str] | None,
+    *,
+    description: str,
+    default_config: str,
+    options: type | None = None,
+) -> Recipe | tuple[Recipe, Any]:
+    """The recipe that a command line asks for: defaults < ``--config`` file < flags.
+
+    Args:
+        argv: the words after the script's name, None for those of this process.
+        description: the script's purpose, first lines of ``--help``.
+        default_config: recipe file where no ``--config`` is given.
+        options: dataclass of the script's own flags, documented under ``Args:`` as the sections
+            are, each with a default; its keys do not belong in a recipe file.
+
+    Returns:
+        the recipe, or with ``options`` the recipe and an instance of ``options``.
+
+    A mistake in file or flags prints one line, ``error: key: found …, expected …``, on standard
+    error and exits with code 2; ``--help`` exits with 0.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    sections = get_type_hints(Recipe)
+    groups = [*sections.values(), *([options] if options else [])]
+    parser = _build_parser(groups, description, default_config)
+    if {"-h", "--help"} & set(words):
+        parser.parse_args(["--help"])
+    try:
+        values = _merge(parser, words, default_config, sections, groups)
+        recipe = Recipe(**{name: _build(group, values) for name, group in sections.items()})
+        for line in contradictions(recipe):
+            raise _RecipeError(line)
+    except _RecipeError as error:
+        parser.exit(2, f"error: {error}\n")
+    return (recipe, _build(options, values)) if options else recipe
+
+
+def _build_parser(groups: list[type], description: str, default_config: str) -> ArgumentParser:
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=str,
+        default=default_config,
+        metavar="FILE",
+        help="recipe; its keys override the defaults below, flags override its keys",
+    )
+    for group in groups:
+        parser.add_class_arguments(group, None)
+    return parser
+
+
+def _build(group: type, values: dict[str, Any]) -> Any:
+    names = {field.name for field in fields(group)}
+    return group(**{name: value for name, value in values.items() if name in names})
+
+
+def _merge(
+    parser: ArgumentParser,
+    words: list[str],
+    default_config: str,
+    sections: dict[str, type],
+    groups: list[type],
+) -> dict[str, Any]:
+    """Every value that file and flags give, checked; flags win.
+
+    A flag for one of lr and lr_base also takes the file's other one out.
+    """
+    kinds = {key: kind for group in groups for key, kind in get_type_hints(group).items()}
+    flags = _read_flags(words, {**kinds, "config": str})
+    path = flags.pop("config", default_config)
+    recipe_keys = [field.name for section in sections.values() for field in fields(section)]
+    file = _read_file(Path(path), recipe_keys)
+
+    from_file = {key: _check_value(parser, key, file[key], kinds[key], path) for key in file}
+    from_flags = {
+        key: _check_value(parser, key, flags[key], kinds[key], COMMAND_LINE) for key in flags
+    }
+    for given, other in (("lr", "lr_base"), ("lr_base", "lr")):
+        if from_flags.get(given) is not None:
+            from_file.pop(other, None)
+    return from_file | from_flags
+
+
+def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
+    """The text of each flag: ``--key text``, ``--key=text``, ``--key 1 2`` or ``--boolean``.
+
+    argparse alone cannot take a boolean without a value, a list without brackets or -1e-3.
+    """
+    given: dict[str, list[str]] = {}
+    key = None
+    for word in words:
+        if re.match("--?[A-Za-z_]", word):
+            name, equals, text = word.partition("=")
+            key = "config" if name == "-c" else name.removeprefix("--")
+            if key not in kinds:
+                raise _RecipeError(_unknown(key, kinds, COMMAND_LINE))
+            given[key] = [text] if equals else []
+        elif key is None:
+            raise _RecipeError(f"{word!r}: found before any flag, expected --key value")
+        else:
+            given[key].append(word)
+    return {key: _flag_text(key, texts, kinds[key]) for key, texts in given.items()}
+
+
+def _flag_text(key: str, texts: list[str], kind: Any) -> str:
+    members = alternatives(kind)
+    text = ", ".join(texts)
+    if not texts:
+        if bool in members:
+            return "true"
+        raise _RecipeError(f"{key}: found no value, expected {in_words(kind)} ({COMMAND_LINE})")
+    if text == "None" and NoneType in members:
+        return "null"
+    takes_list = any(get_origin(member) is tuple for member in members)
+    if takes_list and not text.startswith("[") and (len(members) == 1 or "," in text):
+        return f"[{text}]"
+    if len(texts) > 1:
+        raise _RecipeError(f"{key}: found {text!r}, expected one value ({COMMAND_LINE})")
+    return text
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a repeated key is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key_node.value!r} found twice, expected once",
+                    problem_mark=key_node.start_mark,
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_file(path: Path, known: list[str]) -> dict[str, Any]:
+    """The mapping in the YAML file ``path``, every key of it ``known``."""
+    try:
+        content = yaml.load(path.read_bytes(), _UniqueKeyLoader)
+    except OSError as error:
+        raise _RecipeError(
+            f"config: found {error.strerror!r} at {str(path)!r}, expected a recipe file"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        place = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
+        raise _RecipeError(f"config: {path}, {place}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise _RecipeError(f"config: {path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise _RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
+    for key in content:
+        if key not in known:
+            raise _RecipeError(_unknown(str(key), known, str(path)))
+    return content
+
+
+def _unknown(key: str, known: Sequence[str], source: str) -> str:
+    close = get_close_matches(key, known, n=1, cutoff=0.7)
+    expected = f"a known key, perhaps {close[0]}" if close else "a key that --help lists"
+    return f"{key}: found an unknown key, expected {expected} ({source})"
+
+
+def _check_value(parser: ArgumentParser, key: str, value: Any, kind: Any, source: str) -> Any:
+    """``value`` as type ``kind`` in plain Python types, checked by jsonargparse."""
+    try:
+        checked = _plain(parser.parse_object({key: value}, defaults=False)[key])
+        # parse_object alone lets null pass for every type, and 3.0 for an integer
+        if checked is None and NoneType not in alternatives(kind):
+            raise ValueError
+        if isinstance(checked, int) and isinstance(value, float):
+            raise ValueError
+    except (ArgumentError, ValueError, OverflowError):
+        raise _RecipeError(
+            f"{key}: found {value!r}, expected {in_words(kind)} ({source})"
+        ) from None
+    if key == "opt":
+        checked = checked.lower()
+    return SYNONYMS.get((key, checked), checked) if isinstance(checked, str) else checked
+
+
+def _plain(value: Any) -> Any:
+    """jsonargparse's bounded numbers and texts as Python's own; ValueError where not finite."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    for builtin in (int, float, str):
+        if isinstance(value, builtin) and not isinstance(value, bool):
+            return builtin(value)
+    return value

@@ -1,0 +1,119 @@
+"""The recipe: its sections together, and the pairs of keys that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+
+import yaml
+
+from mindcv_poolformer.config.sections import (
+    AugmentationConfig,
+    CheckpointingConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    SystemConfig,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, by section."""
+
+    system: SystemConfig = field(default_factory=SystemConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML with flat keys, which ``parse_recipe`` reads back to an equal one."""
+        return "\n".join(
+            f"# {section.name}\n"
+            + yaml.safe_dump(asdict(getattr(self, section.name)), sort_keys=False)
+            for section in fields(self)
+        )
+
+
+def contradictions(recipe: Recipe) -> Iterator[str]:
+    """One line for each set of keys in ``recipe`` that cannot hold together."""
+    yield from _data_contradictions(recipe)
+    yield from _schedule_contradictions(recipe.schedule)
+    system, model, checkpointing = recipe.system, recipe.model, recipe.checkpointing
+    if system.loss_scale_type == "dynamic" and system.amp_level == "O0":
+        yield (
+            "loss_scale_type: found 'dynamic' with amp_level 'O0', expected 'fixed': "
+            "fp32 gradients need no loss scale"
+        )
+    if model.pretrained and model.ckpt_path:
+        yield (
+            f"pretrained: found true with ckpt_path {model.ckpt_path!r}, "
+            "expected one source of weights"
+        )
+    if checkpointing.ckpt_save_policy == "top_k" and not checkpointing.val_while_train:
+        yield (
+            "ckpt_save_policy: found 'top_k' with val_while_train false, "
+            "expected val_while_train true: validation ranks the checkpoints"
+        )
+
+
+def _data_contradictions(recipe: Recipe) -> Iterator[str]:
+    data, augmentation, channels = recipe.data, recipe.augmentation, recipe.model.in_channels
+    if data.dataset_download and data.dataset != "digits":
+        yield (
+            f"dataset_download: found true with dataset {data.dataset!r}, "
+            "expected false: only digits can be written"
+        )
+    for name in ("scale", "ratio", "re_scale", "re_ratio"):
+        low, high = getattr(augmentation, name)
+        if low > high:
+            yield f"{name}: found [{low}, {high}], expected the lower bound first"
+    for name in ("mixup", "cutmix"):
+        alpha = getattr(augmentation, name)
+        if alpha > 0 and data.batch_size % 2:
+            yield (
+                f"batch_size: found {data.batch_size} with {name} {alpha}, expected an even "
+                "number: a batch is mixed with its mirror image"
+            )
+    for name in ("mean", "std"):
+        count = len(getattr(augmentation, name))
+        if count != channels:
+            yield (
+                f"{name}: found {count} values with in_channels {channels}, "
+                f"expected one per channel: give --{name} as a list of {channels}"
+            )
+
+
+def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
+    peaks = {"lr": schedule.lr, "lr_base": schedule.lr_base}
+    given = [name for name, value in peaks.items() if value is not None]
+    if not given:
+        yield "lr: found neither lr nor lr_base, expected one of them"
+    if len(given) == 2:
+        yield f"lr: found {schedule.lr} and lr_base {schedule.lr_base}, expected one of them"
+    if schedule.scheduler == "constant":
+        return
+    if schedule.lr is not None and schedule.min_lr > schedule.lr:
+        yield f"min_lr: found {schedule.min_lr} with lr {schedule.lr}, expected at most lr"
+    warmup, decay = schedule.warmup_epochs, schedule.decay_epochs
+    if decay is None and warmup >= schedule.epoch_size:
+        yield (
+            f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup}, "
+            "expected more epochs than the warm-up's"
+        )
+    if decay is not None and schedule.warmup_prefix and warmup + decay > schedule.epoch_size:
+        yield (
+            f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup} and "
+            f"decay_epochs {decay}, expected at least their sum {warmup + decay}"
+        )
+    if decay is not None and not schedule.warmup_prefix and decay > schedule.epoch_size:
+        yield (
+            f"epoch_size: found {schedule.epoch_size} with decay_epochs {decay} and "
+            "warmup_prefix false, expected at least decay_epochs"
+        )

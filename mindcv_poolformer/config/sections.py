@@ -1,0 +1,302 @@
+"""The sections of a recipe: one frozen dataclass each, flat keys in MindCV's vocabulary.
+
+The docstrings are the text of ``--help``; types, bounds and defaults stand beside the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from mindcv_poolformer.config.bounds import (
+    AdamW,
+    FractionAboveZero,
+    FractionBelowOne,
+    ImageSize,
+    RandAugmentPolicy,
+    ZeroOrOne,
+)
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """system: where and how the graph runs
+
+    Args:
+        mode: 0 compiles the network into a graph, 1 runs it op by op (PyNative).
+        device_target: the device that computes.
+        distribute: null follows the launcher, true insists on mpirun or msrun for training,
+            false refuses more than one rank.
+        seed: every random draw of the run derives from it and the rank.
+        num_parallel_workers: data workers of each rank.
+        python_multiprocessing: data workers are processes (true) or threads (false).
+        dataset_sink_mode: feed the device from a queue on the device; Ascend only.
+        jit_level: optimisation level of graph compilation, null for the device's own.
+        log_interval: steps between two log lines when the output is not a terminal.
+        amp_level: precision of training: O0 all fp32, O2 fp16 but for BatchNorm and LayerNorm,
+            O3 all fp16, auto fp16 where MindSpore's lists hold it safe.
+        val_amp_level: the same for validation, null for amp_level.
+        loss_scale: factor on the loss before the backward pass; dynamic scaling starts from it.
+        loss_scale_type: keep loss_scale, or adapt it to overflows (dynamic).
+        drop_overflow_update: skip the update of a step whose gradients overflow.
+    """
+
+    mode: ZeroOrOne = 0
+    device_target: Literal["Ascend", "CPU"] = "Ascend"
+    distribute: bool | None = None
+    seed: NonNegativeInt = 42
+    num_parallel_workers: PositiveInt = 8
+    python_multiprocessing: bool = True
+    dataset_sink_mode: bool = False
+    jit_level: Literal["O0", "O1", "O2"] | None = None
+    log_interval: PositiveInt = 100
+    amp_level: Literal["O0", "O2", "O3", "auto"] = "O0"
+    val_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
+    loss_scale: PositiveFloat = 1.0
+    loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
+    drop_overflow_update: bool = True
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """data: which images, in which batches
+
+    Args:
+        dataset: imagenet (or empty) reads any folder data_dir/split/class/image; digits is
+            scikit-learn's handwritten digits, written to data_dir as such a folder.
+        dataset_download: write the digits folder when it is missing.
+        data_dir: the folder that holds the splits.
+        train_split: subfolder of the training images.
+        val_split: subfolder of the validation images.
+        shuffle: draw a new order of the training images each epoch.
+        batch_size: images of one rank and one step.
+        drop_remainder: true leaves the last, incomplete batch of an epoch out, false fills it up
+            from the start of the epoch's order.
+    """
+
+    dataset: Literal["imagenet", "digits", ""] = "imagenet"
+    dataset_download: bool = False
+    data_dir: str = "./"
+    train_split: str = "train"
+    val_split: str = "val"
+    shuffle: bool = True
+    batch_size: PositiveInt = 128
+    drop_remainder: bool = True
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """augmentation: from an image to the tensor the network sees
+
+    Args:
+        image_resize: side of the network's square input, pixels.
+        scale: area of the training crop, lowest and highest fraction of the image.
+        ratio: width / height of the training crop, lowest and highest.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        interpolation: resampling of the training crop; random draws one of the two per image.
+        color_jitter: strength for brightness, contrast and saturation, one for all or a list of
+            three; inactive under auto_augment; null for none.
+        auto_augment: RandAugment policy such as rand-m9-mstd0.5-inc1 (MindCV writes randaug-...):
+            m magnitude (of 10), mstd its standard deviation, inc1 larger is stronger, n operations
+            per image; null for none.
+        re_prob: probability of erasing a rectangle of an image.
+        re_scale: erased area, lowest and highest fraction of the image.
+        re_ratio: height / width of the erased rectangle, lowest and highest.
+        re_value: fill of the rectangle: pixel (or random) for Gaussian noise per pixel, or a
+            number in normalised units.
+        re_max_attempts: draws of a rectangle before an image is left whole.
+        mixup: alpha of mixup's Beta distribution, 0 for none.
+        cutmix: alpha of CutMix's Beta distribution, 0 for none.
+        cutmix_prob: probability of mixing a batch at all, by mixup or CutMix.
+        switch_prob: probability of CutMix, where both are on.
+        mixup_mode: one draw for the whole batch.
+        crop_pct: evaluation resizes the short side to image_resize / crop_pct, then crops.
+        val_interpolation: resampling of the evaluation resize, null for that of the training crop
+            (bicubic where that is random).
+        mean: per channel, in units of 0-255.
+        std: per channel, in units of 0-255.
+    """
+
+    image_resize: ImageSize = 224
+    scale: tuple[FractionAboveZero, FractionAboveZero] = (0.08, 1.0)
+    ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 4 / 3)
+    hflip: ClosedUnitInterval = 0.5
+    vflip: ClosedUnitInterval = 0.0
+    interpolation: Literal["bilinear", "bicubic", "random"] = "bilinear"
+    color_jitter: (
+        NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None
+    ) = None
+    auto_augment: RandAugmentPolicy | None = None
+    re_prob: ClosedUnitInterval = 0.0
+    re_scale: tuple[FractionAboveZero, FractionAboveZero] = (0.02, 1 / 3)
+    re_ratio: tuple[PositiveFloat, PositiveFloat] = (0.3, 3.3)
+    re_value: Literal["pixel", "random"] | float = 0.0
+    re_max_attempts: PositiveInt = 10
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+    cutmix_prob: ClosedUnitInterval = 1.0
+    switch_prob: ClosedUnitInterval = 0.5
+    mixup_mode: Literal["batch"] = "batch"
+    crop_pct: FractionAboveZero = 0.875
+    val_interpolation: Literal["bilinear", "bicubic"] | None = None
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[PositiveFloat, ...] = (58.395, 57.12, 57.375)
+
+    @property
+    def eval_interpolation(self) -> str:
+        """The resampling that val_interpolation asks for."""
+        if self.val_interpolation is not None:
+            return self.val_interpolation
+        return "bicubic" if self.interpolation == "random" else self.interpolation
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """model: the network and where its weights start
+
+    Args:
+        model: name of a registered model.
+        num_classes: outputs of the classifier, null for as many as the data has.
+        in_channels: channels of the input image.
+        drop_rate: dropout probability inside the MLPs.
+        drop_path_rate: drop-path probability of the last block, null for the variant's own.
+        pretrained: start from the published weights.
+        ckpt_path: start from this checkpoint, empty for none.
+    """
+
+    model: str = "poolformer_s12"
+    num_classes: PositiveInt | None = None
+    in_channels: PositiveInt = 3
+    drop_rate: FractionBelowOne = 0.0
+    drop_path_rate: FractionBelowOne | None = None
+    pretrained: bool = False
+    ckpt_path: str = ""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """loss: what training minimises
+
+    Args:
+        loss: CE is cross entropy.
+        label_smoothing: share of the target spread over all classes; training only.
+    """
+
+    loss: Literal["CE"] = "CE"
+    label_smoothing: FractionBelowOne = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """schedule: the learning rate over the epochs
+
+    Args:
+        scheduler: shape after the warm-up; both cosine names mean the same.
+        epoch_size: epochs of the run.
+        lr: peak learning rate; give this or lr_base.
+        lr_base: peak learning rate for lr_base_size images a step, scaled to the global batch.
+        lr_base_size: images that lr_base is meant for.
+        min_lr: learning rate at the end of the cosine.
+        warmup_lr: learning rate at the first step.
+        warmup_epochs: epochs from warmup_lr up to the peak.
+        decay_epochs: epochs from the peak (or, without warmup_prefix, from the start) to min_lr,
+            null for all that epoch_size leaves.
+        decay_rate: no effect on the schedules here; MindCV's recipes carry it.
+        warmup_prefix: true starts the cosine after the warm-up, false at epoch 0 with the warm-up
+            in place of its head.
+        lr_epoch_stair: hold the learning rate within an epoch instead of moving it every step.
+    """
+
+    scheduler: Literal["cosine_decay", "warmup_cosine_decay", "constant"] = "cosine_decay"
+    epoch_size: PositiveInt = 90
+    lr: PositiveFloat | None = None
+    lr_base: PositiveFloat | None = None
+    lr_base_size: PositiveInt = 1024
+    min_lr: NonNegativeFloat = 1e-6
+    warmup_lr: NonNegativeFloat = 0.0
+    warmup_epochs: NonNegativeInt = 3
+    decay_epochs: PositiveInt | None = None
+    decay_rate: float = 0.9
+    warmup_prefix: bool = True
+    lr_epoch_stair: bool = False
+
+    @property
+    def cosine_epochs(self) -> int:
+        """The length of the cosine that decay_epochs asks for."""
+        if self.decay_epochs is not None:
+            return self.decay_epochs
+        return self.epoch_size - (self.warmup_epochs if self.warmup_prefix else 0)
+
+    def peak_lr(self, global_batch: int) -> float:
+        """The highest learning rate, for a global batch of that many images per update."""
+        return self.lr if self.lr is not None else self.lr_base * global_batch / self.lr_base_size
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """optimizer: how gradients change the weights
+
+    Args:
+        opt: adamw, in any letter case.
+        weight_decay: decoupled decay, per step times the learning rate.
+        filter_bias_and_bn: no decay on one-dimensional parameters (norms, biases, layer scales).
+        momentum: no effect with adamw; MindCV's recipes carry it.
+        use_nesterov: no effect with adamw; MindCV's recipes carry it.
+        beta1: decay rate of the gradient's running mean.
+        beta2: decay rate of the squared gradient's running mean.
+        eps: added to the denominator of the update.
+        clip_grad: scale gradients down to a global norm of clip_value.
+        clip_value: the largest global norm of the gradients.
+        gradient_accumulation_steps: batches whose mean gradient makes one update.
+        ema: keep a moving average of the weights.
+        ema_decay: share of the old average kept at each update.
+    """
+
+    opt: AdamW = "adamw"
+    weight_decay: NonNegativeFloat = 0.05
+    filter_bias_and_bn: bool = True
+    momentum: FractionBelowOne = 0.9
+    use_nesterov: bool = False
+    beta1: FractionBelowOne = 0.9
+    beta2: FractionBelowOne = 0.999
+    eps: PositiveFloat = 1e-8
+    clip_grad: bool = False
+    clip_value: PositiveFloat = 15.0
+    gradient_accumulation_steps: PositiveInt = 1
+    ema: bool = False
+    ema_decay: OpenUnitInterval = 0.9999
+
+
+@dataclass(frozen=True)
+class CheckpointingConfig:
+    """checkpointing: what the run writes, when it validates
+
+    Args:
+        ckpt_save_dir: the run folder.
+        resume: auto continues the run that the folder holds, false starts anew, a path continues
+            from that checkpoint.
+        ckpt_save_interval: epochs between two checkpoints.
+        ckpt_save_policy: keep the best by top-1 (top_k), the newest (latest_k), or null for none
+            but the last and the best.
+        keep_checkpoint_max: checkpoints that the policy keeps.
+        val_while_train: validate during training.
+        val_interval: epochs between two validations.
+    """
+
+    ckpt_save_dir: str = "./ckpt"
+    resume: bool | str = "auto"
+    ckpt_save_interval: PositiveInt = 1
+    ckpt_save_policy: Literal["top_k", "latest_k"] | None = "latest_k"
+    keep_checkpoint_max: PositiveInt = 10
+    val_while_train: bool = False
+    val_interval: PositiveInt = 1

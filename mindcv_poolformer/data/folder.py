@@ -1,0 +1,80 @@
+"""Folders of images in ImageNet's layout: one subfolder per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindcv_poolformer.runtime.errors import UserError
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """The images below `root` in a fixed order, with `labels[i]` an index into `classes`."""
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: np.ndarray  # (len(paths),) int32
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def named_labels(self) -> Iterator[tuple[str, int]]:
+        """Give each image's path within the folder, and its label."""
+        for path, label in zip(self.paths, self.labels, strict=True):
+            yield os.path.relpath(path, self.root), int(label)
+
+
+def scan_folder(root: str | Path, classes: Sequence[str] | None = None) -> ImageFolder:
+    """List the images of `<root>/<class>/**`, sorted by name.
+
+    Args:
+        root: folder with one subfolder per class.
+        classes: class names that fix the labels, usually those of the training set; some may have
+            no folder here. By default the sorted names of the class folders.
+
+    Raises:
+        UserError: `root` is missing or not a folder, has no class folder, has one without an image,
+            or has one that `classes` lacks.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise UserError(f"image folder {root} does not exist; expected <folder>/<class>/<image>")
+    if not root.is_dir():
+        raise UserError(f"image folder {root} is not a folder; expected <folder>/<class>/<image>")
+    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    if not found:
+        raise UserError(f"image folder {root} holds no class folder; expected one per class")
+    classes = tuple(found if classes is None else classes)
+    index_of = {name: index for index, name in enumerate(classes)}
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in found:
+        if name not in index_of:
+            raise UserError(
+                f"class folder {root / name} is not among the {len(classes)} training classes"
+            )
+        images = _images_below(root / name)
+        if not images:
+            raise UserError(
+                f"class folder {root / name} holds no image; expected {' '.join(IMAGE_EXTENSIONS)}"
+            )
+        paths += images
+        labels += [index_of[name]] * len(images)
+    return ImageFolder(root, classes, tuple(paths), np.array(labels, dtype=np.int32))
+
+
+def _images_below(folder: Path) -> list[str]:
+    return sorted(
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(IMAGE_EXTENSIONS)
+    )

@@ -1,0 +1,260 @@
+"""Batches from a folder through MindSpore's dataset engine.
+
+Every random draw is a pure function of the run's seed and the draw's own coordinates (rank, epoch,
+step, image), so neither the number of workers nor a restart changes a batch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import cpu_count
+
+import mindspore.dataset as ds
+import numpy as np
+
+from mindcv_poolformer.data.augment import TrainTransform
+from mindcv_poolformer.data.folder import ImageFolder
+from mindcv_poolformer.data.mix import BatchTransform
+from mindcv_poolformer.data.preprocess import EvalTransform, open_image
+from mindcv_poolformer.runtime.errors import UserError
+
+# First word of each generator's key, so that no two kinds of draw share a stream.
+_ORDER, _IMAGE, _BATCH = range(3)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of the data that one process sees: number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+
+def steps_per_epoch(num_images: int, batch_size: int, shard_size: int, drop_remainder: bool) -> int:
+    """Batches that each rank sees in one epoch.
+
+    Raises:
+        UserError: fewer images than one batch on every rank while the remainder is dropped.
+    """
+    global_batch = batch_size * shard_size
+    if not drop_remainder:
+        return -(-num_images // global_batch)
+    if num_images < global_batch:
+        raise UserError(
+            f"training set has {num_images} images, expected at least {global_batch}: "
+            f"batch_size {batch_size} on {shard_size} rank(s) with drop_remainder"
+        )
+    return num_images // global_batch
+
+
+def epoch_order(num_images: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
+    """The order of an epoch, (num_images,) int64: the same on every rank."""
+    if not shuffle:
+        return np.arange(num_images)
+    return np.random.default_rng([_ORDER, seed, epoch]).permutation(num_images)
+
+
+@dataclass(frozen=True)
+class _TrainingRows:
+    """The (epoch, step, image) of each sample of a rank, from start_step to the end of the run.
+
+    Step counts batches since the beginning of the run. All ranks together see, at each step, what
+    one process with their joint batch would see.
+    """
+
+    num_images: int
+    batch_size: int
+    shard: Shard
+    seed: int
+    shuffle: bool
+    steps_per_epoch: int
+    epochs: int
+    start_step: int
+
+    def __len__(self) -> int:
+        return (self.epochs * self.steps_per_epoch - self.start_step) * self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray]]:
+        shape = (self.steps_per_epoch, self.shard.size, self.batch_size)
+        for epoch in range(self.start_step // self.steps_per_epoch, self.epochs):
+            order = epoch_order(self.num_images, epoch, self.seed, self.shuffle)
+            # resize drops the remainder, or fills the last batch from the order's beginning
+            batches = np.resize(order, shape)[:, self.shard.rank]
+            for step, images in enumerate(batches, start=epoch * self.steps_per_epoch):
+                if step >= self.start_step:
+                    for image in images:
+                        yield (np.array([epoch, step, image], dtype=np.int64),)
+
+
+@dataclass(frozen=True)
+class _LoadTraining:
+    """(epoch, step, image) → (C, H, W) uint8, label, and the coordinates again."""
+
+    folder: ImageFolder
+    transform: TrainTransform
+    seed: int
+    rank: int
+
+    def __call__(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        epoch, _, image = map(int, row)
+        rng = np.random.default_rng([_IMAGE, self.seed, self.rank, epoch, image])
+        opened = open_image(self.folder.paths[image], len(self.transform.mean))
+        return self.transform(opened, rng), self.folder.labels[image], row
+
+
+@dataclass(frozen=True)
+class _FinishBatch:
+    """uint8 images, labels and coordinates of a batch → float32 images and targets."""
+
+    transform: BatchTransform
+    seed: int
+    rank: int
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        epoch, step, _ = map(int, rows[0])
+        rng = np.random.default_rng([_BATCH, self.seed, self.rank, epoch, step])
+        return self.transform(images, labels, rng)
+
+
+def training_dataset(
+    folder: ImageFolder,
+    transform: TrainTransform,
+    batch_transform: BatchTransform,
+    *,
+    batch_size: int,
+    shard: Shard,
+    seed: int,
+    shuffle: bool,
+    drop_remainder: bool,
+    epochs: int,
+    num_parallel_workers: int,
+    python_multiprocessing: bool,
+    start_step: int = 0,
+) -> ds.Dataset:
+    """All batches of a training run as one stream, without a restart between epochs.
+
+    Args:
+        folder: the training images.
+        transform: of each image.
+        batch_transform: of each batch.
+        batch_size: images per batch and rank.
+        shard: the part that this process reads.
+        seed: the run's seed, the same on every rank.
+        shuffle: draw a new order each epoch.
+        drop_remainder: leave out an epoch's last, incomplete batch; otherwise it is filled from
+            the beginning of the epoch's order.
+        epochs: of the whole run.
+        num_parallel_workers: that decode and augment images.
+        python_multiprocessing: run them as processes instead of threads.
+        start_step: batches of the run already seen; the stream is that of step 0 without them.
+
+    Returns:
+        Columns `images` (N, C, H, W) float32 and `targets` (N, K) float32.
+
+    Raises:
+        UserError: too few images or too many workers. An image that cannot be read stops the
+            iteration instead, see worker_error.
+    """
+    _prepare_engine(num_parallel_workers)
+    steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
+    rows = _TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
+    dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
+    dataset = dataset.map(
+        _LoadTraining(folder, transform, seed, shard.rank),
+        input_columns=["rows"],
+        output_columns=["images", "labels", "rows"],
+        num_parallel_workers=num_parallel_workers,
+        python_multiprocessing=python_multiprocessing,
+    ).batch(batch_size, drop_remainder=True)
+    # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
+    return dataset.map(
+        _FinishBatch(batch_transform, seed, shard.rank),
+        input_columns=["images", "labels", "rows"],
+        output_columns=["images", "targets"],
+        num_parallel_workers=min(num_parallel_workers, 2),
+    )
+
+
+@dataclass(frozen=True)
+class _LoadEvaluation:
+    """Image number, -1 for padding → (C, H, W) float32 and label, zeros and -1 for padding."""
+
+    folder: ImageFolder
+    transform: EvalTransform
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        channels, size = len(self.transform.mean), self.transform.image_size
+        if image < 0:
+            return np.zeros((channels, size, size), dtype=np.float32), np.int32(-1)
+        opened = open_image(self.folder.paths[int(image)], channels)
+        return self.transform(opened), self.folder.labels[image]
+
+
+def evaluation_dataset(
+    folder: ImageFolder,
+    transform: EvalTransform,
+    *,
+    batch_size: int,
+    shard: Shard,
+    num_parallel_workers: int,
+    python_multiprocessing: bool,
+) -> ds.Dataset:
+    """Every image exactly once over all ranks, in full batches of which every rank has as many.
+
+    Args:
+        batch_size: images per batch and rank.
+        shard: the part that this process reads.
+        num_parallel_workers: that decode images.
+        python_multiprocessing: run them as processes instead of threads.
+
+    Returns:
+        Columns `images` (batch_size, C, H, W) float32 and `labels` (batch_size,) int32, where -1
+        marks padding.
+
+    Raises:
+        UserError: too many workers. An image that cannot be read stops the iteration instead, see
+            worker_error.
+    """
+    _prepare_engine(num_parallel_workers)
+    batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
+    slots = np.full(batches * batch_size * shard.size, -1)
+    slots[: len(folder)] = np.arange(len(folder))
+    dataset = ds.GeneratorDataset(
+        [(image,) for image in slots[shard.rank :: shard.size]],
+        ["images"],
+        shuffle=False,
+        python_multiprocessing=False,
+    )
+    return dataset.map(
+        _LoadEvaluation(folder, transform),
+        input_columns=["images"],
+        output_columns=["images", "labels"],
+        num_parallel_workers=num_parallel_workers,
+        python_multiprocessing=python_multiprocessing,
+    ).batch(batch_size, drop_remainder=True)
+
+
+def _prepare_engine(num_parallel_workers: int) -> None:
+    if not 1 <= num_parallel_workers <= cpu_count():  # MindSpore's own bound
+        raise UserError(
+            f"num_parallel_workers is {num_parallel_workers}, "
+            f"expected 1 to {cpu_count()}, the number of this machine's cores"
+        )
+    # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
+    # some 6 GB per rank for batches of 128 at 224 pixels.
+    ds.config.set_prefetch_size(4)
+
+
+def worker_error(error: RuntimeError) -> UserError | None:
+    """Find the UserError of a data worker in what MindSpore made of it.
+
+    MindSpore raises a RuntimeError whose text embeds the worker's traceback; its last line that
+    names UserError in full carries our message. None if the error has another cause.
+    """
+    name = re.escape(f"{UserError.__module__}.{UserError.__qualname__}")
+    matched = re.search(rf"^{name}: (.+)$", str(error), re.MULTILINE)
+    return UserError(matched[1]) if matched else None

@@ -1,0 +1,166 @@
+"""Random changes of one training batch: mixup, cutmix, label smoothing, random erasing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mindcv_poolformer.data.preprocess import normalize
+
+
+def smoothed_targets(labels: np.ndarray, num_classes: int, smoothing: float) -> np.ndarray:
+    """One-hot rows (N, num_classes) float32 with `smoothing` spread evenly over all classes."""
+    targets = np.full((len(labels), num_classes), smoothing / num_classes, dtype=np.float32)
+    targets[np.arange(len(labels)), labels] = 1 - smoothing + smoothing / num_classes
+    return targets
+
+
+def cutmix_box(
+    height: int, width: int, keep: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draw (top, bottom, left, right) around a uniform centre, clipped to the image.
+
+    Before clipping the box covers a part 1 - keep of the image, in the image's own shape
+    (CutMix, arXiv 1905.04899).
+    """
+    part = math.sqrt(1 - keep)
+    half_height, half_width = int(height * part) // 2, int(width * part) // 2
+    y, x = int(rng.integers(height)), int(rng.integers(width))
+    return (
+        max(y - half_height, 0),
+        min(y + half_height, height),
+        max(x - half_width, 0),
+        min(x + half_width, width),
+    )
+
+
+def mix_batch(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    rng: np.random.Generator,
+    *,
+    mixup: float,
+    cutmix: float,
+    prob: float,
+    switch_prob: float,
+    label_smoothing: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mix each image with its partner in the reversed batch, one ratio for all (timm's batch mode).
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) class indices.
+        mixup, cutmix: parameter a of the Beta(a, a) that the ratio is drawn from; 0 turns it off.
+        prob: probability that the batch is mixed at all.
+        switch_prob: probability of cutmix where both are on.
+        label_smoothing: in [0, 1).
+
+    Returns:
+        (N, C, H, W) uint8 and the targets (N, num_classes) float32.
+    """
+    targets = smoothed_targets(labels, num_classes, label_smoothing)
+    if mixup == cutmix == 0 or rng.random() >= prob:
+        return images, targets
+    use_cutmix = cutmix > 0 and (mixup == 0 or rng.random() < switch_prob)
+    alpha = cutmix if use_cutmix else mixup
+    keep = rng.beta(alpha, alpha)
+    if use_cutmix:
+        height, width = images.shape[2:]
+        top, bottom, left, right = cutmix_box(height, width, keep, rng)
+        mixed = images.copy()
+        mixed[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
+        keep = 1 - (bottom - top) * (right - left) / (height * width)
+    else:
+        pixels = images.astype(np.float32)
+        blend = pixels * np.float32(keep)
+        blend += pixels[::-1] * np.float32(1 - keep)
+        mixed = np.rint(blend, out=blend).astype(np.uint8)
+    return mixed, targets * np.float32(keep) + targets[::-1] * np.float32(1 - keep)
+
+
+def random_erase(
+    images: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    prob: float,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    value: float | Literal["pixel"],
+    max_attempts: int,
+) -> None:
+    """Erase a random box of each image, in place (arXiv 1708.04896, timm's distributions).
+
+    Args:
+        images: (N, C, H, W) float32, normalised.
+        prob: probability for each image.
+        scale: area of the box as a part of the image, lowest and highest.
+        ratio: height / width of the box, lowest and highest, drawn uniformly in its logarithm.
+        value: what the box is filled with; "pixel" is normal noise for every pixel and channel.
+        max_attempts: draws until the box is smaller than the image; then the image is left alone.
+    """
+    channels, height, width = images.shape[1:]
+    for image in images:
+        if rng.random() >= prob:
+            continue
+        for _ in range(max_attempts):
+            area = height * width * rng.uniform(*scale)
+            aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if h < height and w < width:
+                top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+                image[:, top : top + h, left : left + w] = (
+                    rng.standard_normal((channels, h, w), dtype=np.float32)
+                    if value == "pixel"
+                    else value
+                )
+                break
+
+
+@dataclass(frozen=True)
+class BatchTransform:
+    """Mix, normalise, then erase a batch; see mix_batch, normalize and random_erase."""
+
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_prob: float = 1.0
+    switch_prob: float = 0.5
+    label_smoothing: float = 0.0
+    erase_prob: float = 0.0
+    erase_scale: tuple[float, float] = (0.02, 1 / 3)
+    erase_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_value: float | Literal["pixel"] = "pixel"
+    erase_max_attempts: int = 10
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn (N, C, H, W) uint8 and (N,) labels into float32 images and (N, K) targets."""
+        images, targets = mix_batch(
+            images,
+            labels,
+            self.num_classes,
+            rng,
+            mixup=self.mixup,
+            cutmix=self.cutmix,
+            prob=self.mix_prob,
+            switch_prob=self.switch_prob,
+            label_smoothing=self.label_smoothing,
+        )
+        normalized = normalize(images, self.mean, self.std)
+        random_erase(
+            normalized,
+            rng,
+            prob=self.erase_prob,
+            scale=self.erase_scale,
+            ratio=self.erase_ratio,
+            value=self.erase_value,
+            max_attempts=self.erase_max_attempts,
+        )
+        return normalized, targets

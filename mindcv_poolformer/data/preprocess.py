@@ -1,0 +1,136 @@
+"""Images as validation, export and prediction see them: read, resize, centre crop, normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from mindcv_poolformer.runtime.errors import UserError
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def open_image(path: str | Path, channels: int = 3) -> Image.Image:
+    """Read an image file as grey (1 channel), RGB (3) or RGBA (4).
+
+    The EXIF orientation is left alone, as torchvision and Hugging Face leave it.
+
+    Raises:
+        UserError: the file is missing, not an image, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert(MODES[channels])
+    except FileNotFoundError:
+        raise UserError(f"image {path} does not exist") from None
+    except Image.UnidentifiedImageError:
+        raise UserError(f"image {path} is not in an image format that Pillow reads") from None
+    # Pillow's decoders answer damaged data with any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Give (pixels - mean) / std per channel as float32.
+
+    Args:
+        pixels: (..., C, H, W), 0 to 255.
+        mean, std: C values each, in units of 0 to 255.
+    """
+    if pixels.shape[-3] != len(mean):
+        raise ValueError(f"pixels of shape {pixels.shape} with a mean of {len(mean)} channels")
+    normalized = pixels.astype(np.float32)
+    normalized -= np.array(mean, dtype=np.float32)[:, None, None]
+    normalized /= np.array(std, dtype=np.float32)[:, None, None]
+    return normalized
+
+
+def channels_first(image: Image.Image) -> np.ndarray:
+    """The image's pixels as a contiguous (C, H, W) uint8 array."""
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Resize the shortest edge to image_size / crop_pct, cut the centre, normalise.
+
+    Equals Hugging Face's PoolFormerImageProcessor: Pillow's antialiased resize on uint8.
+
+    Args:
+        image_size: edge of the square that is cut out, in pixels.
+        crop_pct: edge of that square as a part of the resized shortest edge, in (0, 1].
+        interpolation: of the resize.
+        mean, std: per channel, in units of 0 to 255; their length is the number of channels.
+    """
+
+    image_size: int
+    crop_pct: float
+    interpolation: Literal["bicubic", "bilinear"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct is {self.crop_pct}, expected 0 < crop_pct <= 1")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """Turn an image of len(mean) channels into (C, image_size, image_size) float32."""
+        shortest = int(self.image_size / self.crop_pct)
+        width, height = (int(shortest * edge / min(image.size)) for edge in image.size)
+        resized = image.resize((width, height), RESAMPLING[self.interpolation])
+        left = (width - self.image_size) // 2
+        top = (height - self.image_size) // 2
+        crop = resized.crop((left, top, left + self.image_size, top + self.image_size))
+        return normalize(channels_first(crop), self.mean, self.std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object; `pixel_range` tells the unit of `mean` and `std`."""
+        return {
+            "image_size": self.image_size,
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "pixel_range": [0, 255],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvalTransform:
+        """The inverse of to_dict.
+
+        Raises:
+            UserError: a key is missing or unknown, or a value has no meaning here.
+        """
+        expected = {"image_size", "crop_pct", "interpolation", "mean", "std", "pixel_range"}
+        if set(values) != expected:
+            raise UserError(
+                f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}"
+            )
+        if list(values["pixel_range"]) != [0, 255]:
+            raise UserError(
+                f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]"
+            )
+        if values["interpolation"] not in RESAMPLING:
+            raise UserError(
+                f"preprocessing interpolation is {values['interpolation']!r}, "
+                f"expected one of {sorted(RESAMPLING)}"
+            )
+        try:
+            return cls(
+                int(values["image_size"]),
+                float(values["crop_pct"]),
+                values["interpolation"],
+                tuple(map(float, values["mean"])),
+                tuple(map(float, values["std"])),
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"preprocessing is malformed: {error}") from error

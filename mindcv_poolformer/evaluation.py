@@ -1,0 +1,121 @@
+"""Exact top-1, top-5 and cross entropy over every image once, on any number of ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Tensor, nn
+from tqdm import tqdm
+
+from .runtime.collectives import all_reduce_sum
+from .runtime.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        images: number of images, over all ranks.
+        top1: share of images whose highest logit is their class, in percent.
+        top5: share of images whose class is among the five highest logits, in percent.
+        loss: mean cross entropy with plain labels.
+        images_per_second: over all ranks, without the first batch, which compiles.
+        predictions: the class predicted for each image of this rank, in the data set's order.
+    """
+
+    images: int
+    top1: float
+    top5: float
+    loss: float
+    images_per_second: float
+    predictions: np.ndarray
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The numbers, for a record."""
+        return {
+            "images": self.images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "images_per_second": self.images_per_second,
+        }
+
+    def __str__(self) -> str:
+        return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f}"
+
+
+def evaluate(
+    network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, world_size: int, bar: bool
+) -> Evaluation:
+    """Run a network over the batches of :func:`data.loader.evaluation_dataset`.
+
+    Args:
+        network: in evaluation mode; images (N, C, H, W) to float32 logits.
+        batches: images and labels (N,), where a label of -1 marks padding, which does not count.
+        world_size: number of ranks; each sees its own part and all get the result of the whole.
+        bar: show a progress bar on standard error.
+
+    Raises:
+        UserError: a logit is not finite.
+    """
+    counts = np.zeros(3, np.int64)  # images, top-1, top-5
+    loss = np.zeros(1, np.float64)
+    predictions = []
+    timed = 0
+    start = first = time.perf_counter()
+    for number, (images, labels) in enumerate(tqdm(batches, "validating", leave=False, disable=not bar)):
+        real = labels.asnumpy() >= 0
+        targets = labels.asnumpy()[real]
+        logits = network(images).asnumpy()[real].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"validation: found logits that are not finite in batch {number}, expected finite "
+                "ones: float16 overflows, or the weights are damaged; try --val_amp_level O0"
+            )
+        ranks = _ranks(logits, targets)
+        counts += [len(targets), (ranks < 1).sum(), (ranks < 5).sum()]
+        loss += _cross_entropy(logits, targets)
+        predictions.append(logits.argmax(axis=1))
+        if number == 0:
+            first = time.perf_counter()
+        else:
+            timed += len(targets)
+    now = time.perf_counter()
+    counts = all_reduce_sum(counts, world_size)
+    loss = all_reduce_sum(loss, world_size)
+    images, top1, top5 = (int(count) for count in counts)
+    rate = timed / (now - first) if timed else images / world_size / (now - start)
+    return Evaluation(
+        images=images,
+        top1=100.0 * top1 / images,
+        top5=100.0 * top5 / images,
+        loss=float(loss[0]) / images,
+        images_per_second=rate * world_size,
+        predictions=np.concatenate(predictions),
+    )
+
+
+def agreement(first: Evaluation, second: Evaluation, *, world_size: int) -> float:
+    """Share of images, in percent, for which two evaluations of the same data predict the same."""
+    same = np.array([(first.predictions == second.predictions).sum()], np.int64)
+    return 100.0 * int(all_reduce_sum(same, world_size)[0]) / first.images
+
+
+def _ranks(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many classes stand before the target; among equal logits the lower index comes first."""
+    rows = np.arange(len(targets))
+    own = logits[rows, targets][:, None]
+    before = np.arange(logits.shape[1]) < targets[:, None]
+    return (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
+
+
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Sum of the cross entropies, in float64."""
+    highest = logits.max(axis=1)
+    log_total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    return float((log_total - logits[np.arange(len(targets)), targets]).sum())

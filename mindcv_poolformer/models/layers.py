@@ -1,0 +1,79 @@
+"""The parts of a PoolFormer that touch MindSpore's layer API: norm, pooling, activation, drop path.
+
+Feature maps are (N, C, H, W) throughout.
+"""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm with one group: each sample is normalised over (C, H, W), eps 1e-5."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels, eps=1e-5)
+
+
+class Pooling(nn.Cell):
+    """PoolFormer's token mixer: 3x3 average pooling minus identity (paper, section 3.2).
+
+    The padding does not count in the mean, which is what "same" pooling means in MindSpore. The
+    subtraction undoes the block's own residual connection.
+    """
+
+    def __init__(self, pool_size: int = 3) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(pool_size, stride=1, pad_mode="same")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.pool(x) - x
+
+
+class ConvMlp(nn.Cell):
+    """Two 1x1 convolutions with an exact (erf) GELU between them."""
+
+    def __init__(self, channels: int, hidden_channels: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden_channels, 1, has_bias=True)
+        self.act = nn.GELU(approximate=False)
+        self.fc2 = nn.Conv2d(hidden_channels, channels, 1, has_bias=True)
+        self.drop = nn.Dropout(p=drop_rate)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class PatchEmbed(nn.Cell):
+    """A strided convolution that shortens the token grid: the stem and the three downsamples."""
+
+    def __init__(
+        self, in_channels: int, channels: int, patch_size: int, stride: int, padding: int
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(
+            in_channels, channels, patch_size, stride, "pad", padding, has_bias=True
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class DropPath(nn.Cell):
+    """Stochastic depth: drops a residual branch per sample while training (arXiv 1603.09382).
+
+    ``scale``, shape (N,), holds 0 for the samples whose branch is dropped and 1 / (1 - rate) for
+    the others. A training step that must repeat exactly draws it outside the graph, since several
+    random operators in one graph do not repeat. Left out, the branch is drawn here.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.keep = 1.0 - rate
+
+    def construct(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        if scale is None:
+            if not self.training or self.keep == 1.0:
+                return x
+            scale = ops.floor(ops.rand(x.shape[0]) + self.keep) / self.keep
+        return x * scale.astype(x.dtype).reshape(-1, 1, 1, 1)

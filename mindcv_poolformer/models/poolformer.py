@@ -1,0 +1,239 @@
+"""PoolFormer, with the parameter names of the official code (sail-sg/poolformer).
+
+Norms carry MindSpore's ``gamma`` and ``beta`` for ``weight`` and ``bias``. Importing this module
+registers the variants with MindCV, in the place of MindCV's own models of the same names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mindcv.models.registry import register_model
+from mindspore import Parameter, Tensor, nn
+from mindspore.common.initializer import HeUniform, Normal, Uniform, Zero, initializer
+
+from .layers import ConvMlp, DropPath, GroupNorm, PatchEmbed, Pooling
+from .variants import VARIANTS
+
+__all__ = ["PoolFormer"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# MindCV's registry reads the configuration of each model from this name.
+default_cfgs = {
+    name: {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "crop_pct": variant.crop_pct,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+    }
+    for name, variant in VARIANTS.items()
+}
+
+
+class PoolFormerBlock(nn.Cell):
+    """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
+
+    Takes and gives (N, C, H, W). ``drop_path``, shape (2, N), scales the two residual branches of
+    each sample; see :class:`DropPath`.
+    """
+
+    def __init__(
+        self, channels: int, drop_rate: float, drop_path_rate: float, layer_scale_init: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(channels)
+        self.token_mixer = Pooling()
+        self.norm2 = GroupNorm(channels)
+        self.mlp = ConvMlp(channels, 4 * channels, drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        scale = np.full(channels, layer_scale_init, np.float32)
+        self.layer_scale_1 = Parameter(Tensor(scale))
+        self.layer_scale_2 = Parameter(Tensor(scale))
+
+    def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
+        first, second = (None, None) if drop_path is None else (drop_path[0], drop_path[1])
+        mixed = self.layer_scale_1.reshape(-1, 1, 1) * self.token_mixer(self.norm1(x))
+        x = x + self.drop_path(mixed, first)
+        mixed = self.layer_scale_2.reshape(-1, 1, 1) * self.mlp(self.norm2(x))
+        return x + self.drop_path(mixed, second)
+
+
+class PoolFormer(nn.Cell):
+    """PoolFormer (arXiv 2111.11418): images (N, in_channels, H, W) to logits (N, num_classes).
+
+    Any H and W that survive the strides of 4, 2, 2 and 2 will do, not only 224.
+
+    Args:
+        depths: blocks in each stage.
+        dims: channels of each stage.
+        num_classes: size of the classifier; 0 leaves it out and gives pooled features.
+        in_channels: channels of the images.
+        drop_rate: dropout inside the MLPs.
+        drop_path_rate: stochastic depth rate of the last block; it rises linearly from 0.
+        layer_scale_init: initial value of the layer scales.
+        features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
+            4, 8, 16 and 32, each through its own GroupNorm, for dense prediction.
+        out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
+
+    Raises:
+        ValueError: ``out_indices`` names a stage that is not there, or none.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        dims: Sequence[int],
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale_init: float = 1e-5,
+        features_only: bool = False,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+    ) -> None:
+        super().__init__()
+        self.num_features = dims[-1]
+        self.num_classes = num_classes
+        self.features_only = features_only
+        self.drop_path_rates = tuple(
+            drop_path_rate * i / (sum(depths) - 1) for i in range(sum(depths))
+        )
+        self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size=7, stride=4, padding=2)
+        rates = iter(self.drop_path_rates)
+        network: list[nn.Cell] = []
+        for stage, (depth, channels) in enumerate(zip(depths, dims, strict=True)):
+            if stage > 0:
+                network.append(
+                    PatchEmbed(dims[stage - 1], channels, patch_size=3, stride=2, padding=1)
+                )
+            blocks = [
+                PoolFormerBlock(channels, drop_rate, next(rates), layer_scale_init)
+                for _ in range(depth)
+            ]
+            network.append(nn.CellList(blocks))
+        self.network = nn.CellList(network)
+        if features_only:
+            self._add_feature_norms(dims, tuple(out_indices))
+        else:
+            self.norm = GroupNorm(dims[-1])
+            self.head = _classifier(dims[-1], num_classes)
+        self._initialize()
+
+    def _add_feature_norms(self, dims: Sequence[int], out_indices: tuple[int, ...]) -> None:
+        if not out_indices or not set(out_indices) <= set(range(len(dims))):
+            raise ValueError(f"out_indices: found {out_indices}, expected some of 0, 1, 2, 3")
+        self.out_indices = out_indices
+        self.feature_info = [
+            {"chs": dims[i], "reduction": 4 * 2**i, "name": f"network.{2 * i}"} for i in out_indices
+        ]
+        for i in out_indices:
+            setattr(self, f"norm{2 * i}", GroupNorm(dims[i]))
+        self.feature_norms = [getattr(self, f"norm{2 * i}") for i in out_indices]
+
+    def _initialize(self) -> None:
+        """Initialise as the official code: MLPs and head normal, strided convs as PyTorch's."""
+        for _, cell in self.cells_and_names():
+            if isinstance(cell, PatchEmbed):
+                bound = 1 / math.sqrt(math.prod(cell.proj.weight.shape[1:]))
+                _set(cell.proj.weight, HeUniform(negative_slope=math.sqrt(5)))
+                _set(cell.proj.bias, Uniform(bound))
+            elif isinstance(cell, ConvMlp):
+                for conv in (cell.fc1, cell.fc2):
+                    _initialize_linear(conv)
+            elif isinstance(cell, nn.Dense):
+                _initialize_linear(cell)
+
+    def stages(self, x: Tensor, drop_path: Tensor | None = None) -> list[Tensor]:
+        """Give the maps after each stage, (N, dims[i], H / 4 / 2^i, W / 4 / 2^i)."""
+        x = self.patch_embed(x)
+        maps = []
+        block_index = 0
+        for index, part in enumerate(self.network):
+            if index % 2 == 1:
+                x = part(x)
+            else:
+                for block in part:
+                    scales = None if drop_path is None else drop_path[block_index]
+                    x = block(x, scales)
+                    block_index += 1
+                maps.append(x)
+        return maps
+
+    def forward_features(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
+        """Give the normalised map of the last stage, (N, dims[-1], H / 32, W / 32)."""
+        return self.norm(self.stages(x, drop_path)[-1])
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Pool a map (N, dims[-1], H, W) and classify it: (N, num_classes)."""
+        return self.head(x.mean((2, 3)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a new one, initialised, for ``num_classes`` classes (0: none)."""
+        self.num_classes = num_classes
+        self.head = _classifier(self.num_features, num_classes)
+        if num_classes > 0:
+            _initialize_linear(self.head)
+            self.head.update_parameters_name("head.")
+
+    def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        """Give logits, or stage maps with ``features_only``.
+
+        ``drop_path``, shape (sum(depths), 2, N), holds the stochastic depth scales of a training
+        step (see :class:`DropPath`); without it they are drawn here.
+        """
+        if self.features_only:
+            maps = self.stages(x, drop_path)
+            return tuple(
+                norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms, strict=True)
+            )
+        return self.forward_head(self.forward_features(x, drop_path))
+
+
+def _classifier(channels: int, num_classes: int) -> nn.Cell:
+    return nn.Dense(channels, num_classes) if num_classes > 0 else nn.Identity()
+
+
+def _initialize_linear(cell: nn.Conv2d | nn.Dense) -> None:
+    # The official trunc_normal_(std=0.02) cuts at +-2, a hundred standard deviations out.
+    _set(cell.weight, Normal(0.02))
+    _set(cell.bias, Zero())
+
+
+def _set(parameter: Parameter, init: object) -> None:
+    parameter.set_data(initializer(init, parameter.shape, parameter.dtype))
+
+
+def _entry_point(name: str) -> Callable[..., PoolFormer]:
+    variant = VARIANTS[name]
+
+    def create(
+        pretrained: bool = False, num_classes: int = 1000, in_channels: int = 3, **kwargs: object
+    ) -> PoolFormer:
+        if pretrained:
+            raise ValueError(f"{name}: no pretrained weights to fetch; load a checkpoint file")
+        settings = {"layer_scale_init": variant.layer_scale_init, **kwargs}
+        return PoolFormer(
+            variant.depths,
+            variant.dims,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            **settings,
+        )
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"Give a {name}; the keywords are those of :class:`PoolFormer`."
+    return create
+
+
+for _name in VARIANTS:
+    globals()[_name] = register_model(_entry_point(_name))

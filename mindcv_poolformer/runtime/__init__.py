@@ -1,0 +1,1 @@
+"""How a job runs: device and mode, precision, CPU settings, single or on many ranks."""

@@ -1,0 +1,54 @@
+"""Automatic mixed precision: what runs in float16.
+
+O0 keeps float32. O2 runs everything in float16 but BatchNorm and LayerNorm, of which PoolFormer
+has none. O3 runs the whole network in float16. ``auto`` keeps the operators that need range,
+GroupNorm among them, in float32. Parameters stay float32 in each of them.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, amp, nn, ops
+from mindspore.ops.primitive import constexpr
+
+
+class _Float32Output(nn.Cell):
+    """Calls a network and gives its logits in float32, so that the loss is float32 too."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, *inputs: Tensor) -> Tensor:
+        return self.network(*inputs).astype(ms.float32)
+
+
+def mixed_precision(network: nn.Cell, level: str) -> nn.Cell:
+    """Give the cell that runs ``network``, whose output is one Tensor, at an AMP level.
+
+    The network itself is changed, its parameters and their names are not. Use only the cell that
+    comes back: it holds the cast of the output to float32.
+
+    Args:
+        network: images and further inputs to logits.
+        level: O0, O2, O3 or auto.
+    """
+    if level == "O0":
+        return network
+    return _Float32Output(amp.auto_mixed_precision(network, level))
+
+
+def gradients_finite(gradients: tuple[Tensor, ...], norm: Tensor) -> Tensor:
+    """Tell, as a scalar bool Tensor, whether no gradient of this rank overflowed.
+
+    A finite global ``norm`` has no Inf or NaN in it, and is there anyway. Ascend 910 saturates
+    instead: there the device's overflow status decides, which ``amp.all_finite`` reads and clears.
+    """
+    if _on_ascend():
+        return ops.logical_and(ops.isfinite(norm), amp.all_finite(gradients))
+    return ops.isfinite(norm)
+
+
+@constexpr
+def _on_ascend() -> bool:
+    return ms.get_context("device_target") == "Ascend"

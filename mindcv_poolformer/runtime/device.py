@@ -1,0 +1,56 @@
+"""The device a process computes on, and how its graphs run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import mindspore as ms
+from mindspore import device_context
+
+from .errors import UserError
+from .launch import World
+
+
+def set_up_device(
+    device_target: Literal["Ascend", "CPU"],
+    mode: int,
+    jit_level: Literal["O0", "O1", "O2"] | None,
+    world: World,
+    deterministic: bool = False,
+) -> None:
+    """Chooses device and execution mode; to call before `joined` and before any Tensor.
+
+    Args:
+        device_target: on Ascend the device id is the local rank.
+        mode: 0 graph, 1 PyNative.
+        jit_level: optimisation level of graph compilation, None for the device's own.
+        world: from `discover()`.
+        deterministic: have Ascend's kernels reduce in a fixed order, at some cost; the CPU's do.
+
+    Raises:
+        UserError: no such device here, or fewer devices than ranks on this host.
+    """
+    if device_target == "Ascend":
+        _check_ascend(world)
+        ms.set_device("Ascend", world.local_rank)
+        if deterministic:
+            ms.set_deterministic(True)
+    else:
+        ms.set_device("CPU")
+    ms.set_context(mode=mode)
+    if jit_level is not None:
+        ms.set_context(jit_level=jit_level)
+
+
+def _check_ascend(world: World) -> None:
+    if not device_context.ascend.is_available():
+        raise UserError(
+            "device_target: found no usable Ascend device (driver, CANN and an Ascend build of "
+            "MindSpore), expected one, or --device_target CPU"
+        )
+    devices = device_context.ascend.device_count()
+    if world.local_rank >= devices:
+        raise UserError(
+            f"{world.launcher}: found rank {world.local_rank + 1} on a host of {devices} devices, "
+            f"expected at most {devices} ranks a host"
+        )

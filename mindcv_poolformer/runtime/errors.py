@@ -1,0 +1,125 @@
+"""The one error a user can cause, and how a script ends: once said, with an exit code, for all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from . import scheduler
+
+SILENT_SECONDS = 10  # more than mpirun needs to end the other ranks
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MS_WORKER_NUM")  # Open MPI, MPICH, msrun
+
+
+class UserError(Exception):
+    """A mistake outside the code: one line that names the thing, what was found, what was expected.
+
+    The scripts print it as `error: …` on standard error and exit with code 1, without a traceback.
+    """
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs a script's `main` and ends the process; alone, under mpirun and under msrun.
+
+    Exit codes: 0; 1 after a UserError (one line) or any other exception (traceback); 130 after
+    Ctrl-C; else what `SystemExit` carries. On many ranks a failure ends the whole job, and of
+    the ranks on a host only the first that fails speaks: the rest is the same or its consequence.
+    """
+    if _on_many_ranks():
+        scheduler.end_with_parent()  # no rank outlives a launcher that was killed
+    if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun runs its scheduler through the script too
+        sys.exit(scheduler.attend())
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            _end(stop.code or 0, "")
+        _end(1, f"{stop.code}\n")
+    except UserError as error:
+        _end(1, f"error: {error}\n")
+    except KeyboardInterrupt:
+        _end(130, "interrupted\n")
+    except Exception:  # the edge of the process: told in full, then passed on as the exit code
+        _end(1, _whose() + traceback.format_exc())
+    _end(0, "")
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Lets one rank of a host print what the block prints as it exits, such as usage or `--help`.
+
+    For command lines: every rank reads the same flags and would print the same complaint. On
+    many ranks the block's output is held back until it ends.
+    """
+    if not _on_many_ranks():
+        yield
+        return
+    out, err = io.StringIO(), io.StringIO()
+    speaks = True
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    except SystemExit:
+        speaks = _may_speak()
+        raise
+    finally:
+        if speaks:
+            sys.stdout.write(out.getvalue())
+            sys.stderr.write(err.getvalue())
+
+
+def _end(code: int, message: str) -> NoReturn:
+    """Leaves with `code`, and thereby has the launcher end the other ranks if it is not 0."""
+    if not message or not _on_many_ranks() or _may_speak():
+        sys.stderr.write(message)
+    if not _on_many_ranks() or (code == 0 and not _in_cluster_under_mpirun()):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for child in multiprocessing.active_children():
+        child.kill()
+    if code == 0:
+        sys.modules["mpi4py.MPI"].Finalize()  # waits for all ranks; else mpirun sees an abort
+    # Past the destructors of MPI and MindSpore: there a failed rank waits for the others, and
+    # one that succeeded reports that the scheduler has left.
+    os._exit(code)
+
+
+def _may_speak() -> bool:
+    """True for the first rank of the host that fails; holds the others until mpirun ends them.
+
+    The mark is a file in the session directory, which mpirun makes and removes. Under msrun
+    each rank writes to a log of its own, and all may speak.
+    """
+    session = os.environ.get("PMIX_SERVER_TMPDIR")
+    if session is None:
+        return True
+    try:
+        Path(session, "mindcv_poolformer_failed").touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(SILENT_SECONDS)
+        return False
+    return True
+
+
+def _whose() -> str:
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "RANK_ID"):
+        if name in os.environ and _on_many_ranks():
+            return f"rank {os.environ[name]}:\n"
+    return ""
+
+
+def _on_many_ranks() -> bool:
+    return any(int(os.environ.get(name, "1")) > 1 for name in _SIZES)
+
+
+def _in_cluster_under_mpirun() -> bool:
+    return "MS_ROLE" in os.environ and any(name in os.environ for name in _SIZES[:-1])

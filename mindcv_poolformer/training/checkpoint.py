@@ -1,0 +1,165 @@
+"""The checkpoints of a run: the weights, and everything else that decides how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import mindspore as ms
+from mindspore import Parameter, Tensor
+
+from .step import TrainStep
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+def training_state(step: TrainStep) -> dict[str, Parameter]:
+    """Give every parameter that a training step changes beside the weights, by name."""
+    optimizer = step.optimizer
+    state = [*optimizer.exp_avg, *optimizer.exp_avg_sq, optimizer.step]
+    state += [step.global_step, step.skipped_updates]
+    if step.ema_decay is not None:
+        state += step.ema
+    if step.accumulation_steps > 1:
+        state += step.grad_sum
+    if isinstance(step.loss_scaler, ms.amp.DynamicLossScaler):
+        state += [step.loss_scaler.scale_value, step.loss_scaler.counter]
+    return {parameter.name: parameter for parameter in state}
+
+
+def evaluated_weights(step: TrainStep) -> dict[str, Parameter]:
+    """Give the weights to validate and to keep, by name: their moving average where there is one.
+
+    Parameters that are not trained have no average and stand for themselves.
+    """
+    weights = {weight.name: weight for weight in step.network_weights}
+    if step.ema_decay is not None:
+        weights |= {w.name: average for w, average in zip(step.weights, step.ema, strict=True)}
+    return weights
+
+
+def save_checkpoint(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+    *,
+    state_prefix: str = "",
+) -> None:
+    """Write a MindSpore checkpoint under a new name, then put it in place of the old one.
+
+    Whatever interrupts this, ``path`` holds the old checkpoint or the new one, whole.
+
+    Args:
+        path: ends in .ckpt.
+        weights: by the model's parameter names.
+        metadata: what JSON can express; stored as the entry "metadata".
+        state: the training state, stored with ``state_prefix`` before its names.
+    """
+    entries = dict(weights)
+    entries |= {state_prefix + name: value for name, value in (state or {}).items()}
+    rows = [{"name": name, "data": Tensor(value)} for name, value in entries.items()]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.ckpt")
+    try:
+        ms.save_checkpoint(rows, str(temporary), append_dict={"metadata": json.dumps(metadata)})
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunCheckpoints:
+    """The checkpoints in a run folder.
+
+    ``last.ckpt`` holds the weights and the training state, to go on from. ``best.ckpt`` and the
+    ``epoch_0007.ckpt`` that the policy keeps hold weights alone, as they were validated: the moving
+    average where there is one.
+
+    Args:
+        folder: the run folder.
+        policy: top_k keeps the best epochs by top-1, latest_k the newest, None keeps none.
+        keep: how many.
+        metadata: goes into every checkpoint, with its epoch and top-1.
+        state_prefix: goes before the names of the training state in ``last.ckpt``.
+        history: ``history`` of the run that goes on here, None for a new run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: Literal["top_k", "latest_k"] | None,
+        keep: int,
+        metadata: Mapping[str, Any],
+        state_prefix: str,
+        history: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.policy = policy
+        self.keep = keep
+        self.metadata = metadata
+        self.state_prefix = state_prefix
+        history = history or {"best_epoch": None, "best_top1": None, "kept": []}
+        self.best_epoch: int | None = history["best_epoch"]
+        self.best_top1: float | None = history["best_top1"]
+        self.kept: dict[int, float | None] = {epoch: top1 for epoch, top1 in history["kept"]}
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """What has been kept so far, for JSON."""
+        kept = sorted(self.kept.items())
+        return {"best_epoch": self.best_epoch, "best_top1": self.best_top1, "kept": kept}
+
+    def save(self, epoch: int, top1: float | None, step: TrainStep) -> None:
+        """Save after an epoch, counted from 1; ``top1`` in percent, None if it was not validated.
+
+        On equal top-1 the newer epoch is the better one.
+        """
+        metadata = {**self.metadata, "epoch": epoch, "top1": top1}
+        if top1 is not None and (self.best_top1 is None or top1 >= self.best_top1):
+            self.best_epoch, self.best_top1 = epoch, top1
+            save_checkpoint(self.best_path, evaluated_weights(step), metadata)
+        dropped = self._count_in(epoch, top1)
+        if epoch in self.kept:
+            save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
+        save_checkpoint(
+            self.folder / LAST,
+            {weight.name: weight for weight in step.network_weights},
+            {**metadata, "history": self.history},
+            training_state(step),
+            state_prefix=self.state_prefix,
+        )
+        for old in dropped:
+            self._path(old).unlink(missing_ok=True)
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint of the epoch with the highest top-1."""
+        return self.folder / BEST
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch:04d}.ckpt"
+
+    def _count_in(self, epoch: int, top1: float | None) -> list[int]:
+        """Add an epoch if the policy wants it; give those that it keeps no longer."""
+        if self.policy is None or (self.policy == "top_k" and top1 is None):
+            return []
+        before = set(self.kept)
+        self.kept[epoch] = top1
+        order = sorted(self.kept, reverse=True)
+        if self.policy == "top_k":
+            order.sort(key=lambda candidate: self.kept[candidate], reverse=True)
+        self.kept = {chosen: self.kept[chosen] for chosen in order[: self.keep]}
+        return sorted(before - set(self.kept))

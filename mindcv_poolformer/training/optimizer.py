@@ -1,0 +1,83 @@
+"""AdamW with the official decay groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+_adam = ops.Adam()
+
+
+class AdamW(nn.Cell):
+    """AdamW with bias correction (arXiv 1711.05101, algorithm 2), as PyTorch's.
+
+    One fused operator per parameter: the framework's Adam with the learning rate and epsilon of
+    the step, after the weights have shrunk by ``lr * weight_decay``. MindSpore's own
+    ``nn.AdamWeightDecay`` corrects no bias; ``experimental.optim.AdamW`` is a dozen unfused passes
+    over the weights and keeps a third buffer.
+
+    Args:
+        parameters: the parameters to train; gradients come in this order.
+        weight_decay: decay per unit of learning rate.
+        exempt_1d: leave out of the decay what has one dimension: norms, biases and layer scales, as
+            the official recipe (timm's ``param_groups_weight_decay``).
+        betas: decay of the two moments.
+        eps: added to the root of the second moment.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        *,
+        weight_decay: float,
+        exempt_1d: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.decays = tuple(
+            0.0 if exempt_1d and p.ndim <= 1 else float(weight_decay) for p in parameters
+        )
+        self.beta1, self.beta2 = betas
+        self.eps = eps
+        self.exp_avg = self.parameters.clone(prefix="exp_avg", init="zeros")
+        self.exp_avg_sq = self.parameters.clone(prefix="exp_avg_sq", init="zeros")
+        self.step = Parameter(Tensor(0, ms.int32), name="optimizer_step", requires_grad=False)
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> bool:
+        step = ops.depend(self.step, ops.assign_add(self.step, 1)).astype(ms.float32)
+        power1 = ops.pow(self.beta1, step)
+        power2 = ops.pow(self.beta2, step)
+        eps = self.eps * ops.sqrt(1.0 - power2)
+        self.hyper_map(
+            ops.partial(_update, lr, self.beta1, self.beta2, power1, power2, eps),
+            self.decays,
+            self.parameters,
+            self.exp_avg,
+            self.exp_avg_sq,
+            gradients,
+        )
+        return True
+
+
+def _update(
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    power1: Tensor,
+    power2: Tensor,
+    eps: Tensor,
+    decay: float,
+    weight: Parameter,
+    exp_avg: Parameter,
+    exp_avg_sq: Parameter,
+    gradient: Tensor,
+) -> bool:
+    if decay > 0.0:
+        ops.assign(weight, weight * (1.0 - lr * decay))
+    _adam(weight, exp_avg, exp_avg_sq, power1, power2, lr, beta1, beta2, eps, gradient)
+    return True

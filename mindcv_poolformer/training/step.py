@@ -1,0 +1,196 @@
+"""The training step, compiled as one graph."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.amp import DynamicLossScaler, StaticLossScaler
+
+from ..config import Recipe
+from ..runtime.amp import gradients_finite, mixed_precision
+from .optimizer import AdamW
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the batch of the cross entropy with soft targets, both (N, num_classes)."""
+    return -(targets * ops.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
+
+
+def global_norm(tensors: tuple[Tensor, ...]) -> Tensor:
+    """Give the L2 norm of all tensors together, as a float32 scalar."""
+    halves = ops.HyperMap()(ops.L2Loss(), tensors)
+    return ops.sqrt(2.0 * ops.addn(halves).astype(ms.float32))
+
+
+def _average(decay: float, average: Parameter, weight: Parameter) -> Tensor:
+    return ops.assign(average, average * decay + weight * (1.0 - decay))
+
+
+def _clear(total: Parameter) -> Tensor:
+    return ops.assign(total, ops.zeros_like(total))
+
+
+class TrainStep(nn.Cell):
+    """Forward, loss, backward, all-reduce, unscale, overflow check, clip, update, EMA.
+
+    The gradients of ``accumulation_steps`` calls are averaged before one update. The norm is
+    clipped after the all-reduce, so all ranks clip alike. Where a gradient of any rank is not
+    finite the update is skipped, the moments and the EMA with it, and a dynamic loss scale halves.
+
+    Args:
+        network: images (N, C, H, W) and optional drop path scales to float32 logits.
+        optimizer: its parameters are those trained.
+        schedule: learning rate of each call, shape (calls,).
+        loss_scaler: fixed or dynamic.
+        accumulation_steps: calls per update.
+        skip_overflow: skip the updates that overflow; false applies them.
+        clip_norm: bound on the global gradient norm, None for no bound.
+        ema_decay: decay of the moving average of the weights, None for none.
+        world_size: number of ranks whose gradients are averaged.
+
+    A call gives the loss, a float32 scalar, averaged over the batches of all ranks.
+    ``global_step`` counts the calls, ``skipped_updates`` the updates that overflowed.
+    """
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        optimizer: AdamW,
+        schedule: Tensor,
+        loss_scaler: StaticLossScaler | DynamicLossScaler,
+        *,
+        accumulation_steps: int = 1,
+        skip_overflow: bool = True,
+        clip_norm: float | None = None,
+        ema_decay: float | None = None,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.loss_scaler = loss_scaler
+        self.accumulation_steps = accumulation_steps
+        self.skip_overflow = skip_overflow
+        self.clip_norm = clip_norm
+        self.ema_decay = ema_decay
+        self.world_size = world_size
+        self.weights = optimizer.parameters
+        self.network_weights = tuple(network.get_parameters())
+        unscaled = isinstance(loss_scaler, StaticLossScaler) and loss_scaler.scale_value == 1.0
+        self.rescales = not unscaled or accumulation_steps > 1 or clip_norm is not None
+        self.global_step = Parameter(Tensor(0, ms.int32), "global_step", requires_grad=False)
+        self.skipped_updates = Parameter(
+            Tensor(0, ms.int32), "skipped_updates", requires_grad=False
+        )
+        if ema_decay is not None:
+            self.ema = self.weights.clone(prefix="ema", init="same")
+        if accumulation_steps > 1:
+            self.grad_sum = self.weights.clone(prefix="grad_sum", init="zeros")
+        if world_size > 1:
+            self.grad_reducer = nn.DistributedGradReducer(self.weights, True, world_size)
+            self.all_reduce = ops.AllReduce()
+        self.hyper_map = ops.HyperMap()
+        self.backward = ops.value_and_grad(
+            self.scaled_loss, grad_position=None, weights=self.weights, has_aux=True
+        )
+
+    def scaled_loss(
+        self, images: Tensor, targets: Tensor, drop_path: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Give the loss times the loss scale, to differentiate, and the loss itself."""
+        loss = soft_cross_entropy(self.network(images, drop_path), targets)
+        return self.loss_scaler.scale(loss), loss
+
+    def construct(self, images: Tensor, targets: Tensor, drop_path: Tensor | None = None) -> Tensor:
+        """Take a batch.
+
+        Args:
+            images: (N, C, H, W) float32.
+            targets: (N, num_classes) float32, rows sum to 1.
+            drop_path: see :meth:`PoolFormer.construct`.
+        """
+        (_, loss), grads = self.backward(images, targets, drop_path)
+        if self.world_size > 1:
+            loss = self.all_reduce(loss) / self.world_size
+        lr = self.schedule[self.global_step]
+        if self.accumulation_steps == 1:
+            self.update(grads, lr)
+        else:
+            self.hyper_map(ops.assign_add, self.grad_sum, grads)
+            if (self.global_step + 1) % self.accumulation_steps == 0:
+                self.update(self.grad_sum, lr)
+                self.hyper_map(_clear, self.grad_sum)
+        ops.assign_add(self.global_step, 1)
+        return loss
+
+    def update(self, grads: tuple[Tensor, ...], lr: Tensor) -> bool:
+        """Change the weights, unless the gradients overflowed; adjust the loss scale."""
+        if self.world_size > 1:
+            grads = self.grad_reducer(grads)
+        factor = 1.0 / (self.loss_scaler.scale_value * self.accumulation_steps)
+        norm = global_norm(grads) * factor
+        finite = gradients_finite(grads, norm)
+        if self.world_size > 1:
+            finite = self.all_reduce(finite.astype(ms.float32)) == self.world_size
+        ops.assign_add(self.skipped_updates, 1 - finite.astype(ms.int32))
+        self.loss_scaler.adjust(finite)
+        if self.clip_norm is not None:
+            factor = factor * ops.minimum(self.clip_norm / (norm + 1e-6), 1.0)
+        if not self.skip_overflow:
+            self.apply(grads, factor, lr)
+        elif finite:
+            self.apply(grads, factor, lr)
+        return True
+
+    def apply(self, grads: tuple[Tensor, ...], factor: Tensor, lr: Tensor) -> bool:
+        """One optimizer step with ``grads * factor``, then the moving average."""
+        if self.rescales:
+            grads = self.hyper_map(ops.partial(ops.mul, factor), grads)
+        self.optimizer(grads, lr)
+        if self.ema_decay is not None:
+            self.hyper_map(ops.partial(_average, self.ema_decay), self.ema, self.weights)
+        return True
+
+
+# Dynamic loss scaling: halve on overflow, double after 2,000 good updates (MindCV's window).
+_SCALE_FACTOR = 2
+_SCALE_WINDOW = 2000
+
+
+def build_step(
+    recipe: Recipe, network: nn.Cell, learning_rates: np.ndarray, world_size: int
+) -> TrainStep:
+    """Give the step that a recipe asks for.
+
+    Args:
+        recipe: its system and optimizer sections count.
+        network: in training mode; changed to the recipe's AMP level.
+        learning_rates: of each step of the run, shape (steps,).
+        world_size: number of ranks.
+    """
+    system, settings = recipe.system, recipe.optimizer
+    optimizer = AdamW(
+        network.trainable_params(),
+        weight_decay=settings.weight_decay,
+        exempt_1d=settings.filter_bias_and_bn,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+    )
+    if system.loss_scale_type == "dynamic":
+        scaler = DynamicLossScaler(system.loss_scale, _SCALE_FACTOR, _SCALE_WINDOW)
+    else:
+        scaler = StaticLossScaler(system.loss_scale)
+    step = TrainStep(
+        mixed_precision(network, system.amp_level),
+        optimizer,
+        Tensor(learning_rates),
+        scaler,
+        accumulation_steps=settings.gradient_accumulation_steps,
+        skip_overflow=system.drop_overflow_update,
+        clip_norm=settings.clip_value if settings.clip_grad else None,
+        ema_decay=settings.ema_decay if settings.ema else None,
+        world_size=world_size,
+    )
+    return step.set_train()

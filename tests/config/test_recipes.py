@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mindcv_poolformer.config import Recipe, parse_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+# The least a recipe must say: a peak learning rate and epochs that hold its schedule.
+VALID = "lr: 0.001\nepoch_size: 103\n"
+Parse = Callable[..., Recipe]
+
+MINDCV_RECIPE = """
+# system
+mode: 0
+distribute: True
+num_parallel_workers: 8
+val_while_train: True
+# dataset
+dataset: 'imagenet'
+data_dir: '/path/to/imagenet'
+shuffle: True
+dataset_download: False
+batch_size: 128
+drop_remainder: True
+# augmentation
+image_resize: 224
+scale: [0.08, 1.0]
+ratio: [0.75, 1.333]
+hflip: 0.5
+vflip: 0.0
+interpolation: 'bilinear'
+crop_pct: 0.9
+color_jitter: [0.4, 0.4, 0.4]
+re_prob: 0.25
+mixup: 0.8
+cutmix: 1.0
+cutmix_prob: 1.0
+auto_augment: 'randaug-m9-mstd0.5-inc1'
+# model
+model: 'poolformer_s12'
+drop_rate: 0.0
+drop_path_rate: 0.1
+num_classes: 1000
+pretrained: False
+ckpt_path: ''
+keep_checkpoint_max: 10
+ckpt_save_dir: './ckpt'
+epoch_size: 600
+dataset_sink_mode: True
+amp_level: 'O3'
+# loss
+loss: 'CE'
+label_smoothing: 0.1
+# lr scheduler
+scheduler: 'cosine_decay'
+lr: 0.0005
+min_lr: 1e-06
+warmup_epochs: 30
+decay_epochs: 570
+decay_rate: 0.1
+# optimizer
+opt: 'AdamW'
+filter_bias_and_bn: True
+momentum: 0.9
+weight_decay: 0.05
+loss_scale: 1024
+use_nesterov: False
+"""
+# What YAML itself reads, except where a key's type says more.
+MINDCV_VALUES = yaml.safe_load(MINDCV_RECIPE) | {
+    "scale": (0.08, 1.0),
+    "ratio": (0.75, 1.333),
+    "color_jitter": (0.4, 0.4, 0.4),
+    "min_lr": 0.000001,
+    "opt": "adamw",
+    "loss_scale": 1024.0,
+}
+
+
+def flat(recipe: Recipe) -> dict[str, object]:
+    return {key: value for section in asdict(recipe).values() for key, value in section.items()}
+
+
+def test_mindcvs_recipe_loads_unchanged(parse: Parse) -> None:
+    values = flat(parse(MINDCV_RECIPE))
+    assert len(MINDCV_VALUES) == 48
+    for key, expected in MINDCV_VALUES.items():
+        assert values[key] == expected, key
+        assert type(values[key]) is type(expected), key
+
+
+def test_mindcvs_older_spellings_load(parse: Parse) -> None:
+    recipe = parse(
+        VALID + "scheduler: warmup_cosine_decay\nmixup_mode: batch\nswitch_prob: 0.5\n"
+        "re_value: random\ndataset: ''\n"
+    )
+    assert recipe.schedule.scheduler == "cosine_decay"
+    assert recipe.augmentation.re_value == "pixel"
+    assert recipe.data.dataset == "imagenet"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_names_itself(path: Path) -> None:
+    recipe = parse_recipe(["-c", str(path)], description="A test.", default_config="none.yaml")
+    assert path.stem.startswith(recipe.model.model)
+    header = path.read_text().split("\n\n")[0]
+    assert "python train.py" in header and "Expected:" in header and "Time:" in header
+    assert (
+        f"Global batch {recipe.data.batch_size * (8 if recipe.system.distribute else 1)}:" in header
+    )
+
+
+def test_official_recipes_carry_their_variants_numbers() -> None:
+    published = {
+        "s12": (0.1, 0.9),
+        "s24": (0.1, 0.9),
+        "s36": (0.2, 0.9),
+        "m36": (0.3, 0.95),
+        "m48": (0.4, 0.95),
+    }
+    for variant, numbers in published.items():
+        path = ROOT / "configs" / f"poolformer_{variant}_ascend.yaml"
+        recipe = parse_recipe([], description="A test.", default_config=str(path))
+        assert (recipe.model.drop_path_rate, recipe.augmentation.crop_pct) == numbers
+        assert (recipe.schedule.lr_base, recipe.schedule.epoch_size) == (1e-3, 310)
+        assert (recipe.schedule.warmup_lr, recipe.schedule.min_lr) == (1e-6, 1e-5)
+
+
+def test_resolved_recipe_reads_back_equal(parse: Parse) -> None:
+    first = parse(
+        MINDCV_RECIPE,
+        "--re_value=pixel",
+        "--eps=1e-12",
+        "--num_classes=null",
+        "--ckpt_path=null",
+        "--mean=[0.0, -1e-7, 3.0]",
+    )
+    assert parse(first.to_yaml()) == first
+    assert set(yaml.safe_load(first.to_yaml())) == set(flat(first))

@@ -1,0 +1,111 @@
+"""A small network with weights that matter, its checkpoint, and images to classify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mindcv
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from PIL import Image
+
+import mindcv_poolformer  # noqa: F401  registers the models
+from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.export.bundle import Bundle, load_bundle
+from mindcv_poolformer.export.mindir import Trained, write_bundle
+
+CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
+TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
+
+
+@pytest.fixture(autouse=True)
+def _same_mode_afterwards() -> Iterator[None]:
+    mode = ms.get_context("mode")
+    yield
+    ms.set_context(mode=mode)
+
+
+def make_network() -> nn.Cell:
+    network = mindcv.create_model("poolformer_s12", num_classes=10).set_train(False)
+    rng = np.random.default_rng(0)
+    for name, parameter in network.parameters_and_names():
+        z = rng.standard_normal(parameter.shape).astype(np.float32)
+        if "layer_scale" in name:
+            z = 0.3 + 0.05 * z
+        elif parameter.ndim > 1:
+            z /= np.sqrt(np.prod(parameter.shape[1:]))
+        elif "gamma" in name:
+            z = 1 + 0.1 * z
+        else:
+            z *= 0.1
+        parameter.set_data(Tensor(z.astype(np.float32)))
+    return network
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as training writes it."""
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    metadata = {
+        "model": "poolformer_s12",
+        "num_classes": 10,
+        "in_channels": 3,
+        "classes": list(CLASSES),
+        "preprocessing": TRANSFORM.to_dict(),
+    }
+    ms.save_checkpoint(make_network(), str(path), append_dict={"metadata": json.dumps(metadata)})
+    return path
+
+
+@pytest.fixture
+def trained(checkpoint: Path) -> Trained:
+    return Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five PNGs of 50 x 40: the shortest edge is 32 / 0.8 already, so no resize comes in."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(1)
+    paths = [folder / f"{index}.png" for index in range(5)]
+    for path in paths:
+        coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((50, 40), Image.Resampling.BILINEAR).save(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def inputs(pictures: list[Path]) -> np.ndarray:
+    """The pictures as the network sees them, (5, 3, 32, 32), by slicing instead of TRANSFORM."""
+    pixels = np.stack([np.asarray(Image.open(path), np.float32) for path in pictures])
+    crops = pixels[:, 4:36, 9:41]
+    normalised = (crops - np.float32([120, 115, 100])) / np.float32([60, 50, 55])
+    return normalised.transpose(0, 3, 1, 2).copy()
+
+
+@pytest.fixture(scope="session")
+def expected(inputs: np.ndarray) -> np.ndarray:
+    """The pictures' logits, (5, 10), by the network itself in PyNative mode."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    logits = make_network()(Tensor(inputs)).asnumpy()
+    ms.set_context(mode=mode)
+    return logits
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray) -> Path:
+    """A bundle of the checkpoint. Tests read it; those that change it copy it first."""
+    target = tmp_path_factory.mktemp("export") / "bundle"
+    trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    write_bundle(trained, target, inputs)
+    return target
+
+
+@pytest.fixture(scope="session")
+def bundle(folder: Path) -> Bundle:
+    return load_bundle(folder)

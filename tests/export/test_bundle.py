@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from mindcv_poolformer.data.preprocess import open_image
+from mindcv_poolformer.export.bundle import Bundle, find_images, load_bundle
+from mindcv_poolformer.runtime.errors import UserError
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_logits_are_the_networks_at_any_batch_size(
+    bundle: Bundle, inputs: np.ndarray, expected: np.ndarray, count: int
+) -> None:
+    logits = bundle.logits(inputs[:count])
+    assert logits.dtype == np.float32
+    assert np.ptp(expected, axis=0).max() > 0.1  # the images do differ
+    np.testing.assert_allclose(logits, expected[:count], atol=1e-5)
+
+
+def test_probabilities_of_image_files(
+    bundle: Bundle, pictures: list[Path], expected: np.ndarray
+) -> None:
+    probabilities = bundle.classify([open_image(path, bundle.channels) for path in pictures], 2)
+    softmax = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, softmax, atol=1e-5)
+
+
+def test_runs_are_of_one_size_and_padding_is_cut_off(
+    bundle: Bundle, inputs: np.ndarray, expected: np.ndarray
+) -> None:
+    sizes = []
+
+    def recording(images: Tensor) -> Tensor:
+        sizes.append(images.shape[0])
+        return bundle.network(images)
+
+    logits = dataclasses.replace(bundle, network=recording).logits(inputs, batch_size=3)
+    assert sizes == [3, 3]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 32, 32), (1, 3, 32, 31), (1, 1, 32, 32)])
+def test_input_of_another_shape(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        bundle.logits(np.zeros(shape, np.float32))
+
+
+def change(key: str, value: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        description = json.loads((folder / "model.json").read_text())
+        description[key] = value
+        (folder / "model.json").write_text(json.dumps(description))
+
+    return apply
+
+
+def remove(key: str) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        description = json.loads((folder / "model.json").read_text())
+        del description[key]
+        (folder / "model.json").write_text(json.dumps(description))
+
+    return apply
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = folder / "model.mindir"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def no_mindir_with_right_checksum(folder: Path) -> None:
+    (folder / "model.mindir").write_bytes(b"not a MINDIR")
+    checksum = hashlib.sha256(b"not a MINDIR").hexdigest()
+    change("files", {"model.mindir": {"sha256": checksum, "size": 12}})(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "bundle .*: found no such folder"),
+        (lambda folder: (folder / "model.json").unlink(), "model.json: found 'No such file"),
+        (lambda folder: (folder / "model.json").write_text("{"), "model.json: found no readable"),
+        (lambda folder: (folder / "model.json").write_bytes(b"\xff"), "found no readable JSON"),
+        (lambda folder: (folder / "model.json").write_text("[]"), "found format None, expected 1"),
+        (change("format", 2), "found format 2, expected at most 1: a later version"),
+        (remove("preprocessing"), "found no key 'preprocessing'"),
+        (change("files", {}), "found no key 'model.mindir'"),
+        (change("files", 3), "found a malformed value"),
+        (change("preprocessing", {"mean": 0}), r"preprocessing has the keys \['mean'\]"),
+        (change("classes", ["a", "b"]), "found 2 classes for 10 outputs"),
+        (lambda folder: (folder / "model.mindir").unlink(), "model.mindir: found no such file"),
+        (flip_a_byte, "model.mindir: found SHA-256 .*: damaged or replaced"),
+        (no_mindir_with_right_checksum, "found no MINDIR that MindSpore .* can load"),
+    ],
+)
+def test_damaged_bundle(
+    folder: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(folder, copy)
+    (copy / "model.mindir").chmod(0o644)
+    damage(copy)
+    with pytest.raises(UserError, match=message) as caught:
+        load_bundle(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_find_images(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("b/2.png", "b/deep/1.JPEG", "b/notes.txt", "a.png", "c.odd"):
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "c.odd", str(tmp_path)])
+    assert found == [tmp_path / n for n in ("c.odd", "a.png", "b/2.png", "b/deep/1.JPEG")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: found no image in the folder"):
+        find_images([tmp_path / "empty"])

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from mindspore.train.mind_ir_pb2 import ModelProto
+
+from mindcv_poolformer.export import mindir
+from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.runtime.errors import UserError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_description_says_what_was_written(folder: Path, checkpoint: Path) -> None:
+    description = json.loads((folder / "model.json").read_text())
+    graph = (folder / "model.mindir").read_bytes()
+    assert description["model"] == "poolformer_s12"
+    assert description["parameters"] == 11_915_176 - 990 * 513  # published, less 990 classes
+    assert description["input"] == {
+        "name": "images",
+        "shape": [None, 3, 32, 32],
+        "layout": "NCHW",
+        "dtype": "float32",
+    }
+    assert description["output"] == {"name": "logits", "shape": [None, 10], "dtype": "float32"}
+    assert description["preprocessing"]["mean"] == [120.0, 115.0, 100.0]
+    assert description["classes"][2] == "class c"
+    assert description["checkpoint"] == {
+        "name": "best.ckpt",
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+    }
+    assert description["files"] == {
+        "model.mindir": {"sha256": hashlib.sha256(graph).hexdigest(), "size": len(graph)}
+    }
+    assert description["mindspore"] == ms.__version__
+    assert description["verification"]["images"] == 5
+    assert description["verification"]["max_abs_logit_difference"] <= 1e-4
+    assert description["verification"]["top1_agreement"] == 1.0
+
+
+def test_graph_has_named_ends_and_a_dynamic_batch(folder: Path) -> None:
+    model = ModelProto()
+    model.ParseFromString((folder / "model.mindir").read_bytes())
+    assert [end.name for end in model.graph.input] == ["images"]
+    assert list(model.graph.input[0].tensor[0].dims) == [-1, 3, 32, 32]
+    assert [end.name for end in model.graph.output] == ["logits"]
+
+
+def test_whoever_reads_the_description_reads_the_graph(folder: Path) -> None:
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert len(modes) == 1
+
+
+def test_fp16_halves_the_file_and_keeps_the_logits_close(
+    trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, expected: np.ndarray
+) -> None:
+    description = write_bundle(trained, tmp_path / "half", inputs, precision="fp16")
+    half = (tmp_path / "half" / "model.mindir").stat().st_size
+    assert half < 0.55 * (folder / "model.mindir").stat().st_size
+    assert description["parameters"] == 11_915_176 - 990 * 513
+    bundle = load_bundle(tmp_path / "half")
+    assert bundle.network(Tensor(inputs)).dtype == ms.float32
+    difference = np.abs(bundle.logits(inputs) - expected).max()
+    assert 1e-5 < difference < 0.02 * np.ptp(expected)
+    assert description["verification"]["tolerance"] == pytest.approx(0.02 * np.ptp(expected), 1e-3)
+    measured = description["verification"]["max_abs_logit_difference"]
+    assert measured == pytest.approx(difference, rel=0.05)
+
+
+def test_fixed_batch_size(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
+) -> None:
+    write_bundle(trained, tmp_path / "fixed", inputs, batch_size=4)
+    bundle = load_bundle(tmp_path / "fixed")
+    assert bundle.batch_size == 4
+    for count in (1, 4, 5):
+        logits = bundle.logits(inputs[:count], batch_size=2)
+        np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
+
+
+def test_path_with_blank_and_accent(trained: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
+    target = tmp_path / "modèle n° 1" / "my bundle"
+    write_bundle(trained, target, inputs[:1])
+    assert load_bundle(target).model == "poolformer_s12"
+
+
+def test_existing_target_needs_overwrite(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray
+) -> None:
+    target = tmp_path / "bundle"
+    write_bundle(trained, target, inputs[:1])
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"bundle exists.*--overwrite"):
+        write_bundle(trained, target, inputs[:2])
+    assert contents(tmp_path) == before
+    write_bundle(trained, target, inputs[:2], overwrite=True)
+    assert set(contents(tmp_path)) == {"bundle/model.json", "bundle/model.mindir"}
+    assert json.loads((target / "model.json").read_text())["verification"]["images"] == 2
+
+
+def test_overwrite_spares_what_is_no_bundle(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something else than a bundle"):
+        write_bundle(trained, tmp_path / "home", inputs, overwrite=True)
+    assert contents(tmp_path) == {"home/thesis.txt": b"years of work"}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_failed_proof_leaves_everything_as_it_was(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, older: bool
+) -> None:
+    if older:
+        write_bundle(trained, tmp_path / "bundle", inputs[:1])
+    before = contents(tmp_path)
+    for name, parameter in trained.network.parameters_and_names():
+        if "layer_scale_2" in name:  # beyond fp16's 65504, well within fp32
+            parameter.set_data(Tensor(np.full(parameter.shape, 1e6, np.float32)))
+    with pytest.raises(UserError, match=r"export: found logits .* off the checkpoint's on 5"):
+        write_bundle(trained, tmp_path / "bundle", inputs, precision="fp16", overwrite=True)
+    assert contents(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
+
+
+def test_fp32_is_proven_too(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mindir, "FP32_TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="expected at most -1; nothing is kept"):
+        write_bundle(trained, tmp_path / "bundle", inputs)
+    assert list(tmp_path.iterdir()) == []

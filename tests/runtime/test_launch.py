@@ -1,0 +1,237 @@
+"""Real jobs under mpirun and msrun: who they are, what they exchange, how they end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOB = Path(__file__).with_name("job_for_ranks.py")
+BIN = Path(sys.executable).parent
+ENDS_WITHIN = 30  # seconds from a rank's failure to the end of the job
+
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Starts a command in a session of its own; after the test, no process of it may be left."""
+    mark = uuid.uuid4().hex
+    started = []
+
+    def start(*command: str, **variables: str) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "GLOG_v": "3",
+            "JOB_UNDER_TEST": mark,
+            **variables,
+        }
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    left = _marked(mark)
+    deadline = time.monotonic() + 5
+    while left and time.monotonic() < deadline:
+        time.sleep(0.2)
+        left = _marked(mark)
+    commands = [" ".join(process.cmdline()) for process in left]
+    for process in left:
+        process.kill()
+    for process in started:
+        process.communicate()
+    assert commands == []
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("JOB_UNDER_TEST") == mark and process.is_running():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def mpirun(how: str, ranks: int = 2) -> list[str]:
+    return [
+        *(str(BIN / "mpirun"), "-n", str(ranks)),
+        *("--allow-run-as-root", "--oversubscribe", "--bind-to", "none"),
+        *(sys.executable, str(JOB), how),
+    ]
+
+
+def msrun(how: str, logs: Path) -> list[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        *(str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"),
+        *("--join=True", f"--log_dir={logs}", str(JOB), how),
+    ]
+
+
+def wait_for_ranks(process: subprocess.Popen[str], count: int) -> None:
+    while count:
+        line = process.stdout.readline()
+        assert line, "the job ended before its ranks had joined"
+        count -= line.startswith("World(")
+
+
+def finish(process: subprocess.Popen[str], within: float = 120) -> str:
+    return process.communicate(timeout=within)[0]
+
+
+def test_alone_needs_no_mpi(launch: Launch) -> None:
+    no_mpi = "import sys, runpy; sys.modules['mpi4py'] = None; sys.argv = sys.argv[1:];"
+    no_mpi += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = launch(sys.executable, "-c", no_mpi, str(JOB), "exit 3")
+    assert finish(process) == "World(rank=0, size=1, local_rank=0, launcher='none') 0\n"
+    assert process.returncode == 3
+
+
+def test_alone_user_error_is_one_line(launch: Launch) -> None:
+    process = launch(sys.executable, str(JOB), "UserError everywhere")
+    assert finish(process).splitlines()[1:] == ["error: folder: found none, expected one"]
+    assert process.returncode == 1
+
+
+def test_alone_keeps_the_traceback(launch: Launch) -> None:
+    process = launch(sys.executable, str(JOB), "exception")
+    output = finish(process)
+    assert "Traceback" in output and output.endswith("ValueError: the cause\n")
+    assert process.returncode == 1
+
+
+def test_alone_interrupted(launch: Launch) -> None:
+    process = launch(sys.executable, str(JOB), "sleep")
+    wait_for_ranks(process, 1)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == "interrupted\n"
+    assert process.returncode == 130
+
+
+def test_mpirun_ranks_and_collectives(launch: Launch) -> None:
+    process = launch(*mpirun("success"))
+    assert sorted(finish(process).splitlines()) == [
+        "World(rank=0, size=2, local_rank=0, launcher='mpirun') 0",
+        "World(rank=1, size=2, local_rank=1, launcher='mpirun') 1",
+        *["noticed: parameters: ranks [1] differ from rank 0, expected equal ones"] * 2,
+    ]
+    assert process.returncode == 0
+
+
+def test_mpirun_without_mpi4py(launch: Launch) -> None:
+    no_mpi = "import sys, runpy; sys.modules['mpi4py'] = None; sys.argv = sys.argv[1:];"
+    no_mpi += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = mpirun("success")
+    command[-2:-2] = ["-c", no_mpi]
+    process = launch(*command)
+    assert finish(process).count("error: mpirun: mpi4py cannot be used") == 1
+    assert process.returncode == 1
+
+
+def test_mpirun_refuses_a_rank_table(launch: Launch) -> None:
+    process = launch(*mpirun("success"), RANK_TABLE_FILE="table.json")
+    assert finish(process).count("error: RANK_TABLE_FILE: found 'table.json', expected it") == 1
+    assert process.returncode == 1
+
+
+def test_mpirun_bad_flag_is_said_once(launch: Launch) -> None:
+    process = launch(*mpirun("bad flag"))
+    assert finish(process).count("error: bad flag") == 1
+    assert process.returncode == 2
+
+
+def test_mpirun_user_error_is_said_once(launch: Launch) -> None:
+    process = launch(*mpirun("UserError everywhere"))
+    output = finish(process)
+    assert output.count("error: folder: found none, expected one") == 1
+    assert "Traceback" not in output
+    assert process.returncode == 1
+
+
+@pytest.mark.long
+def test_mpirun_says_the_cause_and_not_the_consequence(launch: Launch) -> None:
+    process = launch(*mpirun("UserError later elsewhere"))
+    output = finish(process)
+    assert "error: cause or consequence: 1\n" in output
+    assert "error: cause or consequence: 0\n" not in output
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("exception", 1, "rank 1:\nTraceback (most recent call last):"),
+        pytest.param("exit 3", 3, "", marks=pytest.mark.long),
+        pytest.param("killed first", 137, "process rank 0", marks=pytest.mark.long),
+        pytest.param("killed last", 137, "process rank 1", marks=pytest.mark.long),
+    ],
+)
+def test_a_rank_that_fails_ends_the_job(launch: Launch, how: str, code: int, said: str) -> None:
+    process = launch(*mpirun(how))
+    wait_for_ranks(process, 2)
+    output = finish(process, within=ENDS_WITHIN)
+    assert said in output
+    assert output.count("Traceback") == (how == "exception")
+    assert process.returncode == code
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_mpirun_that_is_ended_ends_everything(launch: Launch, number: signal.Signals) -> None:
+    process = launch(*mpirun("sleep"))
+    wait_for_ranks(process, 2)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does on Ctrl-C
+    else:
+        process.send_signal(number)
+    finish(process, within=ENDS_WITHIN)
+    assert process.returncode != 0
+
+
+def test_msrun_ranks_and_collectives(launch: Launch, tmp_path: Path) -> None:
+    process = launch(*msrun("success", tmp_path))
+    finish(process)
+    for rank in range(2):
+        log = (tmp_path / f"worker_{rank}.log").read_text()
+        assert f"World(rank={rank}, size=2, local_rank={rank}, launcher='msrun') {rank}" in log
+        assert "noticed: parameters: ranks [1] differ" in log
+    assert process.returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["bad flag", "exception", "killed first"])
+def test_msrun_ends_with_a_rank_that_fails(launch: Launch, tmp_path: Path, how: str) -> None:
+    process = launch(*msrun(how, tmp_path))
+    if how != "bad flag":
+        wait_for_ranks(process, 2)
+    finish(process, within=2 * ENDS_WITHIN if how == "bad flag" else ENDS_WITHIN)
+    assert process.returncode == 1
+
+
+@pytest.mark.long
+def test_msrun_that_is_interrupted_ends_everything(launch: Launch, tmp_path: Path) -> None:
+    process = launch(*msrun("sleep", tmp_path))
+    wait_for_ranks(process, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    finish(process, within=ENDS_WITHIN)
