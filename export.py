@@ -1,11 +1,13 @@
 """Export a checkpoint as a bundle: a MINDIR and model.json, proven on real images.
 
-    python export.py --config configs/poolformer_s12_digits.yaml --precision fp16
-
-writes <ckpt_save_dir>/best.ckpt as <ckpt_save_dir>/bundle, which predict.py reads.
+Without flags this exports the best checkpoint of the demo run; predict.py reads the bundle.
 """
 
 from __future__ import annotations
+
+import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+
+# isort: split
 
 import time
 from dataclasses import dataclass, fields
@@ -17,17 +19,18 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 
 from mindcv_poolformer.config import DataConfig, Recipe, parse_recipe
-from mindcv_poolformer.data.folder import scan_folder
+from mindcv_poolformer.data.folder import find_images, scan_folder
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.export.bundle import MINDIR, find_images
+from mindcv_poolformer.export.bundle import MINDIR
 from mindcv_poolformer.export.mindir import Trained, write_bundle
-from mindcv_poolformer.runtime import errors
+from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.runtime.device import set_up_device
-from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
 from mindcv_poolformer.weights import load_weights, read_checkpoint
 
+DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 MOST_SAMPLES = 16
 RECIPE_KEYS = {"image_size": "image_resize", "interpolation": "val_interpolation"}
 
@@ -58,22 +61,16 @@ class ExportOptions:
 def main() -> None:
     started = time.perf_counter()
     recipe, options = parse_recipe(
-        None,
-        description="Export a checkpoint as a MINDIR that needs no model code.",
-        default_config="configs/poolformer_s12_digits.yaml",
-        options=ExportOptions,
+        None, description=__doc__, default_config=str(DEMO), options=ExportOptions
     )
     system = recipe.system
     if options.file_format == "AIR" and system.device_target != "Ascend":
-        raise UserError(
-            f"file_format: found AIR with device_target {system.device_target}, "
-            "expected MINDIR: AIR export needs Ascend"
-        )
+        raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     trained = restore(recipe)
     paths = sample_paths(recipe.data, options.sample_images)
-    channels = recipe.model.in_channels
-    samples = np.stack([trained.transform(open_image(path, channels)) for path in paths])
+    images = [open_image(path, recipe.model.in_channels) for path in paths]
+    samples = np.stack([trained.transform(image) for image in images])
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     description = write_bundle(
         trained,
@@ -84,13 +81,10 @@ def main() -> None:
         air=options.file_format == "AIR",
         overwrite=options.overwrite,
     )
-    proof = description["verification"]
-    size = description["files"][MINDIR]["size"] / 1e6
-    seconds = time.perf_counter() - started
+    proof, size = description["verification"], description["files"][MINDIR]["size"]
     print(
-        f"{target / MINDIR}: {size:.1f} MB, {trained.model} in {options.precision}, {seconds:.0f} s"
-    )
-    print(
+        f"{target / MINDIR}: {trained.model} in {options.precision}, {size / 1e6:.1f} MB, "
+        f"{time.perf_counter() - started:.0f} s\n"
         f"logits on {proof['images']} images within {proof['max_abs_logit_difference']:.2g} of the "
         f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
         f"{proof['top1_agreement']:.1%}"
@@ -104,8 +98,7 @@ def restore(recipe: Recipe) -> Trained:
     weights, metadata = read_checkpoint(path)
     if metadata.get("model", name) != name:
         raise UserError(f"model: found {name} for {path}, expected its {metadata['model']}")
-    if not mindcv.is_model(name):
-        raise UserError(f"model: found {name!r}, expected the name of a registered model")
+    find_variant(name)
     transform = eval_transform(recipe.augmentation)
     if "preprocessing" in metadata:
         check_preprocessing(transform, EvalTransform.from_dict(metadata["preprocessing"]), path)
@@ -121,25 +114,25 @@ def restore(recipe: Recipe) -> Trained:
     return Trained(network, name, path, transform, class_names(recipe, metadata, num_classes))
 
 
-def check_preprocessing(found: EvalTransform, trained: EvalTransform, path: Path) -> None:
+def check_preprocessing(ours: EvalTransform, trained: EvalTransform, path: Path) -> None:
     """Refuse a recipe that prepares images otherwise than the training's validation did."""
-    for field in fields(EvalTransform):
-        ours, theirs = getattr(found, field.name), getattr(trained, field.name)
-        if ours != theirs:
-            key = RECIPE_KEYS.get(field.name, field.name)
-            raise UserError(f"{key}: found {ours} in the recipe, expected {theirs} as in {path}")
+    for name in (field.name for field in fields(EvalTransform)):
+        found, expected = getattr(ours, name), getattr(trained, name)
+        if found != expected:
+            key = RECIPE_KEYS.get(name, name)
+            raise UserError(f"{key}: found {found} in the recipe, expected {expected} as in {path}")
 
 
 def class_names(recipe: Recipe, metadata: dict[str, Any], count: int) -> tuple[str, ...]:
     """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
     folder = Path(recipe.data.data_dir) / recipe.data.train_split
-    names = metadata.get("classes")
-    if names is None and folder.is_dir():
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if names is not None and len(names) == count:
-        return tuple(names)
-    print(f"classes: neither the checkpoint nor {folder} names {count}, so 0 to {count - 1} it is")
-    return tuple(map(str, range(count)))
+    names = metadata.get("classes", [])
+    if not names and folder.is_dir():
+        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        names = folders if len(folders) == count else []
+    if len(names) < count:
+        print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")
+    return (*names, *map(str, range(len(names), count)))
 
 
 def sample_paths(data: DataConfig, given: str) -> list[Path]:
@@ -155,4 +148,4 @@ def sample_paths(data: DataConfig, given: str) -> list[Path]:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

@@ -5,6 +5,10 @@ python predict.py --bundle runs/digits/bundle data/digits/val/7 photo.png --top_
 
 from __future__ import annotations
 
+import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+
+# isort: split
+
 import argparse
 import json
 import math
@@ -14,10 +18,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image
-from mindcv_poolformer.export.bundle import Bundle, find_images, load_bundle
-from mindcv_poolformer.runtime import errors
+from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.runtime.device import set_up_device
+from mindcv_poolformer.runtime.errors import run
 from mindcv_poolformer.runtime.launch import World
 
 
@@ -63,15 +68,19 @@ def main() -> None:
             print(f"  {row['probability']:7.2%}  {row['class']}")
 
 
+def run_size(images: int, batch_size: int) -> int:
+    """Images in each run, at most ``batch_size``: as few runs as need be, and those nearly full.
+
+    All runs are of one size, so that the network compiles once; the last is filled up to it.
+    """
+    return math.ceil(images / math.ceil(images / batch_size))
+
+
 def predict(
     bundle: Bundle, paths: list[Path], batch_size: int, top_k: int
 ) -> Iterator[dict[str, Any]]:
-    """For each image its path and its ``top_k`` most probable classes, in the order of ``paths``.
-
-    The runs are of one size, so that the network compiles once, and that size leaves the last run
-    nearly full: 17 images with batch_size 16 make two runs of 9.
-    """
-    size = math.ceil(len(paths) / math.ceil(len(paths) / batch_size))
+    """For each path in turn, the ``top_k`` most probable classes of its image."""
+    size = run_size(len(paths), batch_size)
     for start in range(0, len(paths), size):
         batch = paths[start : start + size]
         images = [open_image(path, bundle.channels) for path in batch]
@@ -87,4 +96,4 @@ def predict(
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

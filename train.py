@@ -5,6 +5,10 @@ Without flags this trains the demo recipe: handwritten digits on the CPU.
 
 from __future__ import annotations
 
+import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+
+# isort: split
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,9 +228,7 @@ def feed(
     dataset = loader.training_dataset(
         images,
         transforms.train_transform(recipe.augmentation),
-        transforms.batch_transform(
-            recipe.augmentation, num_classes, recipe.loss.label_smoothing, drop_path_rates
-        ),
+        transforms.batch_transform(recipe.augmentation, num_classes, recipe.loss.label_smoothing),
         batch_size=data.batch_size,
         shard=loader.Shard(world.rank, world.size),
         seed=system.seed,
@@ -235,6 +237,7 @@ def feed(
         epochs=recipe.schedule.epoch_size,
         num_parallel_workers=system.num_parallel_workers,
         python_multiprocessing=system.python_multiprocessing,
+        drop_path_rates=drop_path_rates,
         start_step=first_step,
     )
     if system.dataset_sink_mode and system.device_target == "Ascend":

@@ -1,5 +1,9 @@
 """PoolFormer for MindSpore. Importing this package registers every model with MindCV."""
 
-from . import models
+from .runtime import cpu
+
+cpu.tune()  # before MindSpore is imported
+
+from . import models  # noqa: E402
 
 __all__ = ["models"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def evaluate(
         network: in evaluation mode; images (N, C, H, W) to float32 logits.
         batches: images and labels (N,), where a label of -1 marks padding, which does not count.
         world_size: number of ranks; each sees its own part and all get the result of the whole.
-        bar: show a progress bar on standard error.
+        bar: show a progress bar, if standard error is a terminal.
 
     Raises:
         UserError: a logit is not finite.
@@ -68,7 +69,9 @@ def evaluate(
     predictions = []
     timed = 0
     start = first = time.perf_counter()
-    for number, (images, labels) in enumerate(tqdm(batches, "validating", leave=False, disable=not bar)):
+    for number, (images, labels) in enumerate(
+        tqdm(batches, "validating", leave=False, disable=not (bar and sys.stderr.isatty()))
+    ):
         real = labels.asnumpy() >= 0
         targets = labels.asnumpy()[real]
         logits = network(images).asnumpy()[real].astype(np.float64)

@@ -71,6 +71,26 @@ def scan_folder(root: str | Path, classes: Sequence[str] | None = None) -> Image
     return ImageFolder(root, classes, tuple(paths), np.array(labels, dtype=np.int32))
 
 
+def find_images(places: Sequence[str | Path]) -> list[Path]:
+    """List image files: each place itself, or the images anywhere below it, sorted, if a folder.
+
+    Raises:
+        UserError: a folder holds no image.
+    """
+    paths: list[Path] = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            paths.append(place)
+            continue
+        found = _images_below(place)
+        if not found:
+            raise UserError(
+                f"{place}: found no image in the folder, expected {' '.join(IMAGE_EXTENSIONS)}"
+            )
+        paths += map(Path, found)
+    return paths
+
+
 def _images_below(folder: Path) -> list[str]:
     return sorted(
         os.path.join(parent, name)

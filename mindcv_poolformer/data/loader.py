@@ -7,12 +7,13 @@ step, image), so neither the number of workers nor a restart changes a batch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import cpu_count
 
 import mindspore.dataset as ds
 import numpy as np
+from mindspore import Tensor
 
 from mindcv_poolformer.data.augment import TrainTransform
 from mindcv_poolformer.data.folder import ImageFolder
@@ -21,7 +22,7 @@ from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.runtime.errors import UserError
 
 # First word of each generator's key, so that no two kinds of draw share a stream.
-_ORDER, _IMAGE, _BATCH = range(3)
+_ORDER, _IMAGE, _BATCH, _DROP_PATH = range(4)
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,42 @@ class _LoadTraining:
         return self.transform(opened, rng), self.folder.labels[image], row
 
 
+def drop_path_scales(
+    rates: Sequence[float], batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw which residual branches a training step drops, per sample (arXiv 1603.09382).
+
+    Args:
+        rates: drop path rate of each block.
+
+    Returns:
+        (len(rates), 2, batch_size) float32, two branches a block: 0 where the branch is dropped,
+        1 / (1 - rate) where it is kept.
+    """
+    keep = 1.0 - np.asarray(rates, np.float64)[:, None, None]
+    kept = rng.random((len(rates), 2, batch_size)) < keep
+    return (kept / keep).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class _FinishBatch:
-    """uint8 images, labels and coordinates of a batch → float32 images and targets."""
+    """uint8 images, labels and coordinates of a batch → what the step takes."""
 
     transform: BatchTransform
+    drop_path_rates: tuple[float, ...]
     seed: int
     rank: int
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         epoch, step, _ = map(int, rows[0])
         rng = np.random.default_rng([_BATCH, self.seed, self.rank, epoch, step])
-        return self.transform(images, labels, rng)
+        images, targets = self.transform(images, labels, rng)
+        if not any(self.drop_path_rates):
+            return images, targets
+        rng = np.random.default_rng([_DROP_PATH, self.seed, self.rank, epoch, step])
+        return images, targets, drop_path_scales(self.drop_path_rates, len(images), rng)
 
 
 def training_dataset(
@@ -133,6 +156,7 @@ def training_dataset(
     epochs: int,
     num_parallel_workers: int,
     python_multiprocessing: bool,
+    drop_path_rates: tuple[float, ...] = (),
     start_step: int = 0,
 ) -> ds.Dataset:
     """All batches of a training run as one stream, without a restart between epochs.
@@ -150,10 +174,12 @@ def training_dataset(
         epochs: of the whole run.
         num_parallel_workers: that decode and augment images.
         python_multiprocessing: run them as processes instead of threads.
+        drop_path_rates: of each block of the network.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
 
     Returns:
-        Columns `images` (N, C, H, W) float32 and `targets` (N, K) float32.
+        Columns `images` (N, C, H, W) float32, `targets` (N, K) float32 and, if a drop path rate
+        is above 0, `drop_path`, see drop_path_scales.
 
     Raises:
         UserError: too few images or too many workers. An image that cannot be read stops the
@@ -171,10 +197,11 @@ def training_dataset(
         python_multiprocessing=python_multiprocessing,
     ).batch(batch_size, drop_remainder=True)
     # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
+    drop_path = ["drop_path"] if any(drop_path_rates) else []
     return dataset.map(
-        _FinishBatch(batch_transform, seed, shard.rank),
+        _FinishBatch(batch_transform, drop_path_rates, seed, shard.rank),
         input_columns=["images", "labels", "rows"],
-        output_columns=["images", "targets"],
+        output_columns=["images", "targets", *drop_path],
         num_parallel_workers=min(num_parallel_workers, 2),
     )
 
@@ -247,6 +274,23 @@ def _prepare_engine(num_parallel_workers: int) -> None:
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.
     ds.config.set_prefetch_size(4)
+
+
+def batches(dataset: ds.Dataset) -> Iterator[tuple[Tensor, ...]]:
+    """Iterate over a data set once.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    iterator = dataset.create_tuple_iterator(num_epochs=1)
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            raise worker_error(error) or error from None
+        yield tuple(batch)
 
 
 def worker_error(error: RuntimeError) -> UserError | None:

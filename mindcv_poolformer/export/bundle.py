@@ -14,7 +14,6 @@ import numpy as np
 from mindspore import Tensor, nn
 from PIL import Image
 
-from mindcv_poolformer.data.folder import IMAGE_EXTENSIONS
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -117,26 +116,6 @@ def load_bundle(folder: str | Path) -> Bundle:
         )
     _check_file(folder / MINDIR, checksum)
     return Bundle(folder=folder, network=_load_mindir(folder / MINDIR, written_with), **facts)
-
-
-def find_images(places: Sequence[str | Path]) -> list[Path]:
-    """List image files: each place itself, or the images anywhere below it, sorted, if a folder.
-
-    Raises:
-        UserError: a folder holds no image.
-    """
-    paths: list[Path] = []
-    for place in map(Path, places):
-        if not place.is_dir():
-            paths.append(place)
-            continue
-        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS)
-        if not found:
-            raise UserError(
-                f"{place}: found no image in the folder, expected {' '.join(IMAGE_EXTENSIONS)}"
-            )
-        paths += found
-    return paths
 
 
 def sha256(path: Path) -> str:

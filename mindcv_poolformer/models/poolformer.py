@@ -183,7 +183,7 @@ class PoolFormer(nn.Cell):
         self.head = _classifier(self.num_features, num_classes)
         if num_classes > 0:
             _initialize_linear(self.head)
-            self.head.update_parameters_name("head.")
+        self.compile_cache.clear()  # the graphs compiled so far have the old head
 
     def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Give logits, or stage maps with ``features_only``.
@@ -193,9 +193,7 @@ class PoolFormer(nn.Cell):
         """
         if self.features_only:
             maps = self.stages(x, drop_path)
-            return tuple(
-                norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms, strict=True)
-            )
+            return tuple(norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms))
         return self.forward_head(self.forward_features(x, drop_path))
 
 

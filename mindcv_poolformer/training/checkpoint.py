@@ -66,6 +66,7 @@ def save_checkpoint(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.ckpt")
     try:
         ms.save_checkpoint(rows, str(temporary), append_dict={"metadata": json.dumps(metadata)})
+        temporary.chmod(0o644)  # MindSpore lets only the owner read
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)

@@ -136,8 +136,9 @@ def test_a_flag_for_the_learning_rate_replaces_the_files_other_one(parse: Parse)
         ("--lr 1 --lr_base 1", ["lr", "lr_base", "one of them"]),
         ("--lr null", ["lr", "lr_base", "one of them"]),
         ("--min_lr 1", ["min_lr", "1.0", "at most lr"]),
-        ("--warmup_epochs 4", ["epoch_size", "103", "warmup_epochs 4", "decay_epochs 100", "104"]),
-        ("--warmup_prefix false --epoch_size 99", ["epoch_size", "99", "decay_epochs 100"]),
+        ("--decay_epochs 102", ["epoch_size", "103", "warmup_epochs 3", "decay_epochs 102", "105"]),
+        ("--warmup_prefix false --decay_epochs 104", ["epoch_size", "103", "decay_epochs 104"]),
+        ("--warmup_epochs 103", ["epoch_size", "103", "warmup_epochs 103", "more epochs"]),
     ],
 )
 def test_bad_flags_stop_with_one_line(
@@ -174,7 +175,7 @@ def test_bad_flags_stop_with_one_line(
         ("mean: [1, null, 1]", ["mean", "None", "finite"]),
         ("lr: 1\nlr_base: 1", ["lr", "lr_base", "one of them"]),
         ("epoch_size: 200", ["lr", "lr_base", "neither"]),
-        ("lr: 1\nepoch_size: 102", ["epoch_size", "102", "103"]),
+        ("lr: 1\nepoch_size: 102\ndecay_epochs: 100", ["epoch_size", "102", "103"]),
     ],
 )
 def test_bad_files_stop_with_one_line(
@@ -256,3 +257,26 @@ def test_help_explains_every_key(parse: Parse, capsys: pytest.CaptureFixture[str
             explanation = after.partition("(type:")[0].split()
             assert len(explanation) > 3, f"{key.name} is not explained"
             assert "default:" in after.partition(" --")[0], key.name
+
+
+def test_null_keys_follow_others(parse: Parse) -> None:
+    def interpolation(*flags: str) -> str:
+        return parse(VALID, *flags).augmentation.eval_interpolation
+
+    assert interpolation("--interpolation", "bilinear") == "bilinear"
+    assert interpolation("--interpolation", "random") == "bicubic"
+    assert (
+        interpolation("--interpolation", "random", "--val_interpolation", "bilinear") == "bilinear"
+    )
+    assert parse(VALID, "--warmup_epochs", "7").schedule.cosine_epochs == 96
+    assert parse(VALID, "--warmup_prefix", "false").schedule.cosine_epochs == 103
+    assert parse(VALID, "--decay_epochs", "50").schedule.cosine_epochs == 50
+
+
+def test_resume_takes_words_and_paths(parse: Parse) -> None:
+    def resume(*flags: str) -> bool | str:
+        return parse(VALID, *flags).checkpointing.resume
+
+    assert resume() == "auto"
+    assert resume("--resume", "false") is False
+    assert resume("--resume", "runs/a/last.ckpt") == "runs/a/last.ckpt"

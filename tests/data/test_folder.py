@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindcv_poolformer.data.folder import scan_folder
+from mindcv_poolformer.data.folder import find_images, scan_folder
 from mindcv_poolformer.runtime.errors import UserError
 
 
@@ -53,3 +53,14 @@ def test_errors_name_the_path(tmp_path):
             scan_folder(tmp_path / name, classes)
         assert str(tmp_path) in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_find_images(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("b/2.png", "b/deep/1.JPEG", "b/notes.txt", "a.png", "c.odd"):
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "c.odd", str(tmp_path)])
+    assert found == [tmp_path / n for n in ("c.odd", "a.png", "b/2.png", "b/deep/1.JPEG")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: found no image in the folder"):
+        find_images([tmp_path / "empty"])

@@ -152,9 +152,15 @@ def reference(noise_folder) -> list[tuple[np.ndarray, ...]]:
 def test_draws_depend_on_seed_rank_and_epoch(noise_folder, reference):
     assert same(reference, run(train(noise_folder, RANDOM, MIXED)))
     assert not same(reference, run(train(noise_folder, RANDOM, MIXED, seed=2)))
-    other = run(train(noise_folder, RANDOM, MIXED, shard=Shard(1, 2), epochs=4))
-    images = [image.tobytes() for images, _ in reference + other for image in images]
-    assert len(set(images)) == len(images)  # no image augmented alike twice, in any epoch or rank
+    erasing = BatchTransform(2, MEAN, STD, erase_prob=1.0)
+    settings = dict(batch_size=26, drop_remainder=False)  # both ranks see all of the 26 images
+    for transform, batch_transform in ((RANDOM, None), (PLAIN, erasing)):
+        runs = [
+            run(train(noise_folder, transform, batch_transform, shard=Shard(rank, 2), **settings))
+            for rank in range(2)
+        ]
+        images = [image.tobytes() for batches in runs for batch, _ in batches for image in batch]
+        assert len(set(images)) == 26 * 2 * 2  # no two alike over ranks and epochs
 
 
 @pytest.mark.parametrize("processes", [False, True])

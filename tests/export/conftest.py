@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -11,9 +10,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from official import load_official_weights
 from PIL import Image
 
-import mindcv_poolformer  # noqa: F401  registers the models
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.mindir import Trained, write_bundle
@@ -22,28 +21,9 @@ CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 
 
-@pytest.fixture(autouse=True)
-def _same_mode_afterwards() -> Iterator[None]:
-    mode = ms.get_context("mode")
-    yield
-    ms.set_context(mode=mode)
-
-
 def make_network() -> nn.Cell:
-    network = mindcv.create_model("poolformer_s12", num_classes=10).set_train(False)
-    rng = np.random.default_rng(0)
-    for name, parameter in network.parameters_and_names():
-        z = rng.standard_normal(parameter.shape).astype(np.float32)
-        if "layer_scale" in name:
-            z = 0.3 + 0.05 * z
-        elif parameter.ndim > 1:
-            z /= np.sqrt(np.prod(parameter.shape[1:]))
-        elif "gamma" in name:
-            z = 1 + 0.1 * z
-        else:
-            z *= 0.1
-        parameter.set_data(Tensor(z.astype(np.float32)))
-    return network
+    network = mindcv.create_model("poolformer_s12", num_classes=10)
+    return load_official_weights(network).set_train(False)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from mindspore import Tensor
 
 from mindcv_poolformer.data.preprocess import open_image
-from mindcv_poolformer.export.bundle import Bundle, find_images, load_bundle
+from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.runtime.errors import UserError
 
 
@@ -33,6 +33,12 @@ def test_probabilities_of_image_files(
     probabilities = bundle.classify([open_image(path, bundle.channels) for path in pictures], 2)
     softmax = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
     np.testing.assert_allclose(probabilities, softmax, atol=1e-5)
+
+
+def test_probabilities_of_huge_logits(bundle: Bundle, pictures: list[Path]) -> None:
+    huge = dataclasses.replace(bundle, network=lambda images: bundle.network(images) * 1e4)
+    probabilities = huge.classify([open_image(path) for path in pictures])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
 def test_runs_are_of_one_size_and_padding_is_cut_off(
@@ -115,14 +121,3 @@ def test_damaged_bundle(
     with pytest.raises(UserError, match=message) as caught:
         load_bundle(copy)
     assert "\n" not in str(caught.value)
-
-
-def test_find_images(tmp_path: Path) -> None:
-    (tmp_path / "b" / "deep").mkdir(parents=True)
-    for name in ("b/2.png", "b/deep/1.JPEG", "b/notes.txt", "a.png", "c.odd"):
-        (tmp_path / name).touch()
-    found = find_images([tmp_path / "c.odd", str(tmp_path)])
-    assert found == [tmp_path / n for n in ("c.odd", "a.png", "b/2.png", "b/deep/1.JPEG")]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: found no image in the folder"):
-        find_images([tmp_path / "empty"])

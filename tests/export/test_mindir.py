@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -95,10 +96,10 @@ def test_path_with_blank_and_accent(trained: Trained, tmp_path: Path, inputs: np
 
 
 def test_existing_target_needs_overwrite(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, folder: Path
 ) -> None:
     target = tmp_path / "bundle"
-    write_bundle(trained, target, inputs[:1])
+    shutil.copytree(folder, target)
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"bundle exists.*--overwrite"):
         write_bundle(trained, target, inputs[:2])
@@ -120,10 +121,10 @@ def test_overwrite_spares_what_is_no_bundle(
 
 @pytest.mark.parametrize("older", [False, True])
 def test_failed_proof_leaves_everything_as_it_was(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, older: bool
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, folder: Path, older: bool
 ) -> None:
     if older:
-        write_bundle(trained, tmp_path / "bundle", inputs[:1])
+        shutil.copytree(folder, tmp_path / "bundle")
     before = contents(tmp_path)
     for name, parameter in trained.network.parameters_and_names():
         if "layer_scale_2" in name:  # beyond fp16's 65504, well within fp32

@@ -63,7 +63,7 @@ def end(how: str, world: World) -> None:
     if how == "UserError everywhere":
         raise UserError("folder: found none, expected one")
     if how == "UserError later elsewhere":
-        time.sleep(0 if last else 1)
+        time.sleep(0 if last else 0.2)
         raise UserError(f"cause or consequence: {world.rank}")
     if how == "exception" and last:
         raise ValueError("the cause")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+
+# isort: split
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+
+from mindcv_poolformer.runtime.errors import quiet_exit
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `official`
+ms.set_device("CPU")  # as the scripts do; too late once a kernel has run
+
+
+def pytest_unconfigure() -> None:
+    quiet_exit()
+
+
+@pytest.fixture(autouse=True)
+def graph_mode() -> Iterator[None]:
+    """Every test starts in graph mode, whatever the last one left."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+
+
+@pytest.fixture(params=["graph", "pynative"])
+def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
+    """Run a test in graph mode and in PyNative mode."""
+    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
+    return request.param

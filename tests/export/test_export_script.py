@@ -1,0 +1,152 @@
+"""export.py in this process; tests/test_predict_cli.py runs it as a user does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import export
+from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.runtime.errors import UserError
+
+Export = Callable[..., None]
+
+
+@pytest.fixture
+def run_export(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """``run_export(*flags)`` for the recipe that ``checkpoint`` was trained with."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: poolformer_s12\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
+        "image_resize: 32\ncrop_pct: 0.8\nval_interpolation: bicubic\n"
+        "mean: [120, 115, 100]\nstd: [60, 50, 55]\n"
+        f"data_dir: {tmp_path / 'data'}\nckpt_save_dir: {checkpoint.parent}\n"
+    )
+
+    def run(*flags: str) -> None:
+        words = ["--config", str(recipe), "--export_dir", str(tmp_path / "out"), *flags]
+        monkeypatch.setattr("sys.argv", ["export.py", *words])
+        export.main()
+
+    return run
+
+
+def with_metadata(checkpoint: Path, path: Path, **changes: Any) -> str:
+    """A copy of the checkpoint with other metadata; None takes an entry out."""
+    entries = ms.load_checkpoint(str(checkpoint))
+    metadata = json.loads(entries.pop("metadata")) | changes
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    rows = [{"name": name, "data": value} for name, value in entries.items()]
+    ms.save_checkpoint(rows, str(path), append_dict={"metadata": json.dumps(metadata)})
+    return str(path)
+
+
+def test_sample_images_are_spread_over_the_validation_classes(
+    run_export: Export, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("a", 20), ("b", 1), ("c", 3)):
+        (tmp_path / "data" / "val" / name).mkdir(parents=True)
+        for index in range(count):
+            shutil.copy(pictures[0], tmp_path / "data" / "val" / name / f"{index:02d}.png")
+    opened: list[str] = []
+    open_image = export.open_image
+    monkeypatch.setattr(
+        export, "open_image", lambda path, c: opened.append(str(path)) or open_image(path, c)
+    )
+    run_export()
+    names = [path[len(str(tmp_path / "data" / "val")) + 1 :] for path in opened]
+    first = ["a/00.png", "b/00.png", "c/00.png", "a/01.png", "c/01.png", "a/02.png", "c/02.png"]
+    assert names == first + [f"a/{index:02d}.png" for index in range(3, 12)]
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["verification"]["images"] == 16
+
+
+def test_pynative_recipe_and_foreign_checkpoint(
+    run_export: Export,
+    tmp_path: Path,
+    checkpoint: Path,
+    pictures: list[Path],
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = ms.load_checkpoint(str(checkpoint))
+    del entries["metadata"]
+    foreign = tmp_path / "foreign.ckpt"
+    ms.save_checkpoint([{"name": k, "data": v} for k, v in entries.items()], str(foreign))
+    flags = ("--mode", "1", "--sample_images", str(pictures[0].parent))
+    run_export("--ckpt_path", str(foreign), *flags)
+    bundle = load_bundle(tmp_path / "out")
+    assert bundle.classes == tuple("0123456789")
+    np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-5)
+    printed = capsys.readouterr().out
+    assert printed.count("classes: outputs 0 to 9 have no name") == 1
+    assert f"{tmp_path / 'out' / 'model.mindir'}: poolformer_s12 in fp32, 45." in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "folders", "names"),
+    [
+        ({}, 10, [f"class {letter}" for letter in "abcdefghij"]),
+        ({"classes": ["cat", "dog"]}, 10, ["cat", "dog", *"23456789"]),
+        ({"classes": None}, 10, [f"n{index}" for index in range(10)]),
+        ({"classes": None}, 9, list("0123456789")),
+        ({"classes": None, "num_classes": None}, 10, [f"n{index}" for index in range(10)]),
+    ],
+)
+def test_class_names(
+    run_export: Export,
+    tmp_path: Path,
+    checkpoint: Path,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    folders: int,
+    names: list[str],
+) -> None:
+    for index in range(folders):
+        (tmp_path / "data" / "train" / f"n{index}").mkdir(parents=True)
+    seen: list[export.Trained] = []
+
+    def stop(trained: export.Trained, *_: Any, **__: Any) -> None:
+        seen.append(trained)
+        raise InterruptedError
+
+    monkeypatch.setattr(export, "write_bundle", stop)
+    path = with_metadata(checkpoint, tmp_path / "changed.ckpt", **changes)
+    with pytest.raises(InterruptedError):
+        run_export("--ckpt_path", path, "--sample_images", str(pictures[0]))
+    assert list(seen[0].classes) == names
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--file_format", "AIR"], "file_format: found AIR on the CPU, expected MINDIR: .* Ascend"),
+        (["--crop_pct", "0.9"], "crop_pct: found 0.9 in the recipe, expected 0.8 as in .*best"),
+        (["--image_resize", "64"], "image_resize: found 64 in the recipe, expected 32"),
+        (["--val_interpolation", "bilinear"], "val_interpolation: found bilinear .* bicubic"),
+        (["--mean", "1", "2", "3"], r"mean: found \(1.0, 2.0, 3.0\) .* \(120.0, 115.0, 100.0\)"),
+        (["--model", "poolformer_s24"], "model: found poolformer_s24 .* poolformer_s12"),
+        (["--num_classes", "7"], r"best.ckpt: 2 parameters .* head.weight"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: found no such file"),
+        ([], "sample_images: found no folder .*val, expected --sample_images"),
+        (["--sample_images", "nowhere.png"], "image nowhere.png does not exist"),
+    ],
+)
+def test_mistakes_take_one_line_and_leave_nothing(
+    run_export: Export, tmp_path: Path, flags: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run_export(*flags)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()

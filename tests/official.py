@@ -1,0 +1,47 @@
+"""The official PyTorch code's outputs, and the weights that go with them.
+
+``fixtures/official_logits.npz`` holds logits, losses and gradient norms of sail-sg/poolformer and
+sail-sg/metaformer; their weights rebuild from the parameters' official names.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+from mindspore import Tensor, nn
+
+FIXTURES = Path(__file__).parent / "fixtures"
+OUTPUTS = np.load(FIXTURES / "official_logits.npz")
+SHAPES: dict[str, dict[str, list[int]]] = json.loads(
+    (FIXTURES / "official_state_dict_shapes.json").read_text()
+)
+
+
+def official_name(name: str) -> str:
+    """The name in the official state dict of one of our parameters."""
+    return name.replace(".gamma", ".weight").replace(".beta", ".bias")
+
+
+def official_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The value behind the fixtures of the parameter of that official name."""
+    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if "layer_scale" in name:
+        value = 0.3 + 0.05 * z
+    elif len(shape) >= 2:
+        value = z / np.sqrt(np.prod(shape[1:]))
+    elif name.endswith("weight"):
+        value = 1 + 0.1 * z
+    else:
+        value = 0.1 * z
+    return value.astype(np.float32)
+
+
+def load_official_weights(network: nn.Cell) -> nn.Cell:
+    """Give every parameter of a network the value behind the fixtures."""
+    for parameter in network.get_parameters():
+        name = official_name(parameter.name)
+        parameter.set_data(Tensor(official_weight(name, parameter.shape)))
+    return network

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from mindspore.amp import DynamicLossScaler
+
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.training.checkpoint import (
+    RunCheckpoints,
+    evaluated_weights,
+    save_checkpoint,
+    training_state,
+)
+from mindcv_poolformer.training.optimizer import AdamW
+from mindcv_poolformer.training.step import TrainStep
+
+
+@pytest.fixture
+def step() -> TrainStep:
+    network = PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=2)
+    network.head.bias.requires_grad = False
+    return TrainStep(
+        network,
+        AdamW(network.trainable_params(), weight_decay=0.05),
+        Tensor(np.ones(3, np.float32)),
+        DynamicLossScaler(8.0, 2, 10),
+        accumulation_steps=2,
+        ema_decay=0.9,
+    )
+
+
+def test_the_state_is_all_that_a_step_changes(step: TrainStep) -> None:
+    everything = {p.name for p in step.get_parameters()}
+    everything |= {step.loss_scaler.scale_value.name, step.loss_scaler.counter.name}
+    weights = {p.name for p in step.network_weights}
+    assert set(training_state(step)) == everything - weights
+
+
+def test_an_average_stands_for_each_trained_weight(step: TrainStep) -> None:
+    for average in step.ema:
+        average.set_data(Tensor(np.full(average.shape, 7, np.float32)))
+    weights = evaluated_weights(step)
+    assert set(weights) == {p.name for p in step.network_weights}
+    frozen = {name for name, value in weights.items() if (value.asnumpy() != 7).any()}
+    assert frozen == {"head.bias"}
+
+
+def test_a_checkpoint_is_plain_mindspore(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    weights = {"w": Tensor(np.arange(3, dtype=np.float32))}
+    state = {"m": Tensor(4, ms.int32)}
+    save_checkpoint(path, weights, {"classes": ["ä"]}, state, state_prefix="train.")
+    loaded = ms.load_checkpoint(str(path))
+    assert json.loads(loaded["metadata"]) == {"classes": ["ä"]}
+    assert (loaded["w"].asnumpy() == [0, 1, 2]).all()
+    assert int(loaded["train.m"]) == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    save_checkpoint(path, {"w": Tensor(np.ones(2, np.float32))}, {})
+    old = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_checkpoint(path, {"w": Tensor(np.zeros(2, np.float32))}, {"bad": object()})
+    assert path.read_bytes() == old
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [("top_k", {2, 4}), ("latest_k", {4, 5}), (None, set())],
+)
+def test_what_a_policy_keeps(
+    tmp_path: Path, step: TrainStep, policy: str | None, kept: set[int]
+) -> None:
+    scores = {1: 50.0, 2: 80.0, 3: 70.0, 4: 80.0, 5: 60.0}
+    history = None
+    for epoch, top1 in scores.items():  # each as if the process had been started anew
+        checkpoints = RunCheckpoints(tmp_path, policy, 2, {"model": "m"}, "train.", history)
+        checkpoints.save(epoch, top1, step)
+        last = ms.load_checkpoint(str(tmp_path / "last.ckpt"))
+        history = json.loads(last["metadata"])["history"]
+    assert {int(file.stem[6:]) for file in tmp_path.glob("epoch_*.ckpt")} == kept
+    assert (checkpoints.best_epoch, checkpoints.best_top1) == (4, 80.0)
+    best = json.loads(ms.load_checkpoint(str(tmp_path / "best.ckpt"))["metadata"])
+    assert (best["epoch"], best["top1"], best["model"]) == (4, 80.0, "m")
+
+
+def test_epochs_that_were_not_validated(tmp_path: Path, step: TrainStep) -> None:
+    checkpoints = RunCheckpoints(tmp_path, "top_k", 2, {}, "train.")
+    checkpoints.save(1, None, step)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert checkpoints.best_top1 is None

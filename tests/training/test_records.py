@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mindcv_poolformer.training.records import Records, draw_curves, read_records, start_folder
+
+
+def test_the_folder_tells_recipe_and_classes(tmp_path: Path) -> None:
+    start_folder(tmp_path / "runs" / "a", "seed: 3\n", ["cat", "dög"])
+    assert (tmp_path / "runs" / "a" / "recipe.yaml").read_text() == "seed: 3\n"
+    classes = json.loads((tmp_path / "runs" / "a" / "classes.json").read_text())
+    assert classes == {"cat": 0, "dög": 1}
+
+
+def test_records_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    records = Records(tmp_path, 0)
+    for step in (10, 20, 30):
+        records.write("train", step, {"epoch": step / 10, "loss": 1.0 / step, "lr": 0.1})
+    records.close()
+    records = Records(tmp_path, 20)
+    records.write("val", 20, {"epoch": 2, "top1": 50.0, "top5": 90.0, "loss": 0.5})
+    records.close()
+    rows = read_records(tmp_path)
+    assert [(row["kind"], row["step"]) for row in rows] == [
+        ("train", 10),
+        ("train", 20),
+        ("val", 20),
+    ]
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_curves_show_what_was_recorded(tmp_path: Path) -> None:
+    def drawn() -> np.ndarray:
+        return np.asarray(Image.open(draw_curves(tmp_path)).convert("L"))
+
+    empty = drawn()
+    records = Records(tmp_path, 0)
+    for epoch in (1, 2, 3):
+        records.write("train", epoch, {"epoch": epoch, "loss": 1 / epoch, "lr": 0.1 * epoch})
+        row = {"epoch": epoch, "top1": 30.0 * epoch, "top5": 90.0, "loss": 0.5}
+        records.write("val", epoch, row)
+    records.close()
+    full = drawn()
+    assert full.shape == empty.shape
+    width = full.shape[1] // 3
+    for panel in range(3):  # loss, learning rate, accuracy
+        part = slice(panel * width, (panel + 1) * width)
+        assert (full[:, part] != empty[:, part]).sum() > 500

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mindcv.scheduler import create_scheduler
+
+from mindcv_poolformer.config import ScheduleConfig
+from mindcv_poolformer.training.schedule import learning_rates
+
+OFFICIAL = ScheduleConfig(
+    epoch_size=310,
+    lr_base=1e-3,
+    min_lr=1e-5,
+    warmup_lr=1e-6,
+    warmup_epochs=5,
+    decay_epochs=300,
+    warmup_prefix=False,
+    lr_epoch_stair=True,
+)
+
+
+def test_the_official_table() -> None:
+    """Values of the official recipe at a global batch of 1024."""
+    rates = learning_rates(OFFICIAL, OFFICIAL.peak_lr(1024), 3)
+    assert rates.shape == (930,)
+    table = {0: 1e-6, 1: 2.008e-4, 4: 8.002e-4, 5: 9.99322e-4, 150: 5.05e-4, 299: 1.0027e-5}
+    table |= {300: 1e-5, 309: 1e-5}
+    for epoch, lr in table.items():
+        np.testing.assert_allclose(rates[3 * epoch : 3 * epoch + 3], lr, rtol=2e-5)
+
+
+def test_lr_base_scales_with_the_global_batch() -> None:
+    assert OFFICIAL.peak_lr(4096) == pytest.approx(4e-3)
+    assert OFFICIAL.peak_lr(256) == pytest.approx(2.5e-4)
+    assert ScheduleConfig(lr=5e-4).peak_lr(4096) == 5e-4
+
+
+@pytest.mark.parametrize("stair", [False, True])
+@pytest.mark.parametrize("name", ["cosine_decay", "constant"])
+def test_mindcv_recipes_mean_what_they_mean_there(name: str, stair: bool) -> None:
+    schedule = ScheduleConfig(
+        scheduler=name,
+        epoch_size=12,
+        lr=5e-4,
+        min_lr=1e-6,
+        warmup_epochs=3,
+        decay_epochs=7,
+        lr_epoch_stair=stair,
+    )
+    theirs = create_scheduler(
+        7,
+        scheduler=name,
+        lr=5e-4,
+        min_lr=1e-6,
+        warmup_epochs=3,
+        decay_epochs=7,
+        num_epochs=12,
+        lr_epoch_stair=stair,
+    )
+    np.testing.assert_allclose(learning_rates(schedule, 5e-4, 7), theirs, rtol=1e-5, atol=1e-10)
+
+
+def test_the_cosine_fills_what_the_warm_up_leaves() -> None:
+    given = ScheduleConfig(epoch_size=10, lr=1e-3, warmup_epochs=2, decay_epochs=8)
+    left_out = ScheduleConfig(epoch_size=10, lr=1e-3, warmup_epochs=2)
+    np.testing.assert_array_equal(learning_rates(given, 1e-3, 4), learning_rates(left_out, 1e-3, 4))

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import mindcv
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+from mindspore.amp import DynamicLossScaler, StaticLossScaler
+from official import OUTPUTS, load_official_weights, official_name
+
+from mindcv_poolformer.data.mix import smoothed_targets
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.runtime.amp import mixed_precision
+from mindcv_poolformer.training.optimizer import AdamW
+from mindcv_poolformer.training.step import TrainStep, soft_cross_entropy
+
+TINY = {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16), "num_classes": 5}
+LR = 1e-2
+
+
+def tiny_step(level: str = "O0", scaler: object | None = None, **settings: object) -> TrainStep:
+    network = load_official_weights(PoolFormer(**TINY)).set_train()
+    optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
+    rates = Tensor(np.full(20, LR, np.float32))
+    runner = mixed_precision(network, level)
+    return TrainStep(
+        runner, optimizer, rates, scaler or StaticLossScaler(1.0), **settings
+    ).set_train()
+
+
+def batch(seed: int, size: int = 4) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((size, 3, 32, 32)).astype(np.float32)
+    return Tensor(images), Tensor(smoothed_targets(rng.integers(5, size=size), 5, 0.1))
+
+
+def weights(step: TrainStep) -> np.ndarray:
+    """All trained weights but norm1's biases.
+
+    They cancel in the pooling's difference, so their gradients are rounding errors, which Adam
+    blows up to whole steps.
+    """
+    chosen = [w for w in step.weights if not w.name.endswith("norm1.beta")]
+    return np.concatenate([w.asnumpy().ravel() for w in chosen])
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_five_steps_follow_the_official_code(mode: int) -> None:
+    ms.set_context(mode=mode)
+    network = load_official_weights(mindcv.create_model("poolformer_s12")).set_train()
+    images = Tensor(np.random.default_rng(1).standard_normal((4, 3, 64, 64)).astype(np.float32))
+    targets = Tensor(smoothed_targets(np.array([1, 10, 100, 999]), 1000, 0.1))
+
+    optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
+
+    def loss_of(x: Tensor, t: Tensor) -> Tensor:
+        return soft_cross_entropy(network(x), t)
+
+    gradients = ops.grad(loss_of, None, optimizer.parameters)(images, targets)
+    norms = {
+        official_name(p.name): np.linalg.norm(g.asnumpy().astype(np.float64))
+        for p, g in zip(optimizer.parameters, gradients, strict=True)
+    }
+    keys = OUTPUTS["poolformer_s12/train/grad_norm_keys"]
+    expected = OUTPUTS["poolformer_s12/train/grad_norms"]
+    # norm1's bias cancels in pool(x) - x: its gradients are zero but for rounding
+    np.testing.assert_allclose([norms[key] for key in keys], expected, rtol=1e-3, atol=1e-6)
+    assert (expected > 1e-6).sum() == 132 - 12
+
+    step = TrainStep(
+        network, optimizer, Tensor(np.full(5, 1e-4, np.float32)), StaticLossScaler(1.0)
+    )
+    losses = [float(step.set_train()(images, targets)) for _ in range(5)]
+    np.testing.assert_allclose(losses, OUTPUTS["poolformer_s12/train/loss"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_accumulated_batches_equal_one_large_batch(count: int, both_modes: str) -> None:
+    images, targets = batch(0, size=6)
+    large = tiny_step()
+    small = tiny_step(accumulation_steps=count)
+    for _ in range(3):
+        large(images, targets)
+        for part in range(count):
+            small(images[part::count], targets[part::count])
+    assert int(small.global_step) == 3 * count
+    assert int(small.optimizer.step) == 3
+    np.testing.assert_allclose(weights(small), weights(large), atol=1e-6)
+
+
+def test_weights_stand_still_between_updates() -> None:
+    step = tiny_step(accumulation_steps=2)
+    before = weights(step)
+    step(*batch(0))
+    assert (weights(step) == before).all()
+    step(*batch(1))
+    assert (weights(step) != before).any()
+
+
+def test_clipped_gradients_have_the_norm_asked_for(both_modes: str) -> None:
+    """The first moment after one step is (1 - beta1) times the clipped gradient."""
+    plain, clipped = tiny_step(), tiny_step(clip_norm=0.1)
+    for step in (plain, clipped):
+        step(*batch(0))
+    full, cut = (
+        np.concatenate([m.asnumpy().ravel() for m in s.optimizer.exp_avg]) / 0.1
+        for s in (plain, clipped)
+    )
+    assert np.linalg.norm(full) > 0.2
+    assert np.linalg.norm(cut) == pytest.approx(0.1, rel=1e-3)
+    np.testing.assert_allclose(cut, full * (0.1 / np.linalg.norm(full)), rtol=1e-3, atol=1e-8)
+
+
+def test_gradients_below_the_bound_are_left_alone() -> None:
+    plain, clipped = tiny_step(), tiny_step(clip_norm=1e3)
+    for step in (plain, clipped):
+        step(*batch(0))
+    np.testing.assert_allclose(weights(clipped), weights(plain), atol=1e-7)
+
+
+def test_ema_is_its_formula() -> None:
+    step = tiny_step(ema_decay=0.9)
+    average = weights(step).astype(np.float64)
+    for seed in range(4):
+        step(*batch(seed))
+        average = 0.9 * average + 0.1 * weights(step)
+    averages = [a for a in step.ema if not a.name.endswith("norm1.beta")]
+    found = np.concatenate([a.asnumpy().ravel() for a in averages])
+    np.testing.assert_allclose(found, average, atol=1e-6)
+    assert np.abs(found - weights(step)).max() > 1e-3
+
+
+def test_the_schedule_sets_each_step() -> None:
+    network = load_official_weights(PoolFormer(**TINY)).set_train()
+    optimizer = AdamW(network.trainable_params(), weight_decay=0.0)
+    step = TrainStep(
+        network, optimizer, Tensor(np.array([0.0, LR], np.float32)), StaticLossScaler(1.0)
+    )
+    before = weights(step)
+    step(*batch(0))
+    assert (weights(step) == before).all()
+    step(*batch(0))
+    # Adam moves each weight by about lr while the gradient keeps its sign
+    assert np.abs(weights(step) - before).max() == pytest.approx(LR, rel=0.05)
+
+
+def test_the_loss_scale_leaves_the_update_as_it_is() -> None:
+    plain, scaled = tiny_step(), tiny_step(scaler=StaticLossScaler(1024.0))
+    losses = [float(step(*batch(0))) for step in (plain, scaled)]
+    assert losses[0] == losses[1]
+    np.testing.assert_allclose(weights(scaled), weights(plain), atol=2e-5)
+
+
+def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
+    """A poisoned batch: pixels so large that float16 overflows."""
+    step = tiny_step("O3", DynamicLossScaler(1024.0, 2, 2), ema_decay=0.9)
+    step(*batch(0))
+    state = [weights(step)]
+    state += [p.asnumpy() for p in (*step.optimizer.exp_avg, *step.optimizer.exp_avg_sq, *step.ema)]
+    images, targets = batch(1)
+    step(images * 1e6, targets)
+    assert int(step.skipped_updates) == 1
+    assert float(step.loss_scaler.scale_value) == 512.0
+    after = [weights(step)]
+    after += [p.asnumpy() for p in (*step.optimizer.exp_avg, *step.optimizer.exp_avg_sq, *step.ema)]
+    for old, new in zip(state, after, strict=True):
+        assert (old == new).all()
+    assert int(step.optimizer.step) == 1
+    assert int(step.global_step) == 2
+    for seed in (2, 3):  # two good updates in a row double it
+        step(*batch(seed))
+    assert float(step.loss_scaler.scale_value) == 1024.0
+    assert np.isfinite(weights(step)).all()
+
+
+def test_an_overflow_is_applied_where_skipping_is_off() -> None:
+    step = tiny_step("O3", skip_overflow=False)
+    images, targets = batch(1)
+    step(images * 1e6, targets)
+    assert not np.isfinite(weights(step)).all()
+
+
+@pytest.mark.parametrize("level", ["O2", "O3", "auto"])
+def test_mixed_precision_trains_as_float32_does(level: str) -> None:
+    full, mixed = tiny_step(), tiny_step(level, StaticLossScaler(1024.0))
+    for seed in range(3):
+        expected, found = (float(step(*batch(seed))) for step in (full, mixed))
+        assert found == pytest.approx(expected, rel=1e-2)
+        assert found != expected
+    assert {w.dtype for w in mixed.weights} == {ms.float32}

@@ -1,0 +1,124 @@
+"""Validate a checkpoint: exact top-1, top-5 and cross entropy over every image once.
+
+Without flags this validates the best checkpoint of the demo run.
+"""
+
+from __future__ import annotations
+
+import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+
+# isort: split
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mindcv
+
+from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.data import loader, splits, transforms
+from mindcv_poolformer.data.folder import ImageFolder
+from mindcv_poolformer.evaluation import Evaluation, agreement, evaluate
+from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.runtime.amp import mixed_precision
+from mindcv_poolformer.runtime.device import set_up_device
+from mindcv_poolformer.runtime.errors import run, said_once
+from mindcv_poolformer.runtime.launch import World, discover, joined
+from mindcv_poolformer.weights import load_weights, read_checkpoint
+
+DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
+
+
+@dataclass(frozen=True)
+class Options:
+    """validation: beside the recipe
+
+    Args:
+        compare_amp_level: validate at this level too, and tell for how many images both predict the
+            same; null for no comparison.
+        result_file: write the results to this file, as JSON; empty for none.
+    """
+
+    compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
+    result_file: str = ""
+
+
+def main() -> None:
+    with said_once():
+        recipe, options = parse_recipe(
+            None, description=__doc__, default_config=str(DEMO), options=Options
+        )
+    world = discover()
+    find_variant(recipe.model.model)
+    set_up_device(recipe.system.device_target, recipe.system.mode, recipe.system.jit_level, world)
+    with joined(world, recipe.system.device_target):
+        validate(recipe, options, world)
+
+
+def validate(recipe: Recipe, options: Options, world: World) -> None:
+    """Evaluate at one AMP level or two, and report."""
+    path = recipe.model.ckpt_path or str(Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    _, metadata = read_checkpoint(path)
+    images = splits.validation_images(recipe.data, metadata.get("classes"))
+    num_classes = recipe.model.num_classes or metadata.get("num_classes") or len(images.classes)
+
+    level = recipe.system.val_amp_level or recipe.system.amp_level
+    result = evaluate_at(level, recipe, world, images, num_classes, path)
+    report = {
+        "model": recipe.model.model,
+        "checkpoint": path,
+        "data": str(images.root),
+        "ranks": world.size,
+        "amp_level": level,
+        **result.scores,
+    }
+    lines = [f"{path} on {len(images)} images of {images.root}", describe(level, result)]
+    if options.compare_amp_level:
+        other = evaluate_at(options.compare_amp_level, recipe, world, images, num_classes, path)
+        same = agreement(result, other, world_size=world.size)
+        report["compared"] = {"amp_level": options.compare_amp_level, **other.scores}
+        report["agreement"] = same
+        lines += [
+            describe(options.compare_amp_level, other),
+            f"{level} and {options.compare_amp_level} agree on {same:.2f} % of the images",
+        ]
+    if not world.is_main:
+        return
+    print("\n".join(lines))
+    if options.result_file:
+        target = Path(options.result_file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(report, indent=2) + "\n")
+        print(f"results: {target}")
+
+
+def evaluate_at(
+    level: str, recipe: Recipe, world: World, images: ImageFolder, num_classes: int, path: str
+) -> Evaluation:
+    """Load the checkpoint into a network of that AMP level and evaluate it."""
+    system = recipe.system
+    network = mindcv.create_model(
+        recipe.model.model, num_classes=num_classes, in_channels=recipe.model.in_channels
+    )
+    load_weights(network, path)
+    network.set_train(False)
+    dataset = loader.evaluation_dataset(
+        images,
+        transforms.eval_transform(recipe.augmentation),
+        batch_size=recipe.data.batch_size,
+        shard=loader.Shard(world.rank, world.size),
+        num_parallel_workers=system.num_parallel_workers,
+        python_multiprocessing=system.python_multiprocessing,
+    )
+    runner = mixed_precision(network, level)
+    return evaluate(runner, loader.batches(dataset), world_size=world.size, bar=world.is_main)
+
+
+def describe(level: str, result: Evaluation) -> str:
+    """One line for people."""
+    return f"{level:>4}: {result} ({result.images_per_second:.1f} images/s)"
+
+
+if __name__ == "__main__":
+    run(main)
