@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import mindcv
-
 from mindcv_poolformer.config import Recipe, parse_recipe
-from mindcv_poolformer.data import loader, splits, transforms
+from mindcv_poolformer.data import splits
 from mindcv_poolformer.data.folder import ImageFolder
-from mindcv_poolformer.evaluation import Evaluation, agreement, evaluate
+from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
 from mindcv_poolformer.models import find_variant
-from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
@@ -97,22 +94,9 @@ def evaluate_at(
     level: str, recipe: Recipe, world: World, images: ImageFolder, num_classes: int, path: str
 ) -> Evaluation:
     """Load the checkpoint into a network of that AMP level and evaluate it."""
-    system = recipe.system
-    network = mindcv.create_model(
-        recipe.model.model, num_classes=num_classes, in_channels=recipe.model.in_channels
-    )
-    load_weights(network, path)
-    network.set_train(False)
-    dataset = loader.evaluation_dataset(
-        images,
-        transforms.eval_transform(recipe.augmentation),
-        batch_size=recipe.data.batch_size,
-        shard=loader.Shard(world.rank, world.size),
-        num_parallel_workers=system.num_parallel_workers,
-        python_multiprocessing=system.python_multiprocessing,
-    )
-    runner = mixed_precision(network, level)
-    return evaluate(runner, loader.batches(dataset), world_size=world.size, bar=world.is_main)
+    evaluator = Evaluator(recipe, level, images, num_classes, world)
+    load_weights(evaluator.network, path)
+    return evaluator.evaluate()
 
 
 def describe(level: str, result: Evaluation) -> str:

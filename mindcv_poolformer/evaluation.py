@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import mindcv
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 from tqdm import tqdm
 
+from .config import Recipe
+from .data import loader
+from .data.folder import ImageFolder
+from .data.pipeline import evaluation_batches
+from .runtime.amp import mixed_precision
 from .runtime.collectives import all_reduce_sum
 from .runtime.errors import UserError
+from .runtime.launch import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,40 @@ class Evaluation:
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f}"
+
+
+class Evaluator:
+    """A network at an AMP level, and the images to evaluate it on.
+
+    Args:
+        recipe: names the model, the preprocessing, the batch size and the workers.
+        level: O0, O2, O3 or auto.
+        images: to evaluate on.
+        num_classes: outputs of the network.
+        world: the ranks that share the images.
+    """
+
+    def __init__(
+        self, recipe: Recipe, level: str, images: ImageFolder, num_classes: int, world: World
+    ) -> None:
+        self.network = mindcv.create_model(
+            recipe.model.model, num_classes=num_classes, in_channels=recipe.model.in_channels
+        ).set_train(False)
+        self.world = world
+        self._runner = mixed_precision(self.network, level)
+        shard = loader.Shard(world.rank, world.size)
+        self._dataset = evaluation_batches(recipe, images, shard)
+
+    def take(self, weights: Mapping[str, Parameter]) -> Evaluator:
+        """Copy weights, by name, into the network."""
+        for parameter in self.network.get_parameters():
+            parameter.set_data(weights[parameter.name].value())
+        return self
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the weights that the network has now."""
+        batches = loader.batches(self._dataset)
+        return evaluate(self._runner, batches, world_size=self.world.size, bar=self.world.is_main)
 
 
 def evaluate(

@@ -12,7 +12,10 @@ import pytest
 
 from mindcv_poolformer.runtime.errors import quiet_exit
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `official`
+sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
+
+from scripts import Twins, train_twins  # noqa: E402
+
 ms.set_device("CPU")  # as the scripts do; too late once a kernel has run
 
 
@@ -32,3 +35,9 @@ def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
     """Run a test in graph mode and in PyNative mode."""
     ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    """One recipe trained twice at the same time, for the tests of train.py to look at."""
+    return train_twins(tmp_path_factory.mktemp("twins"))

@@ -237,10 +237,6 @@ class ScheduleConfig:
             return self.decay_epochs
         return self.epoch_size - (self.warmup_epochs if self.warmup_prefix else 0)
 
-    def peak_lr(self, global_batch: int) -> float:
-        """The highest learning rate, for a global batch of that many images per update."""
-        return self.lr if self.lr is not None else self.lr_base * global_batch / self.lr_base_size
-
 
 @dataclass(frozen=True)
 class OptimizerConfig:

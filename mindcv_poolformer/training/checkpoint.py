@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, Tensor
 
+from ..config import CheckpointingConfig
 from .step import TrainStep
 
 LAST = "last.ckpt"
@@ -91,8 +92,7 @@ class RunCheckpoints:
 
     Args:
         folder: the run folder.
-        policy: top_k keeps the best epochs by top-1, latest_k the newest, None keeps none.
-        keep: how many.
+        keeping: what to keep.
         metadata: goes into every checkpoint, with its epoch and top-1.
         state_prefix: goes before the names of the training state in ``last.ckpt``.
         history: ``history`` of the run that goes on here, None for a new run.
@@ -101,15 +101,14 @@ class RunCheckpoints:
     def __init__(
         self,
         folder: Path,
-        policy: Literal["top_k", "latest_k"] | None,
-        keep: int,
+        keeping: CheckpointingConfig,
         metadata: Mapping[str, Any],
         state_prefix: str,
         history: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.policy = policy
-        self.keep = keep
+        self.policy = keeping.ckpt_save_policy
+        self.keep = keeping.keep_checkpoint_max
         self.metadata = metadata
         self.state_prefix = state_prefix
         history = history or {"best_epoch": None, "best_top1": None, "kept": []}
@@ -131,7 +130,7 @@ class RunCheckpoints:
         metadata = {**self.metadata, "epoch": epoch, "top1": top1}
         if top1 is not None and (self.best_top1 is None or top1 >= self.best_top1):
             self.best_epoch, self.best_top1 = epoch, top1
-            save_checkpoint(self.best_path, evaluated_weights(step), metadata)
+            save_checkpoint(self.folder / BEST, evaluated_weights(step), metadata)
         dropped = self._count_in(epoch, top1)
         if epoch in self.kept:
             save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
@@ -145,10 +144,12 @@ class RunCheckpoints:
         for old in dropped:
             self._path(old).unlink(missing_ok=True)
 
-    @property
-    def best_path(self) -> Path:
-        """The checkpoint of the epoch with the highest top-1."""
-        return self.folder / BEST
+    def summary(self) -> list[str]:
+        """The best epoch in one line, where there was a validation."""
+        if self.best_top1 is None:
+            return []
+        where = self.folder / BEST
+        return [f"best: top-1 {self.best_top1:.2f} % after epoch {self.best_epoch}, {where}"]
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:04d}.ckpt"

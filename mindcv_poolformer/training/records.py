@@ -77,7 +77,8 @@ def draw_curves(folder: Path) -> Path:
             axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], label=label)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-    losses.legend()
+    if records:
+        losses.legend()
     if val:
         accuracies.legend()
     figure.tight_layout()

@@ -7,6 +7,13 @@ import numpy as np
 from ..config import ScheduleConfig
 
 
+def peak_learning_rate(schedule: ScheduleConfig, images_per_update: int) -> float:
+    """Give ``lr``, or ``lr_base`` scaled to the images of one update over all ranks."""
+    if schedule.lr is not None:
+        return schedule.lr
+    return schedule.lr_base * images_per_update / schedule.lr_base_size
+
+
 def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> np.ndarray:
     """Give the learning rate of each step, shape (epoch_size * steps_per_epoch,), float32.
 

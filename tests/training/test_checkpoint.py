@@ -9,6 +9,7 @@ import pytest
 from mindspore import Tensor
 from mindspore.amp import DynamicLossScaler
 
+from mindcv_poolformer.config import CheckpointingConfig
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.training.checkpoint import (
     RunCheckpoints,
@@ -81,9 +82,10 @@ def test_what_a_policy_keeps(
     tmp_path: Path, step: TrainStep, policy: str | None, kept: set[int]
 ) -> None:
     scores = {1: 50.0, 2: 80.0, 3: 70.0, 4: 80.0, 5: 60.0}
+    keeping = CheckpointingConfig(ckpt_save_policy=policy, keep_checkpoint_max=2)
     history = None
     for epoch, top1 in scores.items():  # each as if the process had been started anew
-        checkpoints = RunCheckpoints(tmp_path, policy, 2, {"model": "m"}, "train.", history)
+        checkpoints = RunCheckpoints(tmp_path, keeping, {"model": "m"}, "train.", history)
         checkpoints.save(epoch, top1, step)
         last = ms.load_checkpoint(str(tmp_path / "last.ckpt"))
         history = json.loads(last["metadata"])["history"]
@@ -94,7 +96,9 @@ def test_what_a_policy_keeps(
 
 
 def test_epochs_that_were_not_validated(tmp_path: Path, step: TrainStep) -> None:
-    checkpoints = RunCheckpoints(tmp_path, "top_k", 2, {}, "train.")
+    checkpoints = RunCheckpoints(
+        tmp_path, CheckpointingConfig(ckpt_save_policy="top_k"), {}, "train."
+    )
     checkpoints.save(1, None, step)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-    assert checkpoints.best_top1 is None
+    assert checkpoints.summary() == []
