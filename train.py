@@ -94,17 +94,22 @@ def train(recipe: Recipe, world: World) -> None:
     if world.is_main:
         start_folder(folder, recipe.to_yaml(), images.classes)
         records = Records(folder, first_step)
-        metadata = describe(recipe, images, num_classes) | {"run": identity}
-        checkpoints = RunCheckpoints(
-            folder, recipe.checkpointing, metadata, TRAINING_PREFIX, history
-        )
+        metadata = {
+            "model": recipe.model.model,
+            "num_classes": num_classes,
+            "in_channels": recipe.model.in_channels,
+            "classes": images.classes,
+            "preprocessing": eval_transform(recipe.augmentation).to_dict(),
+            "run": identity,
+        }
+        keeping = recipe.checkpointing
+        checkpoints = RunCheckpoints(folder, keeping, metadata, TRAINING_PREFIX, history)
     train_epochs(recipe, step, rates, batches, evaluator, progress, records, checkpoints)
 
     # Report
     if world.is_main:
         records.close()
-        for line in [*checkpoints.summary(), f"curves: {draw_curves(folder)}"]:
-            progress.say(line)
+        print(*checkpoints.summary(), f"curves: {draw_curves(folder)}", sep="\n")
 
 
 def train_epochs(

@@ -110,12 +110,8 @@ def drop_path_scales(
 ) -> np.ndarray:
     """Draw which residual branches a training step drops, per sample (arXiv 1603.09382).
 
-    Args:
-        rates: drop path rate of each block.
-
-    Returns:
-        (len(rates), 2, batch_size) float32, two branches a block: 0 where the branch is dropped,
-        1 / (1 - rate) where it is kept.
+    Gives (len(rates), 2, batch_size) float32, two branches for the rate of each block: 0 where the
+    branch is dropped, 1 / (1 - rate) where it is kept.
     """
     keep = 1.0 - np.asarray(rates, np.float64)[:, None, None]
     kept = rng.random((len(rates), 2, batch_size)) < keep
