@@ -26,7 +26,7 @@ from mindcv_poolformer.evaluation import Evaluator
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.runtime.collectives import assert_identical
 from mindcv_poolformer.runtime.device import set_up_device
-from mindcv_poolformer.runtime.errors import run, said_once
+from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, check_launcher, discover, joined
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import RunCheckpoints, evaluated_weights, training_state
@@ -51,6 +51,8 @@ def main() -> None:
 
 def train(recipe: Recipe, world: World) -> None:
     """Set a run up, go on from where it stands, train its epochs, report."""
+    keeping, folder = recipe.checkpointing, Path(recipe.checkpointing.ckpt_save_dir)
+
     # Images
     images = splits.training_images(recipe.data, recipe.model.num_classes)
     num_classes = recipe.model.num_classes or len(images.classes)
@@ -59,24 +61,20 @@ def train(recipe: Recipe, world: World) -> None:
         len(images), recipe.data.batch_size, world.size, recipe.data.drop_remainder
     )
 
-    # Network and step
-    find_variant(recipe.model.model)
-    evaluator = None
-    if recipe.checkpointing.val_while_train:
-        val_images = splits.validation_images(recipe.data, images.classes)
-        level = recipe.system.val_amp_level or recipe.system.amp_level
-        evaluator = Evaluator(recipe, level, val_images, num_classes, world)
+    # Network, step, validation
     network = build_network(recipe, num_classes, world)
-    peak = peak_learning_rate(
-        recipe.schedule, global_batch * recipe.optimizer.gradient_accumulation_steps
-    )
+    images_per_update = global_batch * recipe.optimizer.gradient_accumulation_steps
+    peak = peak_learning_rate(recipe.schedule, images_per_update)
     rates = learning_rates(recipe.schedule, peak, epoch_steps)
     step = build_step(recipe, network, rates, world.size)
+    evaluator = None
+    if keeping.val_while_train:
+        val_images = splits.validation_images(recipe.data, images.classes)
+        evaluator = Evaluator(recipe, recipe.system.eval_amp_level, val_images, num_classes, world)
 
     # Resume
-    folder = Path(recipe.checkpointing.ckpt_save_dir)
     identity = resume.run_identity(recipe, world.size, images.named_labels())
-    checkpoint = resume.find(folder, recipe.checkpointing.resume)
+    checkpoint = resume.find(folder, keeping.resume)
     history = go_on(checkpoint, identity, network, step) if checkpoint else None
     first_step = int(step.global_step)
 
@@ -102,7 +100,6 @@ def train(recipe: Recipe, world: World) -> None:
             "preprocessing": eval_transform(recipe.augmentation).to_dict(),
             "run": identity,
         }
-        keeping = recipe.checkpointing
         checkpoints = RunCheckpoints(folder, keeping, metadata, TRAINING_PREFIX, history)
     train_epochs(recipe, step, rates, batches, evaluator, progress, records, checkpoints)
 
@@ -150,16 +147,22 @@ def train_epochs(
 
 def build_network(recipe: Recipe, num_classes: int, world: World) -> nn.Cell:
     """The network to train, with equal weights on every rank."""
-    model = recipe.model
+    model, drop_path_rate = recipe.model, recipe.model.drop_path_rate
+    variant = find_variant(model.model)
+    if model.pretrained:
+        raise UserError(
+            "pretrained: found true, expected false: no published weights to fetch here; "
+            "give a checkpoint with --ckpt_path"
+        )
+    if drop_path_rate is None:
+        drop_path_rate = variant.drop_path_rate
     ms.set_seed(recipe.system.seed)
     network = mindcv.create_model(
         model.model,
         num_classes=num_classes,
         in_channels=model.in_channels,
         drop_rate=model.drop_rate,
-        drop_path_rate=find_variant(model.model).drop_path_rate
-        if model.drop_path_rate is None
-        else model.drop_path_rate,
+        drop_path_rate=drop_path_rate,
     )
     if model.ckpt_path:
         load_weights(network, model.ckpt_path)

@@ -60,7 +60,7 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
     images = splits.validation_images(recipe.data, metadata.get("classes"))
     num_classes = recipe.model.num_classes or metadata.get("num_classes") or len(images.classes)
 
-    level = recipe.system.val_amp_level or recipe.system.amp_level
+    level = recipe.system.eval_amp_level
     result = evaluate_at(level, recipe, world, images, num_classes, path)
     report = {
         "model": recipe.model.model,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 import uuid
 from dataclasses import dataclass
@@ -32,7 +35,6 @@ TWINS = {
     "re_prob": 0.5,
     "re_value": "pixel",
     "drop_path_rate": 0.3,
-    "drop_rate": 0.1,
     "label_smoothing": 0.1,
     "val_while_train": True,
     "ckpt_save_policy": "top_k",
@@ -63,7 +65,9 @@ class Ended:
     err: str
 
 
-def write_images(root: Path, per_class: int, classes: int = 3, size: tuple[int, int] = (40, 36)):
+def write_images(
+    root: Path, per_class: int, classes: int = 3, size: tuple[int, int] = (40, 36)
+) -> None:
     """Write `root/class<k>/<i>.png`: noise of which each class has a tint, too weak to be easy."""
     for label in range(classes):
         (root / f"class{label}").mkdir(parents=True)
@@ -202,6 +206,8 @@ def train_twins(folder: Path) -> Twins:
 def run_on_terminal(folder: Path, words: list[str]) -> tuple[str, int]:
     """Run a command with a terminal as its output; give all it showed, and its exit code."""
     ours, theirs = pty.openpty()
+    rows_and_columns = struct.pack("HHHH", 24, 120, 0, 0)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, rows_and_columns)
     running = Running(folder, words, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""

@@ -3,9 +3,9 @@
 Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and means the same.
 """
 
-from mindcv_poolformer.config.parse import parse_recipe
-from mindcv_poolformer.config.recipe import Recipe
-from mindcv_poolformer.config.sections import (
+from .parse import parse_recipe
+from .recipe import Recipe
+from .sections import (
     AugmentationConfig,
     CheckpointingConfig,
     DataConfig,

@@ -16,8 +16,8 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
-from mindcv_poolformer.config.bounds import alternatives, in_words
-from mindcv_poolformer.config.recipe import Recipe, contradictions
+from .bounds import alternatives, in_words
+from .recipe import Recipe, contradictions
 
 COMMAND_LINE = "command line"
 # Other spellings of one thing; the recipe holds the right-hand one.

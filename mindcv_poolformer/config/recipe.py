@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 import yaml
 
-from mindcv_poolformer.config.sections import (
+from .sections import (
     AugmentationConfig,
     CheckpointingConfig,
     DataConfig,

@@ -17,7 +17,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
-from mindcv_poolformer.config.bounds import (
+from .bounds import (
     AdamW,
     FractionAboveZero,
     FractionBelowOne,
@@ -64,6 +64,11 @@ class SystemConfig:
     loss_scale: PositiveFloat = 1.0
     loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
     drop_overflow_update: bool = True
+
+    @property
+    def eval_amp_level(self) -> str:
+        """The precision of validation that val_amp_level asks for."""
+        return self.val_amp_level or self.amp_level
 
 
 @dataclass(frozen=True)
@@ -155,9 +160,8 @@ class AugmentationConfig:
     @property
     def eval_interpolation(self) -> str:
         """The resampling that val_interpolation asks for."""
-        if self.val_interpolation is not None:
-            return self.val_interpolation
-        return "bicubic" if self.interpolation == "random" else self.interpolation
+        training = "bicubic" if self.interpolation == "random" else self.interpolation
+        return self.val_interpolation or training
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class ScheduleConfig:
         warmup_lr: learning rate at the first step.
         warmup_epochs: epochs from warmup_lr up to the peak.
         decay_epochs: epochs from the peak (or, without warmup_prefix, from the start) to min_lr,
-            null for all that epoch_size leaves.
+            null for all the epochs left.
         decay_rate: no effect on the schedules here; MindCV's recipes carry it.
         warmup_prefix: true starts the cosine after the warm-up, false at epoch 0 with the warm-up
             in place of its head.
@@ -233,9 +237,7 @@ class ScheduleConfig:
     @property
     def cosine_epochs(self) -> int:
         """The length of the cosine that decay_epochs asks for."""
-        if self.decay_epochs is not None:
-            return self.decay_epochs
-        return self.epoch_size - (self.warmup_epochs if self.warmup_prefix else 0)
+        return self.decay_epochs or self.epoch_size - self.warmup_prefix * self.warmup_epochs
 
 
 @dataclass(frozen=True)

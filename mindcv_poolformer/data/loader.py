@@ -6,6 +6,7 @@ step, image), so neither the number of workers nor a restart changes a batch.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def training_dataset(
         UserError: too few images or too many workers. An image that cannot be read stops the
             iteration instead, see worker_error.
     """
-    _prepare_engine(num_parallel_workers)
+    _prepare_engine(num_parallel_workers, python_multiprocessing)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = _TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
@@ -242,7 +243,7 @@ def evaluation_dataset(
         UserError: too many workers. An image that cannot be read stops the iteration instead, see
             worker_error.
     """
-    _prepare_engine(num_parallel_workers)
+    _prepare_engine(num_parallel_workers, python_multiprocessing)
     batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
     slots = np.full(batches * batch_size * shard.size, -1)
     slots[: len(folder)] = np.arange(len(folder))
@@ -261,7 +262,7 @@ def evaluation_dataset(
     ).batch(batch_size, drop_remainder=True)
 
 
-def _prepare_engine(num_parallel_workers: int) -> None:
+def _prepare_engine(num_parallel_workers: int, python_multiprocessing: bool) -> None:
     if not 1 <= num_parallel_workers <= cpu_count():  # MindSpore's own bound
         raise UserError(
             f"num_parallel_workers is {num_parallel_workers}, "
@@ -270,6 +271,10 @@ def _prepare_engine(num_parallel_workers: int) -> None:
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.
     ds.config.set_prefetch_size(4)
+    if python_multiprocessing:
+        # An exhausted iterator that waits in a reference cycle (an exception's traceback, say) would
+        # be collected by a forked worker, which dies of it, and the run would wait for it for ever.
+        gc.collect()
 
 
 def batches(dataset: ds.Dataset) -> Iterator[tuple[Tensor, ...]]:

@@ -14,8 +14,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from PIL import Image
 
-from mindcv_poolformer.data.preprocess import EvalTransform
-from mindcv_poolformer.runtime.errors import UserError
+from ..data.preprocess import EvalTransform
+from ..runtime.errors import UserError
 
 FORMAT = 1  # of model.json; counts up when an older reader would misread it
 DESCRIPTION = "model.json"

@@ -15,10 +15,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from mindcv_poolformer.data.preprocess import EvalTransform
-from mindcv_poolformer.export.bundle import DESCRIPTION, FORMAT, MINDIR, load_bundle, sha256
-from mindcv_poolformer.runtime.amp import mixed_precision
-from mindcv_poolformer.runtime.errors import UserError
+from ..data.preprocess import EvalTransform
+from ..runtime.amp import mixed_precision
+from ..runtime.errors import UserError
+from .bundle import DESCRIPTION, FORMAT, MINDIR, load_bundle, sha256
 
 AIR = "model.air"
 # The largest difference of a logit that passes: absolute for fp32, where the same operators run;

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import mindspore as ms
@@ -210,21 +211,35 @@ def test_evaluation_sees_every_image_once(folder, batch_size, ranks, batches, pr
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_a_damaged_image_stops_the_run_by_name(noise_folder, tmp_path, processes):
+@pytest.mark.parametrize("training", [False, True])
+def test_a_damaged_image_stops_the_run_by_name(noise_folder, tmp_path, training, processes):
     damaged = tmp_path / "0" / "damaged.png"
     damaged.parent.mkdir()
     damaged.write_bytes(Path(noise_folder.paths[0]).read_bytes()[:900])
+    folder = scan_folder(tmp_path)
     settings = dict(num_parallel_workers=2, python_multiprocessing=processes, batch_size=1)
-    for dataset in (
-        train(scan_folder(tmp_path), **settings),
-        evaluation_dataset(scan_folder(tmp_path), EVALUATION, shard=Shard(), **settings),
-    ):
-        with pytest.raises(RuntimeError) as error:
-            run(dataset)
-        user_error = worker_error(error.value)
-        assert isinstance(user_error, UserError)
-        assert str(user_error).startswith(f"image {damaged} ")
-        assert "\n" not in str(user_error)
+    dataset = (
+        train(folder, **settings)
+        if training
+        else evaluation_dataset(folder, EVALUATION, shard=Shard(), **settings)
+    )
+    with pytest.raises(RuntimeError) as error:
+        run(dataset)
+    user_error = worker_error(error.value)
+    assert isinstance(user_error, UserError)
+    assert str(user_error).startswith(f"image {damaged} ")
+    assert "\n" not in str(user_error)
+
+
+def test_no_dead_iterator_is_left_for_forked_workers_to_collect(folder):
+    iterator = train(folder).create_tuple_iterator(num_epochs=1, output_numpy=True)
+    next(iterator)
+    cycle = [iterator]
+    cycle.append(cycle)
+    left = weakref.ref(iterator)
+    del iterator, cycle
+    train(folder, python_multiprocessing=True)
+    assert left() is None
 
 
 def test_other_errors_are_not_taken_for_the_users():

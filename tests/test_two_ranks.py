@@ -1,0 +1,124 @@
+"""train.py on two real ranks: the same training as on one process, and one voice."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scripts import BIN, ROOT, Ended, Running, command, run, weights, write_workspace
+
+pytestmark = pytest.mark.long
+
+# 64 images, 2 steps an epoch; nothing random but the order and the first weights.
+SAME = {
+    "epoch_size": 5,
+    "log_interval": 1,
+    "scale": (1.0, 1.0),
+    "ratio": (1.0, 1.0),
+    "hflip": 0.0,
+    "drop_path_rate": 0.0,
+    "ckpt_save_policy": None,
+}
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images for ten steps of 32, and one process that has trained on them."""
+    folder = write_workspace(tmp_path_factory.mktemp("ranks"), per_class=22)
+    ended = run("train.py", folder, batch_size=32, ckpt_save_dir="alone", **SAME)
+    assert (ended.code, ended.err) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def under_mpirun(workspace: Path) -> Ended:
+    """The same training on two ranks of 16."""
+    return run("train.py", workspace, ranks=2, batch_size=16, ckpt_save_dir="mpirun", **SAME)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return list(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()))
+
+
+def assert_same_training(folder: Path, alone: Path) -> None:
+    losses = [row["loss"] for row in records(folder)]
+    assert len(losses) == STEPS
+    assert np.ptp(losses) > 0.1  # it has learnt something meanwhile
+    np.testing.assert_allclose(losses, [row["loss"] for row in records(alone)], atol=1e-4)
+    found, expected = weights(folder / "last.ckpt"), weights(alone / "last.ckpt")
+    assert found.keys() == expected.keys()
+
+
+def test_mpirun_follows_one_process(workspace: Path, under_mpirun: Ended) -> None:
+    assert (under_mpirun.code, under_mpirun.err) == (0, "")
+    assert_same_training(workspace / "mpirun", workspace / "alone")
+
+
+def test_one_rank_speaks_and_writes(workspace: Path, under_mpirun: Ended) -> None:
+    assert under_mpirun.out.count("66 training images") == 1
+    assert "5 epochs of 2 steps of 32 images" in under_mpirun.out
+    for epoch in range(1, 6):
+        assert under_mpirun.out.count(f"epoch {epoch}/5: ") == 1
+    names = [sorted(p.name for p in (workspace / run).iterdir()) for run in ("alone", "mpirun")]
+    assert names[0] == names[1]
+    assert len(list((workspace / "mpirun" / "tensorboard").iterdir())) == 1
+
+
+def test_another_number_of_ranks_is_another_run(workspace: Path, under_mpirun: Ended) -> None:
+    ended = run("train.py", workspace, batch_size=16, ckpt_save_dir="mpirun", **SAME)
+    assert ended.code == 1
+    assert re.fullmatch(r"error: resume: [^\n]*number of ranks 2, found 1[^\n]*\n", ended.err)
+
+
+def test_msrun_follows_one_process(workspace: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
+    launcher += [f"--master_port={port}", "--log_dir=logs", str(ROOT / "train.py")]
+    flags = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)[2:]
+    ended = Running(workspace, [*launcher, *flags]).finish()
+    assert ended.code == 0, ended.err
+    assert_same_training(workspace / "msrun", workspace / "alone")
+    first, second = ((workspace / "logs" / f"worker_{rank}.log").read_text() for rank in (0, 1))
+    assert "epoch 5/5: " in first
+    assert "epoch" not in second
+
+
+def test_every_augmentation_on_differs_between_the_ranks(workspace: Path) -> None:
+    """With equal streams two ranks would draw the same mixup for both halves of a batch."""
+    ended = run(
+        "train.py",
+        workspace,
+        ranks=2,
+        **{"epoch_size": 1, "warmup_epochs": 0, "mixup": 0.8, "val_while_train": True, "mode": 1},
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert "; validation top-1 " in ended.out
+
+
+@pytest.mark.parametrize("mistake", ["corrupt image", "no data", "bad value", "small data"])
+def test_a_mistake_is_said_once(tmp_path: Path, mistake: str) -> None:
+    write_workspace(tmp_path)
+    keys, said, code = {
+        # in file order, images 4 to 7 are those of the second rank at the first step
+        "corrupt image": ({"shuffle": False}, "class0/05.png", 1),
+        "no data": ({"train_split": "nothing"}, "data/nothing", 1),
+        "bad value": ({"lr": -1}, "lr", 2),
+        "small data": ({"batch_size": 25}, "48 images, expected at least 50", 1),
+    }[mistake]
+    if mistake == "corrupt image":
+        (tmp_path / "data" / "train" / "class0" / "05.png").write_bytes(b"no image")
+    ended = run("train.py", tmp_path, ranks=2, within=90, **{"batch_size": 4} | keys)
+    assert ended.code == code
+    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and said in errors[0]
+    assert "Traceback" not in ended.err + ended.out
+    assert sys.executable not in "\n".join(errors)
