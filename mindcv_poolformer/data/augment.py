@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from mindcv_poolformer.data.preprocess import RESAMPLING, channels_first
-from mindcv_poolformer.runtime.errors import UserError
+from ..runtime.errors import UserError
+from .preprocess import RESAMPLING, channels_first
 
 Fill = int | tuple[int, ...]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mindcv_poolformer.runtime.errors import UserError
+from ..runtime.errors import UserError
 
 NUM_IMAGES = 1797
 EDGE = 32  # the originals have 8 pixels; the network's strides want 32

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindcv_poolformer.runtime.errors import UserError
+from ..runtime.errors import UserError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 

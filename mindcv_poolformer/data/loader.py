@@ -7,6 +7,7 @@ step, image), so neither the number of workers nor a restart changes a batch.
 from __future__ import annotations
 
 import gc
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,18 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
 
-from mindcv_poolformer.data.augment import TrainTransform
-from mindcv_poolformer.data.folder import ImageFolder
-from mindcv_poolformer.data.mix import BatchTransform
-from mindcv_poolformer.data.preprocess import EvalTransform, open_image
-from mindcv_poolformer.runtime.errors import UserError
+from ..runtime.errors import UserError
+from .augment import TrainTransform
+from .folder import ImageFolder
+from .mix import BatchTransform
+from .preprocess import EvalTransform, open_image
 
 # First word of each generator's key, so that no two kinds of draw share a stream.
 _ORDER, _IMAGE, _BATCH, _DROP_PATH = range(4)
+
+# A forked worker must not collect its parent's garbage: it dies of stopping a dataset iterator
+# whose threads it has not inherited, and MindSpore then waits for it for ever.
+os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ def training_dataset(
         UserError: too few images or too many workers. An image that cannot be read stops the
             iteration instead, see worker_error.
     """
-    _prepare_engine(num_parallel_workers, python_multiprocessing)
+    _prepare_engine(num_parallel_workers)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = _TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
@@ -229,21 +234,13 @@ def evaluation_dataset(
 ) -> ds.Dataset:
     """Every image exactly once over all ranks, in full batches of which every rank has as many.
 
-    Args:
-        batch_size: images per batch and rank.
-        shard: the part that this process reads.
-        num_parallel_workers: that decode images.
-        python_multiprocessing: run them as processes instead of threads.
+    Takes its arguments, and raises, as training_dataset.
 
     Returns:
         Columns `images` (batch_size, C, H, W) float32 and `labels` (batch_size,) int32, where -1
         marks padding.
-
-    Raises:
-        UserError: too many workers. An image that cannot be read stops the iteration instead, see
-            worker_error.
     """
-    _prepare_engine(num_parallel_workers, python_multiprocessing)
+    _prepare_engine(num_parallel_workers)
     batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
     slots = np.full(batches * batch_size * shard.size, -1)
     slots[: len(folder)] = np.arange(len(folder))
@@ -262,7 +259,7 @@ def evaluation_dataset(
     ).batch(batch_size, drop_remainder=True)
 
 
-def _prepare_engine(num_parallel_workers: int, python_multiprocessing: bool) -> None:
+def _prepare_engine(num_parallel_workers: int) -> None:
     if not 1 <= num_parallel_workers <= cpu_count():  # MindSpore's own bound
         raise UserError(
             f"num_parallel_workers is {num_parallel_workers}, "
@@ -271,10 +268,6 @@ def _prepare_engine(num_parallel_workers: int, python_multiprocessing: bool) -> 
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.
     ds.config.set_prefetch_size(4)
-    if python_multiprocessing:
-        # An exhausted iterator that waits in a reference cycle (an exception's traceback, say) would
-        # be collected by a forked worker, which dies of it, and the run would wait for it for ever.
-        gc.collect()
 
 
 def batches(dataset: ds.Dataset) -> Iterator[tuple[Tensor, ...]]:

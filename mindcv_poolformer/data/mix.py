@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mindcv_poolformer.data.preprocess import normalize
+from .preprocess import normalize
 
 
 def smoothed_targets(labels: np.ndarray, num_classes: int, smoothing: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from mindcv_poolformer.runtime.errors import UserError
+from ..runtime.errors import UserError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

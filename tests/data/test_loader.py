@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import sys
 import weakref
 from pathlib import Path
 
@@ -231,15 +234,25 @@ def test_a_damaged_image_stops_the_run_by_name(noise_folder, tmp_path, training,
     assert "\n" not in str(user_error)
 
 
-def test_no_dead_iterator_is_left_for_forked_workers_to_collect(folder):
+def test_a_forked_worker_never_collects_what_its_parent_left(folder):
     iterator = train(folder).create_tuple_iterator(num_epochs=1, output_numpy=True)
     next(iterator)
+    left = weakref.ref(iterator)
+
+    def work() -> None:
+        gc.collect()
+        sys.exit(0 if left() is not None else 1)
+
+    gc.disable()
     cycle = [iterator]
     cycle.append(cycle)
-    left = weakref.ref(iterator)
     del iterator, cycle
-    train(folder, python_multiprocessing=True)
-    assert left() is None
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    gc.enable()
+    worker.join(20)
+    assert worker.exitcode == 0
+    assert gc.get_freeze_count() == 0  # the parent collects as before
 
 
 def test_other_errors_are_not_taken_for_the_users():
