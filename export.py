@@ -25,10 +25,11 @@ from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.bundle import MINDIR
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
-from mindcv_poolformer.weights import load_weights, read_checkpoint
+from mindcv_poolformer.weights import check_model, head_order, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 MOST_SAMPLES = 16
@@ -95,9 +96,9 @@ def restore(recipe: Recipe) -> Trained:
     """The recipe's model with the weights of its checkpoint, and what is known about it."""
     name = recipe.model.model
     path = Path(recipe.model.ckpt_path or Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    weights, metadata = read_checkpoint(path)
-    if metadata.get("model", name) != name:
-        raise UserError(f"model: found {name} for {path}, expected its {metadata['model']}")
+    checkpoint = read_checkpoint(path)
+    weights, metadata = checkpoint.weights, checkpoint.metadata
+    check_model(metadata, name, path)
     find_variant(name)
     transform = eval_transform(recipe.augmentation)
     if "preprocessing" in metadata:
@@ -108,7 +109,10 @@ def restore(recipe: Recipe) -> Trained:
             raise UserError(f"{path}: found no head.weight, expected one, or --num_classes")
         num_classes = weights["head.weight"].shape[0]
     network = mindcv.create_model(
-        name, num_classes=num_classes, in_channels=recipe.model.in_channels
+        name,
+        num_classes=num_classes,
+        in_channels=recipe.model.in_channels,
+        head=head_order(metadata, path),
     )
     load_weights(network, path)
     return Trained(network, name, path, transform, class_names(recipe, metadata, num_classes))

@@ -14,29 +14,17 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
+from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run
 from mindcv_poolformer.runtime.launch import World
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Argparse without the usage before the error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
-
-
-def at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer >= 1")
-    return int(text)
 
 
 def parse_arguments() -> argparse.Namespace:

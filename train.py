@@ -8,9 +8,9 @@ from __future__ import annotations
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
 
 # isort: split
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mindcv
 import mindspore as ms
@@ -24,17 +24,18 @@ from mindcv_poolformer.data.pipeline import training_batches
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.evaluation import Evaluator
 from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.collectives import assert_identical
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, check_launcher, discover, joined
 from mindcv_poolformer.training import resume
-from mindcv_poolformer.training.checkpoint import RunCheckpoints, evaluated_weights, training_state
+from mindcv_poolformer.training.checkpoint import RunCheckpoints, evaluated_weights
 from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.records import Records, draw_curves, start_folder
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
 from mindcv_poolformer.training.step import TrainStep, build_step
-from mindcv_poolformer.weights import TRAINING_PREFIX, fill, load_weights, read_checkpoint
+from mindcv_poolformer.weights import head_order, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -70,12 +71,13 @@ def train(recipe: Recipe, world: World) -> None:
     evaluator = None
     if keeping.val_while_train:
         val_images = splits.validation_images(recipe.data, images.classes)
-        evaluator = Evaluator(recipe, recipe.system.eval_amp_level, val_images, num_classes, world)
+        level, head = recipe.system.eval_amp_level, network.head_order
+        evaluator = Evaluator(recipe, level, val_images, num_classes, head, world)
 
     # Resume
     identity = resume.run_identity(recipe, world.size, images.named_labels())
     checkpoint = resume.find(folder, keeping.resume)
-    history = go_on(checkpoint, identity, network, step) if checkpoint else None
+    history = resume.go_on(checkpoint, identity, step) if checkpoint else None
     first_step = int(step.global_step)
 
     # Epochs
@@ -86,7 +88,9 @@ def train(recipe: Recipe, world: World) -> None:
         f"{recipe.schedule.epoch_size} epochs of {epoch_steps} steps of {global_batch} images, "
         f"peak learning rate {peak:.3g}, run folder {folder}"
     )
-    if first_step > 0:
+    if first_step == len(rates):
+        progress.say(f"{checkpoint}: the run is complete; --resume false starts it anew")
+    elif checkpoint:
         progress.say(f"{checkpoint}: going on after epoch {progress.epoch}")
     records = checkpoints = None
     if world.is_main:
@@ -96,11 +100,12 @@ def train(recipe: Recipe, world: World) -> None:
             "model": recipe.model.model,
             "num_classes": num_classes,
             "in_channels": recipe.model.in_channels,
+            "head": network.head_order,
             "classes": images.classes,
             "preprocessing": eval_transform(recipe.augmentation).to_dict(),
             "run": identity,
         }
-        checkpoints = RunCheckpoints(folder, keeping, metadata, TRAINING_PREFIX, history)
+        checkpoints = RunCheckpoints(folder, keeping, metadata, history)
     train_epochs(recipe, step, rates, batches, evaluator, progress, records, checkpoints)
 
     # Report
@@ -124,6 +129,8 @@ def train_epochs(
     losses: list[Tensor] = []
     while progress.step < len(rates):
         losses.append(next_loss())
+        # MindSpore's compiler takes Ctrl-C over and then ends the process without a word.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         progress.advance()
         if not progress.at_epoch_end and progress.step % recipe.system.log_interval:
             continue
@@ -150,12 +157,10 @@ def build_network(recipe: Recipe, num_classes: int, world: World) -> nn.Cell:
     model, drop_path_rate = recipe.model, recipe.model.drop_path_rate
     variant = find_variant(model.model)
     if model.pretrained:
-        raise UserError(
-            "pretrained: found true, expected false: no published weights to fetch here; "
-            "give a checkpoint with --ckpt_path"
-        )
+        raise UserError("pretrained: found true, expected false and --ckpt_path CHECKPOINT instead")
     if drop_path_rate is None:
         drop_path_rate = variant.drop_path_rate
+    metadata = read_checkpoint(model.ckpt_path).metadata if model.ckpt_path else {}
     ms.set_seed(recipe.system.seed)
     network = mindcv.create_model(
         model.model,
@@ -163,25 +168,13 @@ def build_network(recipe: Recipe, num_classes: int, world: World) -> nn.Cell:
         in_channels=model.in_channels,
         drop_rate=model.drop_rate,
         drop_path_rate=drop_path_rate,
+        head=head_order(metadata, model.ckpt_path),
     )
     if model.ckpt_path:
         load_weights(network, model.ckpt_path)
     assert_identical(network, world.size)
     ms.set_seed(recipe.system.seed + world.rank)  # dropout: other masks on every rank
     return network.set_train()
-
-
-def go_on(
-    path: Path, identity: Mapping[str, Any], network: nn.Cell, step: TrainStep
-) -> dict[str, Any]:
-    """Set network and step to where a checkpoint of this run stands; give the run's history."""
-    entries, metadata = read_checkpoint(path)
-    resume.check_same_run(metadata.get("run", {}), identity, path)
-    state = {k: v for k, v in entries.items() if k.startswith(TRAINING_PREFIX)}
-    weights = {k: v for k, v in entries.items() if k not in state}
-    fill({p.name: p for p in network.get_parameters()}, weights, path)
-    fill({TRAINING_PREFIX + k: v for k, v in training_state(step).items()}, state, path)
-    return metadata["history"]
 
 
 def feed(

@@ -19,10 +19,11 @@ from mindcv_poolformer.data import splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
 from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
-from mindcv_poolformer.weights import load_weights, read_checkpoint
+from mindcv_poolformer.weights import check_model, head_order, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -56,7 +57,8 @@ def main() -> None:
 def validate(recipe: Recipe, options: Options, world: World) -> None:
     """Evaluate at one AMP level or two, and report."""
     path = recipe.model.ckpt_path or str(Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    _, metadata = read_checkpoint(path)
+    metadata = read_checkpoint(path).metadata
+    check_model(metadata, recipe.model.model, path)
     images = splits.validation_images(recipe.data, metadata.get("classes"))
     num_classes = recipe.model.num_classes or metadata.get("num_classes") or len(images.classes)
 
@@ -94,7 +96,8 @@ def evaluate_at(
     level: str, recipe: Recipe, world: World, images: ImageFolder, num_classes: int, path: str
 ) -> Evaluation:
     """Load the checkpoint into a network of that AMP level and evaluate it."""
-    evaluator = Evaluator(recipe, level, images, num_classes, world)
+    head = head_order(read_checkpoint(path).metadata, path)
+    evaluator = Evaluator(recipe, level, images, num_classes, head, world)
     load_weights(evaluator.network, path)
     return evaluator.evaluate()
 

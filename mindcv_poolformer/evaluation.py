@@ -65,14 +65,24 @@ class Evaluator:
         level: O0, O2, O3 or auto.
         images: to evaluate on.
         num_classes: outputs of the network.
+        head: of the network, see :class:`PoolFormer`.
         world: the ranks that share the images.
     """
 
     def __init__(
-        self, recipe: Recipe, level: str, images: ImageFolder, num_classes: int, world: World
+        self,
+        recipe: Recipe,
+        level: str,
+        images: ImageFolder,
+        num_classes: int,
+        head: str,
+        world: World,
     ) -> None:
         self.network = mindcv.create_model(
-            recipe.model.model, num_classes=num_classes, in_channels=recipe.model.in_channels
+            recipe.model.model,
+            num_classes=num_classes,
+            in_channels=recipe.model.in_channels,
+            head=head,
         ).set_train(False)
         self.world = world
         self._runner = mixed_precision(self.network, level)

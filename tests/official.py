@@ -2,6 +2,8 @@
 
 ``fixtures/official_logits.npz`` holds logits, losses and gradient norms of sail-sg/poolformer and
 sail-sg/metaformer; their weights rebuild from the parameters' official names.
+``fixtures/timm_logits.npz`` holds the parameter names and, on ``default_rng(0)``'s (2, 3, 64, 64),
+the logits of timm 1.0.31; its weights rebuild in the same way from timm's names.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from mindspore import Tensor, nn
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OUTPUTS = np.load(FIXTURES / "official_logits.npz")
+TIMM_OUTPUTS = np.load(FIXTURES / "timm_logits.npz")
 SHAPES: dict[str, dict[str, list[int]]] = json.loads(
     (FIXTURES / "official_state_dict_shapes.json").read_text()
 )
@@ -45,3 +48,11 @@ def load_official_weights(network: nn.Cell) -> nn.Cell:
         name = official_name(parameter.name)
         parameter.set_data(Tensor(official_weight(name, parameter.shape)))
     return network
+
+
+def official_state_dict(variant: str) -> dict[str, np.ndarray]:
+    """A checkpoint of sail-sg's: the weights behind the fixtures, under the official names.
+
+    The variant is one of official_state_dict_shapes.json.
+    """
+    return {name: official_weight(name, tuple(shape)) for name, shape in SHAPES[variant].items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +91,18 @@ def test_msrun_follows_one_process(workspace: Path) -> None:
     assert "epoch" not in second
 
 
-def test_every_augmentation_on_differs_between_the_ranks(workspace: Path) -> None:
-    """With equal streams two ranks would draw the same mixup for both halves of a batch."""
-    ended = run(
-        "train.py",
-        workspace,
-        ranks=2,
-        **{"epoch_size": 1, "warmup_epochs": 0, "mixup": 0.8, "val_while_train": True, "mode": 1},
-    )
+def test_validation_during_training_counts_the_images_of_both(workspace: Path) -> None:
+    keys = {"epoch_size": 1, "warmup_epochs": 0, "mode": 1}
+    both = {"batch_size": 16, "ckpt_save_dir": "validated", "val_while_train": True}
+    ended = run("train.py", workspace, ranks=2, **keys, **both)
     assert (ended.code, ended.err) == (0, "")
-    assert "; validation top-1 " in ended.out
+    found = records(workspace / "validated")[-1]
+    again = {"ckpt_path": "validated/best.ckpt", "result_file": "validated.json"}
+    assert run("validate.py", workspace, **again).code == 0
+    expected = json.loads((workspace / "validated.json").read_text())
+    for score in ("images", "top1", "top5"):
+        assert found[score] == expected[score]
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize("mistake", ["corrupt image", "no data", "bad value", "small data"])
@@ -121,4 +122,3 @@ def test_a_mistake_is_said_once(tmp_path: Path, mistake: str) -> None:
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and said in errors[0]
     assert "Traceback" not in ended.err + ended.out
-    assert sys.executable not in "\n".join(errors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from mindspore import Tensor, nn
 from ..data.preprocess import EvalTransform
 from ..runtime.amp import mixed_precision
 from ..runtime.errors import UserError
+from ..runtime.files import replaced_folder
 from .bundle import DESCRIPTION, FORMAT, MINDIR, load_bundle, sha256
 
 AIR = "model.air"
@@ -97,19 +97,12 @@ def write_bundle(
     shape = [batch_size, *samples.shape[1:]]
     names = [MINDIR, AIR] if air else [MINDIR]
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    staging.mkdir()
-    try:
+    with replaced_folder(target) as staging:
         _write_graphs(network, shape, staging, names)
         description = _describe(trained, precision, shape, [staging / name for name in names])
         _write_description(staging, description)
         description["verification"] = _prove(staging, samples, reference)
         _write_description(staging, description)
-        for name in names:  # MindSpore lets only the owner read
-            shutil.copymode(staging / DESCRIPTION, staging / name)
-        _put_in_place(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # after success it is not there
     return description
 
 
@@ -217,18 +210,3 @@ def _prove(folder: Path, samples: np.ndarray, reference: np.ndarray) -> dict[str
 def _write_description(folder: Path, description: dict[str, Any]) -> None:
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    """Rename ``staging`` to ``target``; what is there comes back if that fails."""
-    if not target.exists():
-        staging.rename(target)
-        return
-    old = target.with_name(f"{staging.name}.old")
-    target.rename(old)
-    try:
-        staging.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)

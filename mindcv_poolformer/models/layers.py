@@ -15,6 +15,13 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(1, channels, eps=1e-5)
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C), eps 1e-6."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__((channels,), epsilon=1e-6)
+
+
 class Pooling(nn.Cell):
     """PoolFormer's token mixer: 3x3 average pooling minus identity (paper, section 3.2).
 

@@ -14,10 +14,15 @@ from mindcv.models.registry import register_model
 from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import HeUniform, Normal, Uniform, Zero, initializer
 
-from .layers import ConvMlp, DropPath, GroupNorm, PatchEmbed, Pooling
+from .layers import ConvMlp, DropPath, GroupNorm, LayerNorm, PatchEmbed, Pooling
 from .variants import VARIANTS
 
 __all__ = ["PoolFormer"]
+
+# What stands before the classifier: the official model's GroupNorm and then the mean over H and W,
+# or timm's mean and then a LayerNorm. They share parameter names and shapes, but not their logits.
+NORM_POOL = "norm_pool"
+POOL_NORM = "pool_norm"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -82,10 +87,11 @@ class PoolFormer(nn.Cell):
         layer_scale_init: initial value of the layer scales.
         features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
             4, 8, 16 and 32, each through its own GroupNorm, for dense prediction.
+        head: "norm_pool" as the official code, "pool_norm" as timm, whose weights want it.
         out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
 
     Raises:
-        ValueError: ``out_indices`` names a stage that is not there, or none.
+        ValueError: ``out_indices`` names a stage that is not there, or none; ``head`` is neither.
     """
 
     def __init__(
@@ -100,8 +106,12 @@ class PoolFormer(nn.Cell):
         layer_scale_init: float = 1e-5,
         features_only: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        head: str = NORM_POOL,
     ) -> None:
         super().__init__()
+        if head not in (NORM_POOL, POOL_NORM):
+            raise ValueError(f"head: found {head!r}, expected {NORM_POOL!r} or {POOL_NORM!r}")
+        self.head_order = head
         self.num_features = dims[-1]
         self.num_classes = num_classes
         self.features_only = features_only
@@ -125,7 +135,7 @@ class PoolFormer(nn.Cell):
         if features_only:
             self._add_feature_norms(dims, tuple(out_indices))
         else:
-            self.norm = GroupNorm(dims[-1])
+            self.norm = LayerNorm(dims[-1]) if head == POOL_NORM else GroupNorm(dims[-1])
             self.head = _classifier(dims[-1], num_classes)
         self._initialize()
 
@@ -170,12 +180,14 @@ class PoolFormer(nn.Cell):
         return maps
 
     def forward_features(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
-        """Give the normalised map of the last stage, (N, dims[-1], H / 32, W / 32)."""
-        return self.norm(self.stages(x, drop_path)[-1])
+        """Give the last stage's map, (N, dims[-1], H / 32, W / 32), normalised if norm_pool."""
+        x = self.stages(x, drop_path)[-1]
+        return x if self.head_order == POOL_NORM else self.norm(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """Pool a map (N, dims[-1], H, W) and classify it: (N, num_classes)."""
-        return self.head(x.mean((2, 3)))
+        """Pool a map of :meth:`forward_features` and classify it: (N, num_classes)."""
+        x = x.mean((2, 3))
+        return self.head(self.norm(x) if self.head_order == POOL_NORM else x)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one, initialised, for ``num_classes`` classes (0: none)."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Parameter, Tensor
+from mindspore import Parameter
 
 from ..config import CheckpointingConfig
+from ..runtime.checkpoint_file import save_checkpoint
 from .step import TrainStep
 
 LAST = "last.ckpt"
@@ -43,46 +42,6 @@ def evaluated_weights(step: TrainStep) -> dict[str, Parameter]:
     return weights
 
 
-def save_checkpoint(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    metadata: Mapping[str, Any],
-    state: Mapping[str, Tensor] | None = None,
-    *,
-    state_prefix: str = "",
-) -> None:
-    """Write a MindSpore checkpoint under a new name, then put it in place of the old one.
-
-    Whatever interrupts this, ``path`` holds the old checkpoint or the new one, whole.
-
-    Args:
-        path: ends in .ckpt.
-        weights: by the model's parameter names.
-        metadata: what JSON can express; stored as the entry "metadata".
-        state: the training state, stored with ``state_prefix`` before its names.
-    """
-    entries = dict(weights)
-    entries |= {state_prefix + name: value for name, value in (state or {}).items()}
-    rows = [{"name": name, "data": Tensor(value)} for name, value in entries.items()]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.ckpt")
-    try:
-        ms.save_checkpoint(rows, str(temporary), append_dict={"metadata": json.dumps(metadata)})
-        temporary.chmod(0o644)  # MindSpore lets only the owner read
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class RunCheckpoints:
     """The checkpoints in a run folder.
 
@@ -94,8 +53,8 @@ class RunCheckpoints:
         folder: the run folder.
         keeping: what to keep.
         metadata: goes into every checkpoint, with its epoch and top-1.
-        state_prefix: goes before the names of the training state in ``last.ckpt``.
-        history: ``history`` of the run that goes on here, None for a new run.
+        history: ``history`` of the run that goes on here, None for a new run, which takes the
+            place of an earlier one: that one's checkpoints are deleted.
     """
 
     def __init__(
@@ -103,15 +62,17 @@ class RunCheckpoints:
         folder: Path,
         keeping: CheckpointingConfig,
         metadata: Mapping[str, Any],
-        state_prefix: str,
         history: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.policy = keeping.ckpt_save_policy
         self.keep = keeping.keep_checkpoint_max
         self.metadata = metadata
-        self.state_prefix = state_prefix
-        history = history or {"best_epoch": None, "best_top1": None, "kept": []}
+        if history is None:
+            for name in (LAST, BEST, "epoch_[0-9][0-9][0-9][0-9].ckpt"):
+                for stale in folder.glob(name):
+                    stale.unlink()
+            history = {"best_epoch": None, "best_top1": None, "kept": []}
         self.best_epoch: int | None = history["best_epoch"]
         self.best_top1: float | None = history["best_top1"]
         self.kept: dict[int, float | None] = {epoch: top1 for epoch, top1 in history["kept"]}
@@ -139,7 +100,6 @@ class RunCheckpoints:
             {weight.name: weight for weight in step.network_weights},
             {**metadata, "history": self.history},
             training_state(step),
-            state_prefix=self.state_prefix,
         )
         for old in dropped:
             self._path(old).unlink(missing_ok=True)

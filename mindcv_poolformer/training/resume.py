@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Recipe
+from ..runtime.checkpoint_file import fill, read_checkpoint
 from ..runtime.errors import UserError
-from .checkpoint import LAST
+from .checkpoint import LAST, training_state
+from .step import TrainStep
 
 # Keys that change nothing about the weights of a run that goes on.
 _HARMLESS = {
@@ -94,3 +96,16 @@ def check_same_run(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) 
             "expected the same run: restore it, or choose another --ckpt_save_dir or "
             "--resume false"
         )
+
+
+def go_on(path: Path, identity: Mapping[str, Any], step: TrainStep) -> dict[str, Any]:
+    """Set a step and its network to where the checkpoint of a run stands; give the run's history.
+
+    Raises:
+        UserError: as :func:`read_checkpoint`, :func:`check_same_run` and :func:`fill`.
+    """
+    checkpoint = read_checkpoint(path)
+    check_same_run(checkpoint.metadata.get("run", {}), identity, path)
+    fill({weight.name: weight for weight in step.network_weights}, checkpoint.weights, path)
+    fill(training_state(step), checkpoint.state, path)
+    return checkpoint.metadata["history"]

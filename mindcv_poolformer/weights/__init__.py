@@ -1,5 +1,14 @@
-"""Checkpoints into networks, strictly."""
+"""Checkpoints into networks, strictly; and everybody's weights into checkpoints and back."""
 
-from .load import TRAINING_PREFIX, fill, load_weights, read_checkpoint
+from .load import check_model, head_order, load_weights
+from .recognise import ModelWeights, read_weights
+from .write import write_weights
 
-__all__ = ["TRAINING_PREFIX", "fill", "load_weights", "read_checkpoint"]
+__all__ = [
+    "ModelWeights",
+    "check_model",
+    "head_order",
+    "load_weights",
+    "read_weights",
+    "write_weights",
+]

@@ -203,3 +203,23 @@ def test_drop_path_draws_while_training_only(both_modes: str) -> None:
     drawn = drop.set_train(True)(x).asnumpy()
     assert set(np.unique(drawn)) == {np.float32(0), np.float32(1 / 0.75)}
     assert drawn.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_an_unknown_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="head: found 'pool', expected 'norm_pool' or 'pool_norm'"):
+        PoolFormer(**SMALL, head="pool")
+
+
+def test_head_that_pools_first(both_modes: str) -> None:
+    network = load_official_weights(PoolFormer(**SMALL, num_classes=5, head="pool_norm"))
+    network.set_train(False)
+    images = random_images(2, 3, 64, 96)
+    features = network.forward_features(images)
+    np.testing.assert_array_equal(features.asnumpy(), network.stages(images)[-1].asnumpy())
+    pooled = features.asnumpy().astype(np.float64).mean(axis=(2, 3))
+    centred = pooled - pooled.mean(axis=1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6)
+    normed = normed * network.norm.gamma.asnumpy() + network.norm.beta.asnumpy()
+    logits = normed @ network.head.weight.asnumpy().T + network.head.bias.asnumpy()
+    np.testing.assert_allclose(network.forward_head(features).asnumpy(), logits, atol=1e-5)
+    np.testing.assert_allclose(network(images).asnumpy(), logits, atol=1e-5)

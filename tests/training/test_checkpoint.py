@@ -11,10 +11,10 @@ from mindspore.amp import DynamicLossScaler
 
 from mindcv_poolformer.config import CheckpointingConfig
 from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.training.checkpoint import (
     RunCheckpoints,
     evaluated_weights,
-    save_checkpoint,
     training_state,
 )
 from mindcv_poolformer.training.optimizer import AdamW
@@ -55,7 +55,7 @@ def test_a_checkpoint_is_plain_mindspore(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     weights = {"w": Tensor(np.arange(3, dtype=np.float32))}
     state = {"m": Tensor(4, ms.int32)}
-    save_checkpoint(path, weights, {"classes": ["ä"]}, state, state_prefix="train.")
+    save_checkpoint(path, weights, {"classes": ["ä"]}, state)
     loaded = ms.load_checkpoint(str(path))
     assert json.loads(loaded["metadata"]) == {"classes": ["ä"]}
     assert (loaded["w"].asnumpy() == [0, 1, 2]).all()
@@ -85,7 +85,7 @@ def test_what_a_policy_keeps(
     keeping = CheckpointingConfig(ckpt_save_policy=policy, keep_checkpoint_max=2)
     history = None
     for epoch, top1 in scores.items():  # each as if the process had been started anew
-        checkpoints = RunCheckpoints(tmp_path, keeping, {"model": "m"}, "train.", history)
+        checkpoints = RunCheckpoints(tmp_path, keeping, {"model": "m"}, history)
         checkpoints.save(epoch, top1, step)
         last = ms.load_checkpoint(str(tmp_path / "last.ckpt"))
         history = json.loads(last["metadata"])["history"]
@@ -102,3 +102,15 @@ def test_epochs_that_were_not_validated(tmp_path: Path, step: TrainStep) -> None
     checkpoints.save(1, None, step)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert checkpoints.summary() == []
+
+
+def test_a_new_run_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    ours = ["last.ckpt", "best.ckpt", "epoch_0012.ckpt"]
+    others = ["epoch_best.ckpt", "pretrained.ckpt", "notes.txt"]
+    for name in ours + others:
+        (tmp_path / name).touch()
+    history = {"best_epoch": 3, "best_top1": 50.0, "kept": [[12, 50.0]]}
+    RunCheckpoints(tmp_path, CheckpointingConfig(), {}, history)
+    assert all((tmp_path / name).exists() for name in ours)
+    RunCheckpoints(tmp_path, CheckpointingConfig(), {})
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)

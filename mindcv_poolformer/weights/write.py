@@ -1,0 +1,109 @@
+"""Writing weights: a MindSpore checkpoint, a .safetensors file, or a Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from mindspore import Tensor
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from ..models import VARIANTS
+from ..models.poolformer import NORM_POOL
+from ..runtime.checkpoint_file import save_checkpoint
+from ..runtime.errors import UserError
+from ..runtime.files import replaced_file, replaced_folder
+from . import huggingface
+from .names import HUGGINGFACE, MINDCV
+from .read import HEADER
+from .recognise import ModelWeights
+
+Format = Literal["ckpt", "safetensors", "hf"]
+_MODEL_FILE = "model.safetensors"
+_PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+def format_of(path: Path, wanted: Format | None = None) -> Format:
+    """Tell a target's format from its suffix; a name without one is a Hugging Face folder.
+
+    Args:
+        path: of the target.
+        wanted: the format it must be; a folder may then have any name.
+
+    Raises:
+        UserError: the suffix is of no format, or not of the one wanted.
+    """
+    formats: dict[str, Format] = {".ckpt": "ckpt", ".safetensors": "safetensors", "": "hf"}
+    form = wanted or formats.get(path.suffix)
+    if form is None:
+        raise UserError(
+            f"{path}: found {path.suffix!r}, expected .ckpt, .safetensors, or --to hf for a folder"
+        )
+    if form != "hf" and path.suffix != f".{form}":
+        raise UserError(f"{path}: found {path.suffix!r}, expected .{form}")
+    return form
+
+
+def check_target(path: Path, form: Format, overwrite: bool) -> None:
+    """Refuse to write over what is not to be lost.
+
+    Raises:
+        UserError: ``path`` exists without ``overwrite``, or is not of the kind that would replace
+            it: a file, or a Hugging Face folder with nothing else in it.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{path}: found it to exist, expected a new name, or --overwrite")
+    if form != "hf":
+        replaceable = path.is_file()
+    else:
+        ours = {_MODEL_FILE, _PREPROCESSOR_FILE, huggingface.CONFIG}
+        replaceable = path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
+    if not replaceable:
+        raise UserError(f"{path}: found something else there, expected what {form} would replace")
+
+
+def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
+    """Write weights, and what is known about the model; ``path`` holds all of it or is as before.
+
+    Raises:
+        UserError: a Hugging Face folder is wanted of a model that transformers cannot express, or
+            ``path`` cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if form == "ckpt":
+            tensors = {name: Tensor(value) for name, value in weights.values.items()}
+            save_checkpoint(path, tensors, weights.metadata)
+        elif form == "safetensors":
+            with replaced_file(path) as temporary:
+                save_file(weights.values, temporary, {HEADER: json.dumps(weights.metadata)})
+        else:
+            _write_huggingface(weights, path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({error}), expected a place to write") from None
+
+
+def _write_huggingface(weights: ModelWeights, path: Path) -> None:
+    if weights.head != NORM_POOL:
+        raise UserError(
+            f"{path}: found weights for the head {weights.head}, expected {NORM_POOL}: "
+            "transformers has no PoolFormer that pools before its last norm"
+        )
+    depths = VARIANTS[weights.model].depths
+    names = zip(HUGGINGFACE.names(depths), MINDCV.names(depths), strict=True)
+    values = {theirs: weights.values[ours] for theirs, ours in names if ours in weights.values}
+    config = huggingface.config(
+        weights.model, weights.num_classes, weights.in_channels, weights.classes
+    )
+    preprocessor = huggingface.preprocessor_config(
+        weights.model, weights.in_channels, weights.preprocessing
+    )
+    with replaced_folder(path) as folder:
+        save_file(values, folder / _MODEL_FILE, {"format": "pt"})
+        for name, content in ((huggingface.CONFIG, config), (_PREPROCESSOR_FILE, preprocessor)):
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")

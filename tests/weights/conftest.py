@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official import official_state_dict
+from safetensors.numpy import save_file
+
+
+@pytest.fixture(scope="session")
+def official_s12() -> dict[str, np.ndarray]:
+    """The state dict of a poolformer_s12 under sail-sg's names. Not to be changed."""
+    return official_state_dict("poolformer_s12")
+
+
+@pytest.fixture(scope="session")
+def official_file(tmp_path_factory: pytest.TempPathFactory, official_s12: dict) -> Path:
+    """The same as a .safetensors file."""
+    path = tmp_path_factory.mktemp("official") / "s12.safetensors"
+    save_file(official_s12, path)
+    return path

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from safetensors.numpy import save_file
+
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.weights.read import HEADER, read_source
+
+VALUES = {
+    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b": np.array([0.1], np.float32),
+}
+
+
+def same(found: dict[str, np.ndarray]) -> bool:
+    assert all(value.dtype == np.float32 for value in found.values())
+    return found.keys() == VALUES.keys() and all((found[k] == VALUES[k]).all() for k in VALUES)
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="reading pickles needs torch")
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch '{self.target}'",)
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file(VALUES, tmp_path / "x.safetensors", {"format": "pt"})
+    source = read_source(tmp_path / "x.safetensors")
+    assert same(source.values)
+    assert source.metadata == {}
+    save_file(VALUES, tmp_path / "x.safetensors", {HEADER: '{"model": "m"}'})
+    assert read_source(tmp_path / "x.safetensors").metadata == {"model": "m"}
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    save_file({"a": np.array([0.1], np.float16)}, tmp_path / "x.safetensors")
+    (value,) = read_source(tmp_path / "x.safetensors").values.values()
+    assert value.dtype == np.float32
+    assert value[0] == 0.0999755859375  # the float16 next to 0.1
+
+
+def test_mindspore_checkpoint_without_training_state(tmp_path: Path) -> None:
+    rows = [{"name": name, "data": Tensor(value)} for name, value in VALUES.items()]
+    rows.append({"name": "train.exp_avg.b", "data": Tensor(np.ones(1, np.float32))})
+    ms.save_checkpoint(rows, str(tmp_path / "x.ckpt"), append_dict={"metadata": '{"epoch": 2}'})
+    source = read_source(tmp_path / "x.ckpt")
+    assert same(source.values)
+    assert source.metadata == {"epoch": 2}
+
+
+@pytest.mark.parametrize("name", ["x.pth.tar", "x.pth", "pytorch_model.bin"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles(tmp_path: Path, torch: Any, name: str, zipped: bool) -> None:
+    tensors = {k: torch.from_numpy(v) for k, v in VALUES.items()}
+    for content in (tensors, {"state_dict": tensors, "epoch": 3, "arch": "poolformer_s12"}):
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        assert same(read_source(tmp_path / name).values)
+
+
+def test_folder_prefers_safetensors(tmp_path: Path, torch: Any) -> None:
+    torch.save({"other": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    assert list(read_source(tmp_path).values) == ["other"]
+    save_file(VALUES, tmp_path / "model.safetensors")
+    source = read_source(tmp_path)
+    assert same(source.values)
+    assert source.path == tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_a_hostile_pickle_does_not_run(tmp_path: Path, torch: Any, by_torch: bool) -> None:
+    ran = tmp_path / "ran"
+    content = {"state_dict": {"a": torch.zeros(1)}, "args": Hostile(ran)}
+    if by_torch:
+        torch.save(content, tmp_path / "x.pth")
+    else:
+        (tmp_path / "x.pth").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(UserError, match="x.pth: found more than tensors") as error:
+        read_source(tmp_path / "x.pth")
+    assert "\n" not in str(error.value)
+    assert not ran.exists()
+    torch.load(tmp_path / "x.pth", weights_only=False) if by_torch else pickle.loads(
+        (tmp_path / "x.pth").read_bytes()
+    )
+    assert ran.exists()  # the payload is real
+
+
+def test_a_pickle_of_other_things(tmp_path: Path, torch: Any) -> None:
+    path = tmp_path / "x.pth"
+    for content, said in [
+        ({"args": argparse.Namespace(lr=1)}, "found more than tensors"),
+        ([torch.zeros(1)], "found no state dict"),
+        ({"state_dict": {}}, "found no state dict"),
+        ({"a": torch.zeros(1), "epoch": 3}, "1 entries that are no named tensors, such as 'epoch'"),
+        ({3: torch.zeros(1)}, "such as 3"),
+        ({"a": torch.zeros(1, dtype=torch.bfloat16)}, "found a in bfloat16, expected float32"),
+        ({"a": torch.zeros(1, dtype=torch.float64)}, "found a in float64"),
+    ]:
+        torch.save(content, path)
+        with pytest.raises(UserError, match=said):
+            read_source(path)
+
+
+def test_damaged_files(tmp_path: Path, torch: Any) -> None:
+    tensors = {"a": torch.zeros(1000)}
+    whole = {}
+    for name, zipped in (("zipped.pth", True), ("plain.pth", False)):
+        torch.save(tensors, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        whole[name] = (tmp_path / name).read_bytes()
+    save_file(VALUES, tmp_path / "x.safetensors")
+    whole["x.safetensors"] = (tmp_path / "x.safetensors").read_bytes()
+    for name, content in whole.items():
+        for broken in (b"", b"x", b"hello world" * 9, content[: len(content) // 2], content[:-9]):
+            (tmp_path / name).write_bytes(broken)
+            with pytest.raises(UserError, match=rf"{name}: found ") as error:
+                read_source(tmp_path / name)
+            assert "\n" not in str(error.value)
+
+
+def test_bfloat16_safetensors(tmp_path: Path, torch: Any) -> None:
+    from safetensors.torch import save_file as save_torch_file
+
+    save_torch_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="found a in BF16, expected float32 or float16"):
+        read_source(tmp_path / "x.safetensors")
+
+
+def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.pth.tar").write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, "torch", None)  # makes the import fail
+    with pytest.raises(UserError, match=r'found no torch, .* pip install "torch>=2.6"'):
+        read_source(tmp_path / "x.pth.tar")
+
+
+@pytest.mark.parametrize("version", ["2.5.1+cu121", "1.13.0"])
+def test_an_old_torch(
+    tmp_path: Path, torch: Any, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(UserError, match=rf"found torch {version[:5]}.*pip install"):
+        read_source(tmp_path / "x.pth")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for path, said in [
+        (tmp_path / "nope.pth", "nope.pth: found no such file or folder"),
+        (tmp_path, "found neither of model.safetensors, pytorch_model.bin"),
+        (tmp_path / "notes.txt", r"found '.txt', expected one of .ckpt, .safetensors, .bin"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            read_source(path)
