@@ -96,9 +96,7 @@ def test_what_a_policy_keeps(
 
 
 def test_epochs_that_were_not_validated(tmp_path: Path, step: TrainStep) -> None:
-    checkpoints = RunCheckpoints(
-        tmp_path, CheckpointingConfig(ckpt_save_policy="top_k"), {}, "train."
-    )
+    checkpoints = RunCheckpoints(tmp_path, CheckpointingConfig(ckpt_save_policy="top_k"), {})
     checkpoints.save(1, None, step)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert checkpoints.summary() == []
