@@ -1,18 +1,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
+RUN := runs/digits
 
 .PHONY: demo test test-all lint
 
 demo: .venv/installed
 	$(BIN)/python train.py
-	$(BIN)/python validate.py --val_amp_level O3 --compare_amp_level O0 --result_file runs/digits/validation.json
+	$(BIN)/python validate.py --val_amp_level O3 --compare_amp_level O0 --result_file $(RUN)/validation.json
 	$(BIN)/python export.py --overwrite
-	$(BIN)/python predict.py data/digits/val/7
+	$(BIN)/python predict.py data/digits/val/7/0027.png --json > $(RUN)/prediction.json
+	@echo
+	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long"
 
-test-all: .venv/installed-test lint
+test-all: lint .venv/installed-parity
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-test
@@ -20,13 +23,17 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 12), "Python %d.%d: expected 3.10 to 3.12, give it as PYTHON=python3.11" % sys.version_info[:2]'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and f"Python {v[0]}.{v[1]}: expected 3.10 to 3.12, name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt pyproject.toml .venv/bin/python
+.venv/installed: requirements.txt .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-test: .venv/installed
+.venv/installed-test: pyproject.toml .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+.venv/installed-parity: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
 	touch $@

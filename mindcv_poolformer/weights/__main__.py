@@ -19,6 +19,7 @@ EMA_PREFIX = "ema."
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command, its files and its options."""
     target = OneLineParser(add_help=False)
     target.add_argument("dest", type=Path, help="file or folder to write")
     target.add_argument(
@@ -110,6 +111,7 @@ def extract_ema(arguments: argparse.Namespace) -> ModelWeights:
 
 
 def main() -> None:
+    """The command line."""
     arguments = parse_arguments()
     form = format_of(arguments.dest, arguments.to)
     check_target(arguments.dest, form, arguments.overwrite)
