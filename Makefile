@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/python train.py
 	$(BIN)/python validate.py --val_amp_level O3 --compare_amp_level O0 --result_file $(RUN)/validation.json
 	$(BIN)/python export.py --overwrite
-	$(BIN)/python predict.py data/digits/val/7/0027.png --json > $(RUN)/prediction.json
+	$(BIN)/python predict.py data/digits/val/2/0022.png --json > $(RUN)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
 
