@@ -5,16 +5,8 @@ Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and
 
 from .parse import parse_recipe
 from .recipe import Recipe
-from .sections import (
-    AugmentationConfig,
-    CheckpointingConfig,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    SystemConfig,
-)
+from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
+from .training import CheckpointingConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 __all__ = [
     "AugmentationConfig",

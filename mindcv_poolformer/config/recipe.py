@@ -7,16 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 
 import yaml
 
-from .sections import (
-    AugmentationConfig,
-    CheckpointingConfig,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    SystemConfig,
-)
+from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
+from .training import CheckpointingConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
