@@ -10,9 +10,10 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 # isort: split
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import mindcv
 import numpy as np
@@ -25,11 +26,10 @@ from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.bundle import MINDIR
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.models import find_variant
-from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
-from mindcv_poolformer.weights import check_model, head_order, load_weights
+from mindcv_poolformer.weights import find_weights, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 MOST_SAMPLES = 16
@@ -95,27 +95,24 @@ def main() -> None:
 def restore(recipe: Recipe) -> Trained:
     """The recipe's model with the weights of its checkpoint, and what is known about it."""
     name = recipe.model.model
-    path = Path(recipe.model.ckpt_path or Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    checkpoint = read_checkpoint(path)
-    weights, metadata = checkpoint.weights, checkpoint.metadata
-    check_model(metadata, name, path)
     find_variant(name)
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     transform = eval_transform(recipe.augmentation)
-    if "preprocessing" in metadata:
-        check_preprocessing(transform, EvalTransform.from_dict(metadata["preprocessing"]), path)
-    num_classes = recipe.model.num_classes or metadata.get("num_classes")
-    if num_classes is None:
-        if "head.weight" not in weights:
-            raise UserError(f"{path}: found no head.weight, expected one, or --num_classes")
-        num_classes = weights["head.weight"].shape[0]
+    if weights.preprocessing:
+        trained = EvalTransform.from_dict(weights.preprocessing)
+        check_preprocessing(transform, trained, weights.path)
+    num_classes = recipe.model.num_classes or weights.num_classes
+    if not num_classes:
+        raise UserError(f"{weights.path}: found no head.weight, expected one")
     network = mindcv.create_model(
         name,
         num_classes=num_classes,
         in_channels=recipe.model.in_channels,
-        head=head_order(metadata, path),
+        head=weights.head,
     )
-    load_weights(network, path)
-    return Trained(network, name, path, transform, class_names(recipe, metadata, num_classes))
+    load_weights(network, weights)
+    classes = class_names(recipe, weights.classes, num_classes)
+    return Trained(network, name, weights.path, transform, classes)
 
 
 def check_preprocessing(ours: EvalTransform, trained: EvalTransform, path: Path) -> None:
@@ -127,10 +124,9 @@ def check_preprocessing(ours: EvalTransform, trained: EvalTransform, path: Path)
             raise UserError(f"{key}: found {found} in the recipe, expected {expected} as in {path}")
 
 
-def class_names(recipe: Recipe, metadata: dict[str, Any], count: int) -> tuple[str, ...]:
+def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, ...]:
     """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
     folder = Path(recipe.data.data_dir) / recipe.data.train_split
-    names = metadata.get("classes", [])
     if not names and folder.is_dir():
         folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         names = folders if len(folders) == count else []

@@ -24,10 +24,10 @@ from mindcv_poolformer.data.pipeline import training_batches
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.evaluation import Evaluator
 from mindcv_poolformer.models import find_variant
-from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
+from mindcv_poolformer.models.poolformer import NORM_POOL
 from mindcv_poolformer.runtime.collectives import assert_identical
 from mindcv_poolformer.runtime.device import set_up_device
-from mindcv_poolformer.runtime.errors import UserError, run, said_once
+from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.launch import World, check_launcher, discover, joined
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import RunCheckpoints, evaluated_weights
@@ -35,7 +35,7 @@ from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.records import Records, draw_curves, start_folder
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
 from mindcv_poolformer.training.step import TrainStep, build_step
-from mindcv_poolformer.weights import head_order, load_weights
+from mindcv_poolformer.weights import find_weights, start_from
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -156,11 +156,9 @@ def build_network(recipe: Recipe, num_classes: int, world: World) -> nn.Cell:
     """The network to train, with equal weights on every rank."""
     model, drop_path_rate = recipe.model, recipe.model.drop_path_rate
     variant = find_variant(model.model)
-    if model.pretrained:
-        raise UserError("pretrained: found true, expected false and --ckpt_path CHECKPOINT instead")
     if drop_path_rate is None:
         drop_path_rate = variant.drop_path_rate
-    metadata = read_checkpoint(model.ckpt_path).metadata if model.ckpt_path else {}
+    weights = find_weights(model) if model.pretrained or model.ckpt_path else None
     ms.set_seed(recipe.system.seed)
     network = mindcv.create_model(
         model.model,
@@ -168,10 +166,12 @@ def build_network(recipe: Recipe, num_classes: int, world: World) -> nn.Cell:
         in_channels=model.in_channels,
         drop_rate=model.drop_rate,
         drop_path_rate=drop_path_rate,
-        head=head_order(metadata, model.ckpt_path),
+        head=weights.head if weights else NORM_POOL,
     )
-    if model.ckpt_path:
-        load_weights(network, model.ckpt_path)
+    if weights:
+        said = start_from(network, weights, any_channels=model.pretrained)
+        if world.is_main:
+            print(said)
     assert_identical(network, world.size)
     ms.set_seed(recipe.system.seed + world.rank)  # dropout: other masks on every rank
     return network.set_train()

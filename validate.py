@@ -19,11 +19,10 @@ from mindcv_poolformer.data import splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
 from mindcv_poolformer.models import find_variant
-from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
-from mindcv_poolformer.weights import check_model, head_order, load_weights
+from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -56,25 +55,24 @@ def main() -> None:
 
 def validate(recipe: Recipe, options: Options, world: World) -> None:
     """Evaluate at one AMP level or two, and report."""
-    path = recipe.model.ckpt_path or str(Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    metadata = read_checkpoint(path).metadata
-    check_model(metadata, recipe.model.model, path)
-    images = splits.validation_images(recipe.data, metadata.get("classes"))
-    num_classes = recipe.model.num_classes or metadata.get("num_classes") or len(images.classes)
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    images = splits.validation_images(recipe.data, weights.folders)
+    known = weights.num_classes if weights.folders else len(images.classes)
+    num_classes = recipe.model.num_classes or known
 
     level = recipe.system.eval_amp_level
-    result = evaluate_at(level, recipe, world, images, num_classes, path)
+    result = evaluate_at(level, recipe, world, images, num_classes, weights)
     report = {
         "model": recipe.model.model,
-        "checkpoint": path,
+        "checkpoint": str(weights.path),
         "data": str(images.root),
         "ranks": world.size,
         "amp_level": level,
         **result.scores,
     }
-    lines = [f"{path} on {len(images)} images of {images.root}", describe(level, result)]
+    lines = [f"{weights.path} on {len(images)} images of {images.root}", describe(level, result)]
     if options.compare_amp_level:
-        other = evaluate_at(options.compare_amp_level, recipe, world, images, num_classes, path)
+        other = evaluate_at(options.compare_amp_level, recipe, world, images, num_classes, weights)
         same = agreement(result, other, world_size=world.size)
         report["compared"] = {"amp_level": options.compare_amp_level, **other.scores}
         report["agreement"] = same
@@ -93,12 +91,16 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
 
 
 def evaluate_at(
-    level: str, recipe: Recipe, world: World, images: ImageFolder, num_classes: int, path: str
+    level: str,
+    recipe: Recipe,
+    world: World,
+    images: ImageFolder,
+    num_classes: int,
+    weights: ModelWeights,
 ) -> Evaluation:
-    """Load the checkpoint into a network of that AMP level and evaluate it."""
-    head = head_order(read_checkpoint(path).metadata, path)
-    evaluator = Evaluator(recipe, level, images, num_classes, head, world)
-    load_weights(evaluator.network, path)
+    """Load the weights into a network of that AMP level and evaluate it."""
+    evaluator = Evaluator(recipe, level, images, num_classes, weights.head, world)
+    load_weights(evaluator.network, weights)
     return evaluator.evaluate()
 
 

@@ -14,7 +14,7 @@ from scripts import run, write_workspace
 
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint, save_checkpoint
-from mindcv_poolformer.weights import load_weights
+from mindcv_poolformer.weights import load_weights, read_weights
 
 
 def test_train_validate_and_export_keep_the_head(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_train_validate_and_export_keep_the_head(tmp_path: Path) -> None:
     paths = sorted((tmp_path / "data" / "val").glob("*/*.png"))
     images = np.stack([bundle.transform(Image.open(path)) for path in paths])
     network = mindcv.create_model("poolformer_s12", num_classes=3, head="pool_norm")
-    load_weights(network, best)
+    load_weights(network, read_weights(best))
     logits = network.set_train(False)(Tensor(images)).asnumpy()
     np.testing.assert_allclose(bundle.logits(images), logits, atol=1e-4)
     labels = [int(path.parent.name.removeprefix("class")) for path in paths]

@@ -34,7 +34,6 @@ MORE_MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
     "few classes": ({"num_classes": 2}, 1, "num_classes: found 2 with 3 classes"),
     "large batch": ({"batch_size": 49}, 1, "48 images, expected at least 49"),
     "no launcher": ({"distribute": True}, 1, "distribute"),
-    "published weights": ({"pretrained": True}, 1, "pretrained"),
     "other weights": ({"ckpt_path": "s24.ckpt"}, 1, "s24.ckpt"),
     "nothing to resume": ({"resume": True}, 1, "last.ckpt"),
     "resume from nowhere": ({"resume": "mistyped.ckpt"}, 1, "mistyped.ckpt"),

@@ -172,8 +172,11 @@ class ModelConfig:
         in_channels: channels of the input image.
         drop_rate: dropout probability inside the MLPs.
         drop_path_rate: drop-path probability of the last block, null for the variant's own.
-        pretrained: start from the published weights.
-        ckpt_path: start from this checkpoint, empty for none.
+        pretrained: start from the authors' published weights, downloaded once.
+        ckpt_path: start from these weights: a file of anybody's format, a Hugging Face folder, the
+            URL of either, mindcv/poolformer_s12 or mindcv/poolformer_s12-910v2; empty for none.
+        cache_dir: folder of downloaded weights, empty for $MINDCV_POOLFORMER_CACHE or else
+            ~/.cache/mindcv_poolformer.
     """
 
     model: str = "poolformer_s12"
@@ -183,3 +186,4 @@ class ModelConfig:
     drop_path_rate: FractionBelowOne | None = None
     pretrained: bool = False
     ckpt_path: str = ""
+    cache_dir: str = ""

@@ -15,6 +15,7 @@ from jsonargparse.typing import (
 
 from .bounds import (
     AdamW,
+    FractionAboveZero,
     FractionBelowOne,
 )
 
@@ -79,6 +80,8 @@ class OptimizerConfig:
     Args:
         opt: adamw, in any letter case.
         weight_decay: decoupled decay, per step times the learning rate.
+        layer_decay: factor on the learning rate of each layer below the head, deepest least.
+        freeze_backbone: train the classifier alone.
         filter_bias_and_bn: no decay on one-dimensional parameters (norms, biases, layer scales).
         momentum: no effect with adamw; MindCV's recipes carry it.
         use_nesterov: no effect with adamw; MindCV's recipes carry it.
@@ -94,6 +97,8 @@ class OptimizerConfig:
 
     opt: AdamW = "adamw"
     weight_decay: NonNegativeFloat = 0.05
+    layer_decay: FractionAboveZero = 1.0
+    freeze_backbone: bool = False
     filter_bias_and_bn: bool = True
     momentum: FractionBelowOne = 0.9
     use_nesterov: bool = False

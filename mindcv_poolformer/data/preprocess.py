@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..runtime.errors import UserError
 
@@ -16,17 +17,22 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def open_image(path: str | Path, channels: int = 3) -> Image.Image:
-    """Read an image file as grey (1 channel), RGB (3) or RGBA (4).
+def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) -> Image.Image:
+    """Read an image file as grey (1 channel), RGB (3) or RGBA (4); see :func:`convert`.
 
-    The EXIF orientation is left alone, as torchvision and Hugging Face leave it.
+    Args:
+        path: of the file.
+        channels: of the result.
+        upright: turn a photo as its EXIF orientation tells, as Hugging Face's ``load_image`` does.
+            Training, validation and prediction leave it as it is stored, as torchvision's
+            ImageFolder does; published accuracies count on that.
 
     Raises:
-        UserError: the file is missing, not an image, or damaged.
+        UserError: the file is missing, not an image, damaged, or of pixels with no known range.
     """
     try:
         with Image.open(path) as image:
-            return image.convert(MODES[channels])
+            return convert(turn_upright(image) if upright else image, channels)
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist") from None
     except Image.UnidentifiedImageError:
@@ -34,6 +40,35 @@ def open_image(path: str | Path, channels: int = 3) -> Image.Image:
     # Pillow's decoders answer damaged data with any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """Give an image as grey (1 channel), RGB (3) or RGBA (4), 8 bits each, by Pillow's own rules.
+
+    RGB drops transparency, and CMYK is taken without a colour profile. Pillow clips 16-bit grey to
+    white, so here its upper 8 bits are kept, as Pillow keeps those of 16-bit RGB.
+
+    Raises:
+        ValueError: the pixels are 32-bit integers or floats, of which no range is agreed.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"found 32-bit pixels (mode {image.mode}), expected 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert(MODES[channels])
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Give an image turned as its EXIF orientation tells.
+
+    Raises:
+        ValueError: the EXIF data is damaged.
+    """
+    try:
+        return ImageOps.exif_transpose(image)
+    # Pillow reads damaged EXIF data into these, and fails only as it writes them back.
+    except (struct.error, TypeError) as error:
+        raise ValueError(f"found damaged EXIF data ({error})") from error
 
 
 def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

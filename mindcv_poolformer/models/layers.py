@@ -1,11 +1,12 @@
-"""The parts of a PoolFormer that touch MindSpore's layer API: norm, pooling, activation, drop path.
+"""The parts of a PoolFormer, down to MindSpore's layer API: block, norm, pooling, drop path.
 
 Feature maps are (N, C, H, W) throughout.
 """
 
 from __future__ import annotations
 
-from mindspore import Tensor, nn, ops
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
 
 
 class GroupNorm(nn.GroupNorm):
@@ -84,3 +85,31 @@ class DropPath(nn.Cell):
                 return x
             scale = ops.floor(ops.rand(x.shape[0]) + self.keep) / self.keep
         return x * scale.astype(x.dtype).reshape(-1, 1, 1, 1)
+
+
+class PoolFormerBlock(nn.Cell):
+    """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
+
+    Takes and gives (N, C, H, W). ``drop_path``, shape (2, N), scales the two residual branches of
+    each sample; see :class:`DropPath`.
+    """
+
+    def __init__(
+        self, channels: int, drop_rate: float, drop_path_rate: float, layer_scale_init: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(channels)
+        self.token_mixer = Pooling()
+        self.norm2 = GroupNorm(channels)
+        self.mlp = ConvMlp(channels, 4 * channels, drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        scale = np.full(channels, layer_scale_init, np.float32)
+        self.layer_scale_1 = Parameter(Tensor(scale))
+        self.layer_scale_2 = Parameter(Tensor(scale))
+
+    def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
+        first, second = (None, None) if drop_path is None else (drop_path[0], drop_path[1])
+        mixed = self.layer_scale_1.reshape(-1, 1, 1) * self.token_mixer(self.norm1(x))
+        x = x + self.drop_path(mixed, first)
+        mixed = self.layer_scale_2.reshape(-1, 1, 1) * self.mlp(self.norm2(x))
+        return x + self.drop_path(mixed, second)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 from mindcv.models.registry import register_model
 from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import HeUniform, Normal, Uniform, Zero, initializer
 
-from .layers import ConvMlp, DropPath, GroupNorm, LayerNorm, PatchEmbed, Pooling
+from .layers import ConvMlp, GroupNorm, LayerNorm, PatchEmbed, PoolFormerBlock
+from .outputs import ClassifierOutput, check_labels, cross_entropy, name_classes
 from .variants import VARIANTS
 
 __all__ = ["PoolFormer"]
@@ -26,6 +27,9 @@ POOL_NORM = "pool_norm"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Fills a network with a variant's published weights. The package sets it: models know no files.
+load_pretrained: Callable[[PoolFormer, str], None] | None = None
 
 # MindCV's registry reads the configuration of each model from this name.
 default_cfgs = {
@@ -42,34 +46,6 @@ default_cfgs = {
     }
     for name, variant in VARIANTS.items()
 }
-
-
-class PoolFormerBlock(nn.Cell):
-    """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
-
-    Takes and gives (N, C, H, W). ``drop_path``, shape (2, N), scales the two residual branches of
-    each sample; see :class:`DropPath`.
-    """
-
-    def __init__(
-        self, channels: int, drop_rate: float, drop_path_rate: float, layer_scale_init: float
-    ) -> None:
-        super().__init__()
-        self.norm1 = GroupNorm(channels)
-        self.token_mixer = Pooling()
-        self.norm2 = GroupNorm(channels)
-        self.mlp = ConvMlp(channels, 4 * channels, drop_rate)
-        self.drop_path = DropPath(drop_path_rate)
-        scale = np.full(channels, layer_scale_init, np.float32)
-        self.layer_scale_1 = Parameter(Tensor(scale))
-        self.layer_scale_2 = Parameter(Tensor(scale))
-
-    def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
-        first, second = (None, None) if drop_path is None else (drop_path[0], drop_path[1])
-        mixed = self.layer_scale_1.reshape(-1, 1, 1) * self.token_mixer(self.norm1(x))
-        x = x + self.drop_path(mixed, first)
-        mixed = self.layer_scale_2.reshape(-1, 1, 1) * self.mlp(self.norm2(x))
-        return x + self.drop_path(mixed, second)
 
 
 class PoolFormer(nn.Cell):
@@ -112,8 +88,11 @@ class PoolFormer(nn.Cell):
         if head not in (NORM_POOL, POOL_NORM):
             raise ValueError(f"head: found {head!r}, expected {NORM_POOL!r} or {POOL_NORM!r}")
         self.head_order = head
+        self.depths = tuple(depths)
         self.num_features = dims[-1]
         self.num_classes = num_classes
+        self.classes: tuple[str, ...] = ()  # their names, and how to prepare images, as
+        self.preprocessing: dict[str, Any] | None = None  # the weights' metadata tell them
         self.features_only = features_only
         self.drop_path_rates = tuple(
             drop_path_rate * i / (sum(depths) - 1) for i in range(sum(depths))
@@ -163,6 +142,21 @@ class PoolFormer(nn.Cell):
             elif isinstance(cell, nn.Dense):
                 _initialize_linear(cell)
 
+    def layer_of(self, parameter_name: str) -> int:
+        """Tell how deep a parameter lies: the stem 0, each block one more, norm and head on top.
+
+        A downsample counts with the block behind it. For layer-wise learning rates (BEiT, arXiv
+        2106.08254, appendix).
+        """
+        part = parameter_name.split(".")
+        if part[0] == "patch_embed":
+            return 0
+        if part[0] != "network":
+            return sum(self.depths) + 1
+        place = int(part[1])  # stage, downsample, stage, ...
+        before = sum(self.depths[: (place + 1) // 2])
+        return before + 1 + (int(part[2]) if place % 2 == 0 else 0)
+
     def stages(self, x: Tensor, drop_path: Tensor | None = None) -> list[Tensor]:
         """Give the maps after each stage, (N, dims[i], H / 4 / 2^i, W / 4 / 2^i)."""
         x = self.patch_embed(x)
@@ -181,7 +175,9 @@ class PoolFormer(nn.Cell):
 
     def forward_features(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
         """Give the last stage's map, (N, dims[-1], H / 32, W / 32), normalised if norm_pool."""
-        x = self.stages(x, drop_path)[-1]
+        return self._normalize(self.stages(x, drop_path)[-1])
+
+    def _normalize(self, x: Tensor) -> Tensor:
         return x if self.head_order == POOL_NORM else self.norm(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
@@ -192,21 +188,65 @@ class PoolFormer(nn.Cell):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one, initialised, for ``num_classes`` classes (0: none)."""
         self.num_classes = num_classes
+        self.classes = ()
         self.head = _classifier(self.num_features, num_classes)
         if num_classes > 0:
             _initialize_linear(self.head)
         self.compile_cache.clear()  # the graphs compiled so far have the old head
 
-    def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
-        """Give logits, or stage maps with ``features_only``.
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The name of each class, LABEL_<number> for one without."""
+        return dict(enumerate(name_classes(self.classes, self.num_classes)))
 
-        ``drop_path``, shape (sum(depths), 2, N), holds the stochastic depth scales of a training
-        step (see :class:`DropPath`); without it they are drawn here.
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The number of each class by its name; the last one of several with the same name."""
+        return {label: number for number, label in self.id2label.items()}
+
+    def construct(
+        self,
+        x: Tensor,
+        drop_path: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> Tensor | tuple:
+        """Give logits; stage maps with ``features_only``; or as Hugging Face, if asked to.
+
+        Args:
+            x: images.
+            drop_path: (sum(depths), 2, N), the stochastic depth scales of a training step (see
+                :class:`DropPath`); without it they are drawn here.
+            labels: (N,), number of each image's class; gives the fields of ClassifierOutput.
+            output_hidden_states: give them too; a constant in a graph.
+
+        Raises:
+            ValueError: labels or hidden states are asked of ``features_only``, or labels are no
+                integers.
         """
+        maps = self.stages(x, drop_path)
         if self.features_only:
-            maps = self.stages(x, drop_path)
+            if labels is not None or output_hidden_states:
+                raise ValueError("labels, output_hidden_states: found features_only, no classifier")
             return tuple(norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms))
-        return self.forward_head(self.forward_features(x, drop_path))
+        logits = self.forward_head(self._normalize(maps[-1]))
+        if labels is None and not output_hidden_states:
+            return logits
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return loss, logits, tuple(maps) if output_hidden_states else None
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """As :meth:`construct`; what is a bare tuple in a graph has its names out here.
+
+        Raises:
+            ValueError: as construct, or a label is not a number of a class.
+        """
+        labels = options.get("labels", inputs[2] if len(inputs) > 2 else None)
+        if labels is not None:
+            check_labels(labels, self.num_classes)
+        output = super().__call__(*inputs, **options)
+        named = isinstance(output, tuple) and not self.features_only
+        return ClassifierOutput(*output) if named else output
 
 
 def _classifier(channels: int, num_classes: int) -> nn.Cell:
@@ -229,16 +269,17 @@ def _entry_point(name: str) -> Callable[..., PoolFormer]:
     def create(
         pretrained: bool = False, num_classes: int = 1000, in_channels: int = 3, **kwargs: object
     ) -> PoolFormer:
-        if pretrained:
-            raise ValueError(f"{name}: no pretrained weights to fetch; load a checkpoint file")
         settings = {"layer_scale_init": variant.layer_scale_init, **kwargs}
-        return PoolFormer(
+        network = PoolFormer(
             variant.depths,
             variant.dims,
             num_classes=num_classes,
             in_channels=in_channels,
             **settings,
         )
+        if pretrained:
+            load_pretrained(network, name)
+        return network
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"Give a {name}; the keywords are those of :class:`PoolFormer`."

@@ -25,6 +25,7 @@ class AdamW(nn.Cell):
             the official recipe (timm's ``param_groups_weight_decay``).
         betas: decay of the two moments.
         eps: added to the root of the second moment.
+        lr_scales: factor on the learning rate of each parameter, None for 1.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class AdamW(nn.Cell):
         exempt_1d: bool = True,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        lr_scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.decays = tuple(
             0.0 if exempt_1d and p.ndim <= 1 else float(weight_decay) for p in parameters
         )
+        self.lr_scales = tuple(lr_scales) if lr_scales else (1.0,) * len(self.decays)
         self.beta1, self.beta2 = betas
         self.eps = eps
         self.exp_avg = self.parameters.clone(prefix="exp_avg", init="zeros")
@@ -56,6 +59,7 @@ class AdamW(nn.Cell):
         self.hyper_map(
             ops.partial(_update, lr, self.beta1, self.beta2, power1, power2, eps),
             self.decays,
+            self.lr_scales,
             self.parameters,
             self.exp_avg,
             self.exp_avg_sq,
@@ -72,11 +76,14 @@ def _update(
     power2: Tensor,
     eps: Tensor,
     decay: float,
+    lr_scale: float,
     weight: Parameter,
     exp_avg: Parameter,
     exp_avg_sq: Parameter,
     gradient: Tensor,
 ) -> bool:
+    if lr_scale != 1.0:
+        lr = lr * lr_scale
     if decay > 0.0:
         ops.assign(weight, weight * (1.0 - lr * decay))
     _adam(weight, exp_avg, exp_avg_sq, power1, power2, lr, beta1, beta2, eps, gradient)

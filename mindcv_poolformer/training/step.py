@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 
 from ..config import Recipe
+from ..models import PoolFormer
 from ..runtime.amp import gradients_finite, mixed_precision
 from .optimizer import AdamW
 
@@ -160,7 +161,7 @@ _SCALE_WINDOW = 2000
 
 
 def build_step(
-    recipe: Recipe, network: nn.Cell, learning_rates: np.ndarray, world_size: int
+    recipe: Recipe, network: PoolFormer, learning_rates: np.ndarray, world_size: int
 ) -> TrainStep:
     """Give the step that a recipe asks for.
 
@@ -171,12 +172,18 @@ def build_step(
         world_size: number of ranks.
     """
     system, settings = recipe.system, recipe.optimizer
+    if settings.freeze_backbone:
+        for parameter in network.get_parameters():
+            parameter.requires_grad = parameter.name.startswith("head.")
+    parameters = network.trainable_params()
+    top = network.layer_of("head.weight")
     optimizer = AdamW(
-        network.trainable_params(),
+        parameters,
         weight_decay=settings.weight_decay,
         exempt_1d=settings.filter_bias_and_bn,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
+        lr_scales=[settings.layer_decay ** (top - network.layer_of(p.name)) for p in parameters],
     )
     if system.loss_scale_type == "dynamic":
         scaler = DynamicLossScaler(system.loss_scale, _SCALE_FACTOR, _SCALE_WINDOW)

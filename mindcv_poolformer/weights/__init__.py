@@ -1,14 +1,16 @@
 """Checkpoints into networks, strictly; and everybody's weights into checkpoints and back."""
 
-from .load import check_model, head_order, load_weights
+from .load import load_weights, start_from
+from .pretrained import find_weights, load_pretrained
 from .recognise import ModelWeights, read_weights
 from .write import write_weights
 
 __all__ = [
     "ModelWeights",
-    "check_model",
-    "head_order",
+    "find_weights",
+    "load_pretrained",
     "load_weights",
     "read_weights",
+    "start_from",
     "write_weights",
 ]

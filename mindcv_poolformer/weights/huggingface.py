@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..models import VARIANTS
+from ..models.outputs import name_classes, placeholder
 from ..models.poolformer import default_cfgs
 from ..runtime.errors import UserError
 
 CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
 # What every PoolFormer here is, in the words of transformers' PoolFormerConfig.
 _ARCHITECTURE = {
     "model_type": "poolformer",
@@ -52,9 +54,54 @@ def read_classes(folder: Path, num_classes: int) -> tuple[str, ...]:
             f"{path}: found {len(labels)} labels, expected one for each of {num_classes} classes"
         )
     classes = [labels[str(number)] for number in range(len(labels))]
-    while classes and classes[-1] == _placeholder(len(classes) - 1):
+    while classes and classes[-1] == placeholder(len(classes) - 1):
         classes.pop()
     return tuple(classes)
+
+
+def read_preprocessing(folder: Path) -> dict[str, Any] | None:
+    """Give what a folder's preprocessor_config.json tells, as ``EvalTransform.to_dict`` tells it.
+
+    What the file leaves out is as transformers has it by default: poolformer_s12's. Without the
+    file there is nothing to give, None.
+
+    Raises:
+        UserError: the file is damaged, or its images are not resized to their shortest edge,
+            cropped to that size, and normalised.
+    """
+    path = folder / PREPROCESSOR
+    if not path.is_file():
+        return None
+    expected = preprocessor_config("poolformer_s12", 3, None)
+    try:
+        found = expected | json.loads(path.read_bytes())
+        for key, value in expected.items():
+            if key.startswith(("do_", "rescale_")) and found[key] != value:
+                raise UserError(f"{path}: found {key} {found[key]!r}, expected {value!r}")
+        size, crop = _edges(found["size"]), _edges(found["crop_size"])
+        if len(size | crop) != 1:
+            raise UserError(
+                f"{path}: found size {found['size']} and crop_size {found['crop_size']}, expected "
+                "one edge"
+            )
+        return {
+            "image_size": size.pop(),
+            "crop_pct": found["crop_pct"],
+            "interpolation": {v: k for k, v in _RESAMPLE.items()}[found["resample"]],
+            "mean": [255 * value for value in found["image_mean"]],
+            "std": [255 * value for value in found["image_std"]],
+            "pixel_range": [0, 255],
+        }
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"{path}: found no preprocessing of a PoolFormer ({error!r}), expected it as "
+            "transformers writes it"
+        ) from None
+
+
+def _edges(size: Any) -> set[int]:
+    """The lengths in a size, which older files tell as one number."""
+    return {size} if isinstance(size, int) else set(size.values())
 
 
 def config(
@@ -65,10 +112,8 @@ def config(
     Raises:
         ValueError: there are more names than classes.
     """
-    if len(classes) > num_classes:
-        raise ValueError(f"classes: found {len(classes)} names for {num_classes} classes")
     variant = VARIANTS[model]
-    labels = [*classes, *map(_placeholder, range(len(classes), num_classes))]
+    labels = name_classes(classes, num_classes)
     return {
         **_ARCHITECTURE,
         "architectures": ["PoolFormerForImageClassification"],
@@ -120,7 +165,3 @@ def preprocessor_config(
         "image_mean": mean,
         "image_std": std,
     }
-
-
-def _placeholder(number: int) -> str:
-    return f"LABEL_{number}"

@@ -1,14 +1,22 @@
-"""Loading checkpoints into networks, with nothing missing and nothing left over."""
+"""Weights into networks: all of them, or all that another task leaves in use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mindspore import Tensor
 
 from ..models.poolformer import NORM_POOL, POOL_NORM, PoolFormer
-from ..runtime.checkpoint_file import fill, read_checkpoint
+from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
+from .names import MINDCV
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .recognise import ModelWeights
 
 
 def head_order(metadata: Mapping[str, Any], path: str | Path) -> str:
@@ -23,29 +31,79 @@ def head_order(metadata: Mapping[str, Any], path: str | Path) -> str:
     return head
 
 
-def load_weights(network: PoolFormer, path: str | Path) -> dict[str, Any]:
-    """Fill every parameter of ``network`` from a checkpoint; give the checkpoint's metadata.
+def load_weights(network: PoolFormer, weights: ModelWeights) -> None:
+    """Fill every parameter of ``network``; it learns its classes' names and its preprocessing.
 
     Raises:
-        UserError: the checkpoint wants another ``head`` than the network has, or as
-            :func:`read_checkpoint` and :func:`fill`.
+        UserError: the weights want another ``head`` than the network has, or as :func:`fill`.
     """
-    checkpoint = read_checkpoint(path)
-    head = head_order(checkpoint.metadata, path)
-    if head != network.head_order:
-        raise UserError(
-            f"{path}: found weights for the head {head}, expected {network.head_order} as in the "
-            f'model; create the model with head="{head}"'
+    _load(network, weights.values, weights, fresh=set())
+    network.classes, network.preprocessing = weights.classes, weights.preprocessing
+
+
+def start_from(network: PoolFormer, weights: ModelWeights, *, any_channels: bool = False) -> str:
+    """Fill ``network`` to train on from there; give one line that tells what was kept.
+
+    The head stays as it was initialised if the weights have another number of classes. With
+    ``features_only`` norm and head have no use, and the norms of the maps stay as initialised.
+
+    Args:
+        network: to fill.
+        weights: to fill it with.
+        any_channels: fit the stem to the network's ``in_channels``, see :func:`adapt_stem`.
+
+    Raises:
+        UserError: as :func:`load_weights`, for all the other parameters.
+    """
+    values, fresh, notes = dict(weights.values), set(), []
+    channels = network.patch_embed.proj.in_channels
+    if any_channels and channels != weights.in_channels:
+        values[MINDCV.stem] = adapt_stem(values[MINDCV.stem], channels)
+        notes.append(f"the stem is adapted to {channels} input channels")
+    unused = set(MINDCV.classifier)
+    if network.features_only:
+        unused |= {f"{MINDCV.norm}.gamma", f"{MINDCV.norm}.beta"}
+        fresh = {p.name for norm in network.feature_norms for p in norm.get_parameters()}
+        notes.append("norm and head are left out, and the norms of the maps are new")
+    elif network.num_classes != weights.num_classes:
+        fresh = unused
+        notes.append(
+            f"the head is new and untrained, for {network.num_classes} classes"
+            if network.num_classes
+            else "the head is left out"
         )
-    fill({p.name: p for p in network.get_parameters()}, checkpoint.weights, path)
-    return checkpoint.metadata
+    else:
+        unused = set()
+        network.classes, network.preprocessing = weights.classes, weights.preprocessing
+    kept = {name: value for name, value in values.items() if name not in unused}
+    _load(network, kept, weights, fresh)
+    return "; ".join([f"starting from {weights.path}: {weights}", *notes])
 
 
-def check_model(metadata: Mapping[str, Any], model: str, path: str | Path) -> None:
-    """Compare the model that a checkpoint names, if it does, with the one that is to take it.
+def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:
+    """Give the stem's weight (dims[0], C, 7, 7) for another number of channels, as timm does.
 
-    Raises:
-        UserError: they differ.
+    One channel gets the sum over the old ones. Else they are repeated in turn, and scaled by
+    C / in_channels so that the sum stays about as large (timm's ``adapt_input_conv``).
     """
-    if metadata.get("model", model) != model:
-        raise UserError(f"model: found {model} for {path}, expected its {metadata['model']}")
+    if in_channels == 1:
+        return weight.sum(axis=1, keepdims=True)
+    old = weight.shape[1]
+    return weight[:, np.arange(in_channels) % old] * np.float32(old / in_channels)
+
+
+def _load(
+    network: PoolFormer, values: Mapping[str, np.ndarray], weights: ModelWeights, fresh: set[str]
+) -> None:
+    """Fill all parameters but the fresh ones."""
+    if not network.features_only and weights.head != network.head_order:
+        raise UserError(
+            f"{weights.path}: found weights for the head {weights.head}, expected "
+            f"{network.head_order} as in the model; create the model with "
+            f'head="{weights.head}"'
+        )
+    parameters = {p.name: p for p in network.get_parameters() if p.name not in fresh}
+    fill(parameters, {name: Tensor(value) for name, value in values.items()}, weights.path)
+    network.preprocessing = weights.preprocessing
+    if MINDCV.classifier[0] in values:
+        network.classes = weights.classes

@@ -19,6 +19,7 @@ from ..runtime.errors import UserError
 
 PICKLES = (".bin", ".pth", ".pt", ".tar")
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # Hugging Face's, in its own order
+SUFFIXES = (".ckpt", ".safetensors", *PICKLES)
 HEADER = "mindcv_poolformer"  # where a .safetensors of this project keeps its metadata
 _FLOATS = ("float32", "float16")
 
@@ -74,9 +75,8 @@ def _file_in(path: Path) -> Path:
         return files[0]
     if not path.is_file():
         raise UserError(f"{path}: found no such file or folder, expected one with weights")
-    suffixes = (".ckpt", ".safetensors", *PICKLES)
-    if path.suffix not in suffixes:
-        raise UserError(f"{path}: found {path.suffix!r}, expected one of {', '.join(suffixes)}")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: found {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
     return path
 
 

@@ -35,6 +35,7 @@ class ModelWeights:
         classes: names of the outputs, as far as they are known.
         preprocessing: of the images, as ``EvalTransform.to_dict`` tells it; None if unknown.
         origin: whose names the file had.
+        path: of the file.
     """
 
     values: dict[str, np.ndarray]
@@ -45,6 +46,15 @@ class ModelWeights:
     classes: tuple[str, ...]
     preprocessing: dict[str, Any] | None
     origin: str
+    path: Path
+
+    @property
+    def folders(self) -> tuple[str, ...] | None:
+        """The class folders that the outputs stand for, as this project's training stores them.
+
+        None if they are not known: Hugging Face's names are for people.
+        """
+        return self.classes if self.origin == MINDCV.label and self.classes else None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -118,8 +128,10 @@ def recognise(source: Source) -> ModelWeights:
     theirs = dict(zip(MINDCV.names(depths), naming.names(depths), strict=True))
     check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, source.values, source.path)
     classes = tuple(source.metadata.get("classes", ()))
+    preprocessing = source.metadata.get("preprocessing")
     if naming is HUGGINGFACE:
         classes = huggingface.read_classes(source.path.parent, num_classes)
+        preprocessing = huggingface.read_preprocessing(source.path.parent)
     if len(classes) > num_classes:
         raise UserError(
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
@@ -131,8 +143,9 @@ def recognise(source: Source) -> ModelWeights:
         in_channels=in_channels,
         head=head,
         classes=classes,
-        preprocessing=source.metadata.get("preprocessing"),
+        preprocessing=preprocessing,
         origin=naming.label,
+        path=source.path,
     )
 
 

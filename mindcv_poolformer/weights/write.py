@@ -22,7 +22,6 @@ from .recognise import ModelWeights
 
 Format = Literal["ckpt", "safetensors", "hf"]
 _MODEL_FILE = "model.safetensors"
-_PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
 def format_of(path: Path, wanted: Format | None = None) -> Format:
@@ -60,7 +59,7 @@ def check_target(path: Path, form: Format, overwrite: bool) -> None:
     if form != "hf":
         replaceable = path.is_file()
     else:
-        ours = {_MODEL_FILE, _PREPROCESSOR_FILE, huggingface.CONFIG}
+        ours = {_MODEL_FILE, huggingface.PREPROCESSOR, huggingface.CONFIG}
         replaceable = path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
     if not replaceable:
         raise UserError(f"{path}: found something else there, expected what {form} would replace")
@@ -104,6 +103,9 @@ def _write_huggingface(weights: ModelWeights, path: Path) -> None:
     )
     with replaced_folder(path) as folder:
         save_file(values, folder / _MODEL_FILE, {"format": "pt"})
-        for name, content in ((huggingface.CONFIG, config), (_PREPROCESSOR_FILE, preprocessor)):
+        for name, content in (
+            (huggingface.CONFIG, config),
+            (huggingface.PREPROCESSOR, preprocessor),
+        ):
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (folder / name).write_text(text, encoding="utf-8")

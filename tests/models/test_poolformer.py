@@ -66,11 +66,6 @@ def test_unknown_keyword_is_a_type_error() -> None:
         mindcv.create_model("poolformer_s12", layer_scale_value=1e-5)
 
 
-def test_pretrained_does_not_start_at_random() -> None:
-    with pytest.raises(ValueError, match="no pretrained weights"):
-        mindcv.create_model("poolformer_s12", pretrained=True)
-
-
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (225, 160), (3, 3)])
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_sizes_and_channels(height: int, width: int, channels: int) -> None:
@@ -223,3 +218,20 @@ def test_head_that_pools_first(both_modes: str) -> None:
     logits = normed @ network.head.weight.asnumpy().T + network.head.bias.asnumpy()
     np.testing.assert_allclose(network.forward_head(features).asnumpy(), logits, atol=1e-5)
     np.testing.assert_allclose(network(images).asnumpy(), logits, atol=1e-5)
+
+
+def test_layers_count_from_the_stem_to_the_head() -> None:
+    network = mindcv.create_model("poolformer_s12")
+    layers = {
+        "patch_embed.proj.weight": 0,
+        "network.0.0.norm1.gamma": 1,
+        "network.0.1.layer_scale_1": 2,
+        "network.1.proj.weight": 3,
+        "network.2.0.mlp.fc1.weight": 3,
+        "network.4.5.mlp.fc2.bias": 10,
+        "network.5.proj.bias": 11,
+        "network.6.1.norm2.beta": 12,
+        "norm.gamma": 13,
+        "head.bias": 13,
+    }
+    assert {name: network.layer_of(name) for name in layers} == layers

@@ -8,11 +8,12 @@ from mindspore import Tensor, ops
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 from official import OUTPUTS, load_official_weights, official_name
 
+from mindcv_poolformer.config import OptimizerConfig, Recipe
 from mindcv_poolformer.data.mix import smoothed_targets
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.training.optimizer import AdamW
-from mindcv_poolformer.training.step import TrainStep, soft_cross_entropy
+from mindcv_poolformer.training.step import TrainStep, build_step, soft_cross_entropy
 
 TINY = {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16), "num_classes": 5}
 LR = 1e-2
@@ -188,3 +189,24 @@ def test_mixed_precision_trains_as_float32_does(level: str) -> None:
         assert found == pytest.approx(expected, rel=1e-2)
         assert found != expected
     assert {w.dtype for w in mixed.weights} == {ms.float32}
+
+
+@pytest.mark.parametrize(("layer_decay", "frozen"), [(0.5, False), (1.0, True)])
+def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool) -> None:
+    """Adam's first step is about the learning rate, whatever the gradient's size."""
+    settings = OptimizerConfig(weight_decay=0.0, layer_decay=layer_decay, freeze_backbone=frozen)
+    network = load_official_weights(PoolFormer(**TINY)).set_train()
+    before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
+    step = build_step(Recipe(optimizer=settings), network, np.array([LR], np.float32), 1)
+    step(*batch(0))
+    moved = {p.name: np.abs(p.asnumpy() - before[p.name]).max() for p in network.get_parameters()}
+    assert moved["head.weight"] == pytest.approx(LR, rel=0.01)
+    if frozen:
+        assert {name for name, distance in moved.items() if distance} == {
+            "head.weight",
+            "head.bias",
+        }
+    else:  # five layers below the head's: four blocks and the stem
+        assert moved["network.6.0.mlp.fc1.weight"] == pytest.approx(LR / 2, rel=0.01)
+        assert moved["network.2.0.mlp.fc1.weight"] == pytest.approx(LR / 8, rel=0.01)
+        assert moved["patch_embed.proj.weight"] == pytest.approx(LR / 32, rel=0.01)

@@ -110,6 +110,9 @@ def test_other_channels_and_preprocessing(tmp_path: Path) -> None:
     assert written["image_mean"] == [pytest.approx(40 / 255)]
     assert written["image_std"] == [pytest.approx(80 / 255)]
     assert (written["size"], written["resample"]) == ({"shortest_edge": 32}, 2)
+    read = EvalTransform.from_dict(read_weights(tmp_path / "ours").preprocessing)
+    assert (read.image_size, read.crop_pct, read.interpolation) == (32, 1.0, "bilinear")
+    assert (*read.mean, *read.std) == pytest.approx((40.0, 80.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["poolformer_s12", "poolformer_m36"])
@@ -128,6 +131,36 @@ def test_their_processor_prepares_images_as_ours(variant: str, tmp_path: Path) -
     ours = transform(Image.fromarray(pixels))
     scale = np.array(std).reshape(3, 1, 1) / 255
     assert np.abs((ours - theirs) * scale).max() <= 1 / 255
+
+
+def test_preprocessing_in_files_of_others(tmp_path: Path) -> None:
+    from mindcv_poolformer.weights.huggingface import read_preprocessing
+
+    assert read_preprocessing(tmp_path) is None
+    path = tmp_path / "preprocessor_config.json"
+    transformers.PoolFormerImageProcessorPil(crop_pct=0.95).save_pretrained(tmp_path)
+    assert json.loads(path.read_text())["crop_pct"] == 0.95
+    found = EvalTransform.from_dict(read_preprocessing(tmp_path))
+    assert (found.image_size, found.crop_pct, found.interpolation) == (224, 0.95, "bicubic")
+    assert found.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert found.std == pytest.approx((58.395, 57.12, 57.375))
+
+    path.write_text('{"size": 224, "crop_pct": 0.9, "image_mean": [0.5, 0.5, 0.5], "resample": 2}')
+    older = EvalTransform.from_dict(read_preprocessing(tmp_path))
+    assert (older.image_size, older.interpolation, older.mean[0]) == (224, "bilinear", 127.5)
+    for text, said in [
+        ('{"do_center_crop": false}', "found do_center_crop False, expected True"),
+        ('{"rescale_factor": 1}', "found rescale_factor 1, expected"),
+        ('{"size": 384}', "found size 384 and crop_size .*, expected one edge"),
+        ('{"resample": 0}', "found no preprocessing of a PoolFormer"),
+        ('{"size": "big"}', "found no preprocessing of a PoolFormer"),
+        ("[]", "found no preprocessing of a PoolFormer"),
+        ("{", "found no preprocessing of a PoolFormer"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"preprocessor_config.json: {said}") as raised:
+            read_preprocessing(tmp_path)
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""Published weights: where they are, and how they come into the cache folder, whole or not at all.
+
+The cache is --cache_dir, or else $MINDCV_POOLFORMER_CACHE, or else ~/.cache/mindcv_poolformer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from ..config import ModelConfig
+from ..models import VARIANTS, PoolFormer
+from ..runtime.errors import UserError
+from .download import NotThere, download
+from .huggingface import CONFIG
+from .load import start_from
+from .read import FOLDER_FILES, SUFFIXES
+from .recognise import ModelWeights, read_weights
+
+HUB = "https://huggingface.co"  # $HF_ENDPOINT, Hugging Face's own variable, names a mirror
+# The authors' weights, by variant: repositories of the hub. It publishes their SHA-256.
+REPOSITORIES = {name: f"sail/{name}" for name in VARIANTS}
+# MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
+MINDCV_FILES = {
+    "mindcv/poolformer_s12": (
+        "https://download.mindspore.cn/toolkits/mindcv/poolformer/poolformer_s12-5be5c4e4.ckpt"
+    ),
+    "mindcv/poolformer_s12-910v2": (
+        "https://download-mindspore.osinfra.cn/toolkits/mindcv/poolformer/"
+        "poolformer_s12-c7e14eea-910v2.ckpt"
+    ),
+}
+DEFAULT_CACHE = "~/.cache/mindcv_poolformer"
+_log = logging.getLogger(__name__)
+
+
+def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
+    """Read the weights that a recipe names: the published ones, ``ckpt_path``, or ``default``.
+
+    Args:
+        model: its ``ckpt_path`` is a file or folder that :func:`read_weights` takes, the http(s)
+            address of such a file or of a repository of the hub, or a key of ``MINDCV_FILES``.
+        default: the file or folder to read if the recipe names none.
+
+    Raises:
+        UserError: as :func:`fetch` and :func:`read_weights`, or the weights are another model's.
+    """
+    if model.pretrained:
+        return read_published(model.model, model.cache_dir)
+    source = str(model.ckpt_path or default)
+    if not Path(source).exists():
+        source = MINDCV_FILES.get(source, source)
+    if source.lower().startswith(("https://", "http://")):
+        source = fetch(source, model.cache_dir)
+    return _of_model(read_weights(source), model.model)
+
+
+def read_published(model: str, cache_dir: str = "") -> ModelWeights:
+    """Read the weights that PoolFormer's authors publish for a variant.
+
+    Raises:
+        UserError: as :func:`fetch` and :func:`read_weights`.
+    """
+    hub = os.environ.get("HF_ENDPOINT") or HUB
+    weights = read_weights(fetch(f"{hub.rstrip('/')}/{REPOSITORIES[model]}", cache_dir))
+    return _of_model(weights, model)
+
+
+def load_pretrained(network: PoolFormer, model: str) -> None:
+    """Fill a network with a variant's published weights, for ``create_model(pretrained=True)``.
+
+    What does not fit its classes, channels or ``features_only`` is as :func:`start_from` has it.
+
+    Raises:
+        UserError: as :func:`read_published`, or the network is not the published one otherwise.
+    """
+    weights = read_published(model)
+    said = start_from(network, weights, any_channels=True)
+    _log.log(logging.WARNING if ";" in said else logging.INFO, "%s", said)
+
+
+def fetch(url: str, cache_dir: str = "") -> Path:
+    """Give the weights file at an address, from the cache; it is downloaded into it first.
+
+    Args:
+        url: of a file; or of a repository of the hub, whose model.safetensors is taken, or where
+            there is none, its pytorch_model.bin.
+        cache_dir: the cache, empty for the environment's.
+
+    Raises:
+        UserError: as :func:`download`; it tells the command to do it by hand.
+    """
+    if Path(urlsplit(url).path).suffix in SUFFIXES:
+        return _fetch_file(url, cache_dir)
+    best, other = (f"{url.rstrip('/')}/resolve/main/{name}" for name in FOLDER_FILES)
+    if _place(other, cache_dir).is_file():
+        return _place(other, cache_dir)
+    try:
+        return _fetch_file(best, cache_dir)
+    except NotThere:
+        _log.warning("%s: has no %s, taking its %s", url, *FOLDER_FILES)
+        return _fetch_file(other, cache_dir)
+
+
+def _fetch_file(url: str, cache_dir: str) -> Path:
+    place = _place(url, cache_dir)
+    if place.is_file():
+        return place
+    by_hand = f"curl -fL --create-dirs -o weights/{place.name} {url}"
+    if place.name not in FOLDER_FILES:
+        download(url, place, f"{by_hand}, then --ckpt_path weights/{place.name}")
+        return place
+    parts = urlsplit(url)
+    config = urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{CONFIG}"))
+    by_hand += f" -o weights/{CONFIG} {config}, then --ckpt_path weights"
+    try:
+        download(config, place.with_name(CONFIG), by_hand)
+    except NotThere:
+        pass  # only Hugging Face's own weights need it, and reading them says so
+    download(url, place, by_hand)
+    return place
+
+
+def _place(url: str, cache_dir: str) -> Path:
+    """Where the cache has a file: in a folder for all that are beside it on the server."""
+    cache = Path(cache_dir or os.environ.get("MINDCV_POOLFORMER_CACHE") or DEFAULT_CACHE)
+    parts = urlsplit(url)
+    folder, _, name = parts.path.rpartition("/")
+    key = hashlib.sha256(f"{parts.netloc}{folder}?{parts.query}".encode()).hexdigest()[:12]
+    return cache.expanduser() / f"{parts.hostname}-{key}" / name
+
+
+def _of_model(weights: ModelWeights, model: str) -> ModelWeights:
+    if weights.model != model:
+        raise UserError(f"model: found {model} for {weights.path}, expected its {weights.model}")
+    return weights
