@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mindcv
 import numpy as np
+import pytest
 from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
@@ -15,6 +16,8 @@ from scripts import run, write_workspace
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint, save_checkpoint
 from mindcv_poolformer.weights import load_weights, read_weights
+
+pytestmark = pytest.mark.long
 
 
 def test_train_validate_and_export_keep_the_head(tmp_path: Path) -> None:

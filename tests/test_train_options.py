@@ -14,6 +14,8 @@ from mindspore import Tensor
 from PIL import Image
 from scripts import Ended, run, weights, write_workspace
 
+pytestmark = pytest.mark.long
+
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())

@@ -16,6 +16,8 @@ import export
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.runtime.errors import UserError
 
+pytestmark = pytest.mark.long
+
 Export = Callable[..., None]
 
 

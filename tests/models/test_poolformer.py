@@ -14,7 +14,11 @@ from mindcv_poolformer.models import VARIANTS, PoolFormer
 from mindcv_poolformer.models.layers import DropPath, Pooling
 
 SMALL = {"depths": (1, 2, 1, 1), "dims": (8, 16, 24, 32)}
-WITH_LOGITS = [name for name in VARIANTS if f"{name}/logits" in OUTPUTS]
+WITH_LOGITS = [
+    name if name == "poolformer_s12" else pytest.param(name, marks=pytest.mark.long)
+    for name in VARIANTS
+    if f"{name}/logits" in OUTPUTS
+]
 
 
 def random_images(*shape: int) -> Tensor:

@@ -45,7 +45,9 @@ def weights(step: TrainStep) -> np.ndarray:
     return np.concatenate([w.asnumpy().ravel() for w in chosen])
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+@pytest.mark.parametrize(
+    "mode", [ms.GRAPH_MODE, pytest.param(ms.PYNATIVE_MODE, marks=pytest.mark.long)]
+)
 def test_five_steps_follow_the_official_code(mode: int) -> None:
     ms.set_context(mode=mode)
     network = load_official_weights(mindcv.create_model("poolformer_s12")).set_train()
@@ -75,7 +77,7 @@ def test_five_steps_follow_the_official_code(mode: int) -> None:
     np.testing.assert_allclose(losses, OUTPUTS["poolformer_s12/train/loss"], rtol=1e-3)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_accumulated_batches_equal_one_large_batch(count: int, both_modes: str) -> None:
     images, targets = batch(0, size=6)
     large = tiny_step()
@@ -181,7 +183,14 @@ def test_an_overflow_is_applied_where_skipping_is_off() -> None:
     assert not np.isfinite(weights(step)).all()
 
 
-@pytest.mark.parametrize("level", ["O2", "O3", "auto"])
+@pytest.mark.parametrize(
+    "level",
+    [
+        "O3",
+        pytest.param("O2", marks=pytest.mark.long),
+        pytest.param("auto", marks=pytest.mark.long),
+    ],
+)
 def test_mixed_precision_trains_as_float32_does(level: str) -> None:
     full, mixed = tiny_step(), tiny_step(level, StaticLossScaler(1024.0))
     for seed in range(3):

@@ -19,6 +19,8 @@ from mindcv_poolformer.models import VARIANTS
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import read_weights, write_weights
 
+pytestmark = pytest.mark.long
+
 torch = pytest.importorskip("torch", reason="needs torch to compare with")
 transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
 
