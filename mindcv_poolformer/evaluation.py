@@ -115,8 +115,46 @@ def evaluate(
     Raises:
         UserError: a logit is not finite.
     """
+    own = tally(network, batches, bar=bar)
+    images, top1, top5 = map(
+        int, all_reduce_sum(np.array([own.images, own.top1, own.top5], np.int64), world_size)
+    )
+    loss, rate = map(float, all_reduce_sum(np.array([own.loss, own.images_per_second]), world_size))
+    return Evaluation(
+        images=images,
+        top1=100.0 * top1 / images,
+        top5=100.0 * top5 / images,
+        loss=loss / images,
+        images_per_second=rate,
+        predictions=own.predictions,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What one rank found in its part of the images, which may be none of them.
+
+    Args:
+        images: number of images.
+        top1: of how many the highest logit is their class.
+        top5: of how many the class is among the five highest logits.
+        loss: sum of the cross entropies.
+        images_per_second: without the first batch, which compiles, if there are others.
+        predictions: the class predicted for each image.
+    """
+
+    images: int
+    top1: int
+    top5: int
+    loss: float
+    images_per_second: float
+    predictions: np.ndarray
+
+
+def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bool) -> Tally:
+    """Count over the batches of one rank; takes its arguments, and raises, as :func:`evaluate`."""
     counts = np.zeros(3, np.int64)  # images, top-1, top-5
-    loss = np.zeros(1, np.float64)
+    loss = 0.0
     predictions = []
     timed = 0
     start = first = time.perf_counter()
@@ -140,18 +178,9 @@ def evaluate(
         else:
             timed += len(targets)
     now = time.perf_counter()
-    counts = all_reduce_sum(counts, world_size)
-    loss = all_reduce_sum(loss, world_size)
-    images, top1, top5 = (int(count) for count in counts)
-    rate = timed / (now - first) if timed else images / world_size / (now - start)
-    return Evaluation(
-        images=images,
-        top1=100.0 * top1 / images,
-        top5=100.0 * top5 / images,
-        loss=float(loss[0]) / images,
-        images_per_second=rate * world_size,
-        predictions=np.concatenate(predictions),
-    )
+    images, top1, top5 = map(int, counts)
+    rate = timed / (now - first) if timed else images / (now - start)
+    return Tally(images, top1, top5, loss, rate, np.concatenate(predictions))
 
 
 def agreement(first: Evaluation, second: Evaluation, *, world_size: int) -> float:

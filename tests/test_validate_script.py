@@ -149,15 +149,27 @@ def test_three_ranks_and_their_agreement(workspace: Path, truth: Truth) -> None:
 
 
 @pytest.mark.long
-def test_fewer_images_than_ranks(workspace: Path) -> None:
-    write_images(workspace / "data" / "few", per_class=1, classes=2)
-    keys = {"val_split": "few", "batch_size": 2}
-    alone = report(workspace, "few.json", validate(workspace, **keys, result_file="few.json"))
-    ended = validate(workspace, ranks=3, **keys, result_file="few-by-three.json")
-    shared = report(workspace, "few-by-three.json", ended)
-    assert alone["images"] == shared["images"] == 2
-    assert shared["top1"] == alone["top1"]
-    assert shared["loss"] == pytest.approx(alone["loss"], abs=1e-5)
+@pytest.mark.parametrize(
+    ("images", "ranks", "batch_size"),
+    [(1, 3, 4), (2, 3, 1), (5, 2, 64), (7, 3, 2)],  # the first two leave ranks without an image
+)
+def test_ranks_without_work_change_nothing(
+    workspace: Path, images: int, ranks: int, batch_size: int
+) -> None:
+    split = f"{images}-images"
+    write_images(workspace / "data" / split, per_class=1, classes=images)
+    keys = {"val_split": split, "batch_size": batch_size}
+    ended = validate(workspace, **keys, result_file="alone.json")
+    alone = report(workspace, "alone.json", ended)
+    ended = validate(workspace, ranks, **keys, compare_amp_level="O0", result_file="shared.json")
+    shared = report(workspace, "shared.json", ended)
+    assert (alone["images"], alone["ranks"]) == (images, 1)
+    assert (shared["images"], shared["ranks"]) == (images, ranks)
+    for score in ("top1", "top5"):
+        assert shared[score] == alone[score]
+    assert shared["loss"] == pytest.approx(alone["loss"], abs=1e-6)
+    assert shared["images_per_second"] > 0
+    assert shared["agreement"] == 100.0  # of a level with itself
 
 
 @pytest.mark.parametrize(
@@ -172,6 +184,11 @@ def test_fewer_images_than_ranks(workspace: Path) -> None:
         pytest.param({"model": "poolformer_s13"}, "poolformer_s13", marks=pytest.mark.long),
         pytest.param({"num_classes": 3}, "head.weight", marks=pytest.mark.long),
         pytest.param({"val_split": "damaged"}, "damaged/class0/00.png", marks=pytest.mark.long),
+        pytest.param(
+            {"val_split": "damaged", "on_corrupt": "skip"},
+            "damaged/class0/00.png",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str) -> None:

@@ -39,6 +39,8 @@ class SystemConfig:
         python_multiprocessing: data workers are processes (true) or threads (false).
         dataset_sink_mode: feed the device from a queue on the device; Ascend only.
         jit_level: optimisation level of graph compilation, null for the device's own.
+        deterministic: have Ascend's kernels and collectives add in a fixed order, which costs
+            speed; the CPU's do anyway.
         log_interval: steps between two log lines when the output is not a terminal.
         amp_level: precision of training: O0 all fp32, O2 fp16 but for BatchNorm and LayerNorm,
             O3 all fp16, auto fp16 where MindSpore's lists hold it safe.
@@ -46,6 +48,7 @@ class SystemConfig:
         loss_scale: factor on the loss before the backward pass; dynamic scaling starts from it.
         loss_scale_type: keep loss_scale, or adapt it to overflows (dynamic).
         drop_overflow_update: skip the update of a step whose gradients overflow.
+        max_bad_updates: updates in a row whose gradients are Inf or NaN, after which the run stops.
     """
 
     mode: ZeroOrOne = 0
@@ -56,12 +59,14 @@ class SystemConfig:
     python_multiprocessing: bool = True
     dataset_sink_mode: bool = False
     jit_level: Literal["O0", "O1", "O2"] | None = None
+    deterministic: bool = False
     log_interval: PositiveInt = 100
     amp_level: Literal["O0", "O2", "O3", "auto"] = "O0"
     val_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
     loss_scale: PositiveFloat = 1.0
     loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
     drop_overflow_update: bool = True
+    max_bad_updates: PositiveInt = 25
 
     @property
     def eval_amp_level(self) -> str:
@@ -84,6 +89,9 @@ class DataConfig:
         batch_size: images of one rank and one step.
         drop_remainder: true leaves the last, incomplete batch of an epoch out, false fills it up
             from the start of the epoch's order.
+        on_corrupt: training image that cannot be read: error stops, skip takes another image in
+            its place and lists it in corrupt_images.txt of the run folder, up to 1 % of them;
+            validation always stops.
     """
 
     dataset: Literal["imagenet", "digits", ""] = "imagenet"
@@ -94,6 +102,7 @@ class DataConfig:
     shuffle: bool = True
     batch_size: PositiveInt = 128
     drop_remainder: bool = True
+    on_corrupt: Literal["error", "skip"] = "error"
 
 
 @dataclass(frozen=True)

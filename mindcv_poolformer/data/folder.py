@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -41,15 +42,18 @@ def scan_folder(root: str | Path, classes: Sequence[str] | None = None) -> Image
             no folder here. By default the sorted names of the class folders.
 
     Raises:
-        UserError: `root` is missing or not a folder, has no class folder, has one without an image,
-            or has one that `classes` lacks.
+        UserError: `root` is missing, not a folder or not readable, has no class folder, has one
+            without an image, or has one that `classes` lacks.
     """
     root = Path(root)
     if not root.exists():
         raise UserError(f"image folder {root} does not exist; expected <folder>/<class>/<image>")
     if not root.is_dir():
         raise UserError(f"image folder {root} is not a folder; expected <folder>/<class>/<image>")
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    try:
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    except OSError as error:
+        _stop(error)
     if not found:
         raise UserError(f"image folder {root} holds no class folder; expected one per class")
     classes = tuple(found if classes is None else classes)
@@ -91,10 +95,24 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+def files_below(folder: Path) -> tuple[list[str], int]:
+    """List the image files anywhere below a folder, sorted, and count its other files.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    images: list[str] = []
+    others = 0
+    for parent, _, names in os.walk(folder, onerror=_stop, followlinks=True):
+        found = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
+        images += [os.path.join(parent, name) for name in found]
+        others += len(names) - len(found)
+    return sorted(images), others
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise UserError(f"folder {error.filename} cannot be read: {error.strerror}")
+
+
 def _images_below(folder: Path) -> list[str]:
-    return sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_EXTENSIONS)
-    )
+    return files_below(folder)[0]

@@ -12,87 +12,24 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import cpu_count
+from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
 
 from ..runtime.errors import UserError
+from . import draws
 from .augment import TrainTransform
+from .corrupt import SubstitutingReader
 from .folder import ImageFolder
 from .mix import BatchTransform
-from .preprocess import EvalTransform, open_image
-
-# First word of each generator's key, so that no two kinds of draw share a stream.
-_ORDER, _IMAGE, _BATCH, _DROP_PATH = range(4)
+from .order import Shard, TrainingRows, steps_per_epoch
+from .preprocess import EvalTransform, open_image, silence_pillow
 
 # A forked worker must not collect its parent's garbage: it dies of stopping a dataset iterator
 # whose threads it has not inherited, and MindSpore then waits for it for ever.
 os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The part of the data that one process sees: number `rank` of `size`."""
-
-    rank: int = 0
-    size: int = 1
-
-
-def steps_per_epoch(num_images: int, batch_size: int, shard_size: int, drop_remainder: bool) -> int:
-    """Batches that each rank sees in one epoch.
-
-    Raises:
-        UserError: fewer images than one batch on every rank while the remainder is dropped.
-    """
-    global_batch = batch_size * shard_size
-    if not drop_remainder:
-        return -(-num_images // global_batch)
-    if num_images < global_batch:
-        raise UserError(
-            f"training set has {num_images} images, expected at least {global_batch}: "
-            f"batch_size {batch_size} on {shard_size} rank(s) with drop_remainder"
-        )
-    return num_images // global_batch
-
-
-def epoch_order(num_images: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
-    """The order of an epoch, (num_images,) int64: the same on every rank."""
-    if not shuffle:
-        return np.arange(num_images)
-    return np.random.default_rng([_ORDER, seed, epoch]).permutation(num_images)
-
-
-@dataclass(frozen=True)
-class _TrainingRows:
-    """The (epoch, step, image) of each sample of a rank, from start_step to the end of the run.
-
-    Step counts batches since the beginning of the run. All ranks together see, at each step, what
-    one process with their joint batch would see.
-    """
-
-    num_images: int
-    batch_size: int
-    shard: Shard
-    seed: int
-    shuffle: bool
-    steps_per_epoch: int
-    epochs: int
-    start_step: int
-
-    def __len__(self) -> int:
-        return (self.epochs * self.steps_per_epoch - self.start_step) * self.batch_size
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray]]:
-        shape = (self.steps_per_epoch, self.shard.size, self.batch_size)
-        for epoch in range(self.start_step // self.steps_per_epoch, self.epochs):
-            order = epoch_order(self.num_images, epoch, self.seed, self.shuffle)
-            # resize drops the remainder, or fills the last batch from the order's beginning
-            batches = np.resize(order, shape)[:, self.shard.rank]
-            for step, images in enumerate(batches, start=epoch * self.steps_per_epoch):
-                if step >= self.start_step:
-                    for image in images:
-                        yield (np.array([epoch, step, image], dtype=np.int64),)
 
 
 @dataclass(frozen=True)
@@ -103,11 +40,15 @@ class _LoadTraining:
     transform: TrainTransform
     seed: int
     rank: int
+    reader: SubstitutingReader | None
 
     def __call__(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         epoch, _, image = map(int, row)
-        rng = np.random.default_rng([_IMAGE, self.seed, self.rank, epoch, image])
-        opened = open_image(self.folder.paths[image], len(self.transform.mean))
+        rng = draws.generator(draws.IMAGE, self.seed, self.rank, epoch, image)
+        if self.reader is None:
+            opened = open_image(self.folder.paths[image], len(self.transform.mean))
+        else:
+            opened, image = self.reader.open(epoch, image)
         return self.transform(opened, rng), self.folder.labels[image], row
 
 
@@ -137,11 +78,11 @@ class _FinishBatch:
         self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         epoch, step, _ = map(int, rows[0])
-        rng = np.random.default_rng([_BATCH, self.seed, self.rank, epoch, step])
+        rng = draws.generator(draws.BATCH, self.seed, self.rank, epoch, step)
         images, targets = self.transform(images, labels, rng)
         if not any(self.drop_path_rates):
             return images, targets
-        rng = np.random.default_rng([_DROP_PATH, self.seed, self.rank, epoch, step])
+        rng = draws.generator(draws.DROP_PATH, self.seed, self.rank, epoch, step)
         return images, targets, drop_path_scales(self.drop_path_rates, len(images), rng)
 
 
@@ -160,6 +101,7 @@ def training_dataset(
     python_multiprocessing: bool,
     drop_path_rates: tuple[float, ...] = (),
     start_step: int = 0,
+    corrupt_log: Path | None = None,
 ) -> ds.Dataset:
     """All batches of a training run as one stream, without a restart between epochs.
 
@@ -178,6 +120,8 @@ def training_dataset(
         python_multiprocessing: run them as processes instead of threads.
         drop_path_rates: of each block of the network.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
+        corrupt_log: list an image that cannot be read in this file and take another in its place,
+            see SubstitutingReader; None stops at the first.
 
     Returns:
         Columns `images` (N, C, H, W) float32, `targets` (N, K) float32 and, if a drop path rate
@@ -189,10 +133,11 @@ def training_dataset(
     """
     _prepare_engine(num_parallel_workers)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
-    rows = _TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
+    rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
+    reader = corrupt_log and SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     dataset = dataset.map(
-        _LoadTraining(folder, transform, seed, shard.rank),
+        _LoadTraining(folder, transform, seed, shard.rank, reader),
         input_columns=["rows"],
         output_columns=["images", "labels", "rows"],
         num_parallel_workers=num_parallel_workers,
@@ -265,6 +210,7 @@ def _prepare_engine(num_parallel_workers: int) -> None:
             f"num_parallel_workers is {num_parallel_workers}, "
             f"expected 1 to {cpu_count()}, the number of this machine's cores"
         )
+    silence_pillow()
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.
     ds.config.set_prefetch_size(4)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from ..config import Recipe
-from . import loader, transforms
+from . import corrupt, loader, transforms
 from .folder import ImageFolder
 
 
@@ -19,6 +24,7 @@ def training_batches(
 ) -> Dataset:
     """All batches of a run from ``first_step`` on; see :func:`loader.training_dataset`."""
     system, data = recipe.system, recipe.data
+    corrupt_log = Path(recipe.checkpointing.ckpt_save_dir) / corrupt.LIST
     return loader.training_dataset(
         images,
         transforms.train_transform(recipe.augmentation),
@@ -33,7 +39,25 @@ def training_batches(
         python_multiprocessing=system.python_multiprocessing,
         drop_path_rates=drop_path_rates,
         start_step=first_step,
+        corrupt_log=corrupt_log if data.on_corrupt == "skip" else None,
     )
+
+
+def feed(step: Callable[..., Tensor], dataset: Dataset, *, sink: bool) -> Callable[[], Tensor]:
+    """Give a call that takes the next batch through a training step, and gives what it gives.
+
+    Args:
+        step: takes the columns of a batch.
+        dataset: of :func:`training_batches`.
+        sink: through a queue on the device; Ascend only.
+
+    The call raises:
+        UserError: an image cannot be read.
+    """
+    if sink:
+        return ms.data_sink(step, dataset)
+    stream = loader.batches(dataset)
+    return lambda: step(*next(stream))
 
 
 def evaluation_batches(recipe: Recipe, images: ImageFolder, shard: loader.Shard) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,20 @@ def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) ->
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist") from None
     except Image.UnidentifiedImageError:
+        if Path(path).stat().st_size == 0:
+            raise UserError(f"image {path} is an empty file") from None
         raise UserError(f"image {path} is not in an image format that Pillow reads") from None
     # Pillow's decoders answer damaged data with any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def silence_pillow() -> None:
+    """Keep Pillow's warnings off the screen: of images that it reads all the same.
+
+    One for each image over 89 megapixels, or with odd metadata, is a flood in a data set.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

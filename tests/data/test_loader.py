@@ -15,13 +15,12 @@ from mindcv_poolformer.data.augment import RandAugment, TrainTransform
 from mindcv_poolformer.data.folder import ImageFolder, scan_folder
 from mindcv_poolformer.data.loader import (
     Shard,
-    epoch_order,
     evaluation_dataset,
-    steps_per_epoch,
     training_dataset,
     worker_error,
 )
 from mindcv_poolformer.data.mix import BatchTransform
+from mindcv_poolformer.data.order import epoch_order
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -90,24 +89,6 @@ def same(left, right) -> bool:
         for one, two in zip(left, right, strict=True)
         for a, b in zip(one, two, strict=True)
     )
-
-
-def test_steps_per_epoch():
-    assert steps_per_epoch(10, 4, 1, True) == 2
-    assert steps_per_epoch(10, 4, 1, False) == 3
-    assert steps_per_epoch(1_281_167, 128, 8, True) == 1251
-    assert steps_per_epoch(3, 4, 2, False) == 1
-    with pytest.raises(UserError, match="10 images, expected at least 12.*batch_size 3 on 4"):
-        steps_per_epoch(10, 3, 4, True)
-
-
-def test_epoch_order():
-    assert epoch_order(5, 3, 1, shuffle=False).tolist() == [0, 1, 2, 3, 4]
-    first = epoch_order(100, 0, 1, shuffle=True)
-    assert sorted(first) == list(range(100))
-    np.testing.assert_array_equal(first, epoch_order(100, 0, 1, shuffle=True))
-    for epoch, seed in ((1, 1), (0, 2)):
-        assert (first != epoch_order(100, epoch, seed, shuffle=True)).any()
 
 
 def test_unshuffled_batches_and_the_remainder(folder):

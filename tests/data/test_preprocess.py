@@ -128,7 +128,7 @@ def test_unreadable_images_are_named(tmp_path):
         ("missing.jpg", "does not exist"),
         ("truncated.jpg", "truncated"),
         ("text.jpg", "not in an image format"),
-        ("zero.png", "not in an image format"),
+        ("zero.png", "is an empty file"),
     ]:
         with pytest.raises(UserError, match=message) as error:
             open_image(tmp_path / name)
