@@ -20,7 +20,8 @@ from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.runtime.device import set_up_device
-from mindcv_poolformer.runtime.errors import run, said_once
+from mindcv_poolformer.runtime.errors import UserError, run, said_once
+from mindcv_poolformer.runtime.files import replaced_file
 from mindcv_poolformer.runtime.launch import World, discover, joined
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
 
@@ -48,13 +49,15 @@ def main() -> None:
         )
     world = discover()
     find_variant(recipe.model.model)
-    set_up_device(recipe.system.device_target, recipe.system.mode, recipe.system.jit_level, world)
-    with joined(world, recipe.system.device_target):
+    system = recipe.system
+    set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
+    with joined(world, system.device_target):
         validate(recipe, options, world)
 
 
 def validate(recipe: Recipe, options: Options, world: World) -> None:
     """Evaluate at one AMP level or two, and report."""
+    check_result_file(options.result_file)
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     images = splits.validation_images(recipe.data, weights.folders)
     known = weights.num_classes if weights.folders else len(images.classes)
@@ -84,10 +87,15 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
         return
     print("\n".join(lines))
     if options.result_file:
-        target = Path(options.result_file)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"results: {target}")
+        with replaced_file(Path(options.result_file)) as file:
+            file.write_text(json.dumps(report, indent=2) + "\n")
+        print(f"results: {options.result_file}")
+
+
+def check_result_file(name: str) -> None:
+    """Refuse a result file that is something else, before the work instead of after it."""
+    if name and Path(name).exists() and not Path(name).is_file():
+        raise UserError(f"result_file: found {name} to be no file, expected one, or a new name")
 
 
 def evaluate_at(

@@ -6,14 +6,14 @@ Tells what train.py, validate.py, export.py and predict.py have left there, as f
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .export.bundle import DESCRIPTION, MINDIR
+from .runtime.arguments import OneLineParser
 from .runtime.errors import UserError, run
-from .training.records import CURVES, read_records
+from .training.records import CURVES, METRICS, read_records
 
 VALIDATION = "validation.json"  # validate.py --result_file
 PREDICTION = "prediction.json"  # predict.py --json
@@ -24,9 +24,12 @@ def summarize(folder: Path) -> Iterator[str]:
     """Give the lines.
 
     Raises:
-        UserError: the folder has no records of a run.
+        UserError: the folder has no records of a run, or a file in it is damaged.
     """
-    validations = [row for row in read_records(folder) if row["kind"] == "val"]
+    try:
+        validations = [row for row in read_records(folder) if row["kind"] == "val"]
+    except ValueError as error:
+        raise UserError(f"{folder / METRICS}: found no readable JSON ({error})") from None
     if not validations:
         raise UserError(f"{folder}: found no records of a run with validation, expected them")
     best = max(validations, key=lambda row: (row["top1"], row["epoch"]))
@@ -48,14 +51,19 @@ def summarize(folder: Path) -> Iterator[str]:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_bytes()) if path.exists() else None
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise UserError(f"{path}: found no readable JSON ({error})") from None
 
 
 def main() -> None:
     """The command."""
-    if len(sys.argv) != 2:
-        sys.exit("error: expected one argument, the run folder")
-    print(*summarize(Path(sys.argv[1])), sep="\n")
+    parser = OneLineParser(
+        prog="python -m mindcv_poolformer.summary", description="A run folder in a few lines."
+    )
+    parser.add_argument("folder", type=Path, help="--ckpt_save_dir of train.py")
+    print(*summarize(parser.parse_args().folder), sep="\n")
 
 
 if __name__ == "__main__":

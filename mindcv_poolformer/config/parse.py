@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -28,8 +29,18 @@ SYNONYMS = {
 }
 
 
-class _RecipeError(Exception):
+LARGEST = 2**31 - 1  # of any integer; MindSpore takes seeds of 32 bits, and the rank is added
+MOST_BYTES = 1_000_000  # of a recipe; a device or a pipe may have no end
+
+_brief = reprlib.Repr()  # of what was found: a line is no place for all of a long or deep value
+_brief.maxlevel, _brief.maxstring, _brief.maxlong = 2, 200, 40
+
+
+class RecipeError(ArgumentError):
     """One line: the key, what was found, what was expected."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(None, line)
 
 
 def parse_recipe(
@@ -51,8 +62,10 @@ def parse_recipe(
     Returns:
         the recipe, or with ``options`` the recipe and an instance of ``options``.
 
-    A mistake in file or flags prints one line, ``error: key: found …, expected …``, on standard
-    error and exits with code 2; ``--help`` exits with 0.
+    ``--help`` exits with 0.
+
+    Raises:
+        RecipeError: a mistake in file or flags.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     sections = get_type_hints(Recipe)
@@ -60,13 +73,10 @@ def parse_recipe(
     parser = _build_parser(groups, description, default_config)
     if {"-h", "--help"} & set(words):
         parser.parse_args(["--help"])
-    try:
-        values = _merge(parser, words, default_config, sections, groups)
-        recipe = Recipe(**{name: _build(group, values) for name, group in sections.items()})
-        for line in contradictions(recipe):
-            raise _RecipeError(line)
-    except _RecipeError as error:
-        parser.exit(2, f"error: {error}\n")
+    values = _merge(parser, words, default_config, sections, groups)
+    recipe = Recipe(**{name: _build(group, values) for name, group in sections.items()})
+    for line in contradictions(recipe):
+        raise RecipeError(line)
     return (recipe, _build(options, values)) if options else recipe
 
 
@@ -129,10 +139,10 @@ def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
             name, equals, text = word.partition("=")
             key = "config" if name == "-c" else name.removeprefix("--")
             if key not in kinds:
-                raise _RecipeError(_unknown(key, kinds, COMMAND_LINE))
+                raise RecipeError(_unknown(key, kinds, COMMAND_LINE))
             given[key] = [text] if equals else []
         elif key is None:
-            raise _RecipeError(f"{word!r}: found before any flag, expected --key value")
+            raise RecipeError(f"{word!r}: found before any flag, expected --key value")
         else:
             given[key].append(word)
     return {key: _flag_text(key, texts, kinds[key]) for key, texts in given.items()}
@@ -144,14 +154,14 @@ def _flag_text(key: str, texts: list[str], kind: Any) -> str:
     if not texts:
         if bool in members:
             return "true"
-        raise _RecipeError(f"{key}: found no value, expected {in_words(kind)} ({COMMAND_LINE})")
+        raise RecipeError(f"{key}: found no value, expected {in_words(kind)} ({COMMAND_LINE})")
     if text == "None" and NoneType in members:
         return "null"
     takes_list = any(get_origin(member) is tuple for member in members)
     if takes_list and not text.startswith("[") and (len(members) == 1 or "," in text):
         return f"[{text}]"
     if len(texts) > 1:
-        raise _RecipeError(f"{key}: found {text!r}, expected one value ({COMMAND_LINE})")
+        raise RecipeError(f"{key}: found {text!r}, expected one value ({COMMAND_LINE})")
     return text
 
 
@@ -175,22 +185,33 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _read_file(path: Path, known: list[str]) -> dict[str, Any]:
     """The mapping in the YAML file ``path``, every key of it ``known``."""
     try:
-        content = yaml.load(path.read_bytes(), _UniqueKeyLoader)
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise RecipeError(
+                f"config: found more than {MOST_BYTES:,} bytes in {str(path)!r}, expected a recipe"
+            )
+        content = yaml.load(text, _UniqueKeyLoader)
     except OSError as error:
-        raise _RecipeError(
+        raise RecipeError(
             f"config: found {error.strerror!r} at {str(path)!r}, expected a recipe file"
         ) from None
     except yaml.MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
-        raise _RecipeError(f"config: {path}, {place}: {error.problem}") from None
+        raise RecipeError(f"config: {path}, {place}: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise _RecipeError(f"config: {path}: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"config: {path}: {str(error).splitlines()[0]}") from None
+    # PyYAML answers values that are not what they look like, or are tagged as, with any of these.
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise RecipeError(
+            f"config: found no YAML in {str(path)!r} ({error}), expected lines of key: value"
+        ) from None
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
-        raise _RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
+        raise RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
     for key in content:
         if key not in known:
-            raise _RecipeError(_unknown(str(key), known, str(path)))
+            raise RecipeError(_unknown(str(key), known, str(path)))
     return content
 
 
@@ -202,17 +223,24 @@ def _unknown(key: str, known: Sequence[str], source: str) -> str:
 
 def _check_value(parser: ArgumentParser, key: str, value: Any, kind: Any, source: str) -> Any:
     """``value`` as type ``kind`` in plain Python types, checked by jsonargparse."""
+    members = value if isinstance(value, list) else [value]
     try:
+        if any(isinstance(member, (list, dict)) for member in members):
+            raise ValueError
         checked = _plain(parser.parse_object({key: value}, defaults=False)[key])
         # parse_object alone lets null pass for every type, and 3.0 for an integer
         if checked is None and NoneType not in alternatives(kind):
             raise ValueError
         if isinstance(checked, int) and isinstance(value, float):
             raise ValueError
+        if isinstance(checked, str) and "\0" in checked:  # no path can hold it
+            raise ValueError
     except (ArgumentError, ValueError, OverflowError):
-        raise _RecipeError(
-            f"{key}: found {value!r}, expected {in_words(kind)} ({source})"
+        raise RecipeError(
+            f"{key}: found {_brief.repr(value)}, expected {in_words(kind)} ({source})"
         ) from None
+    if isinstance(checked, int) and checked > LARGEST:
+        raise RecipeError(f"{key}: found {value}, expected {LARGEST} at most ({source})")
     if key == "opt":
         checked = checked.lower()
     return SYNONYMS.get((key, checked), checked) if isinstance(checked, str) else checked

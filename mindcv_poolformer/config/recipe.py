@@ -53,6 +53,12 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
             "ckpt_save_policy: found 'top_k' with val_while_train false, "
             "expected val_while_train true: validation ranks the checkpoints"
         )
+    steps, batches = checkpointing.ckpt_save_steps, recipe.optimizer.gradient_accumulation_steps
+    if steps and steps % batches:
+        yield (
+            f"ckpt_save_steps: found {steps} with gradient_accumulation_steps {batches}, "
+            "expected a multiple of it: a checkpoint stands between two updates"
+        )
 
 
 def _data_contradictions(recipe: Recipe) -> Iterator[str]:

@@ -120,7 +120,11 @@ class CheckpointingConfig:
         ckpt_save_dir: the run folder.
         resume: auto continues the run that the folder holds, false starts anew, a path continues
             from that checkpoint.
+        resume_force: let the number of ranks and the size of the batches differ from those of the
+            run that is resumed; it goes on, but no longer bitwise as it would have.
         ckpt_save_interval: epochs between two checkpoints.
+        ckpt_save_steps: save after this many steps too, to resume within an epoch; null for at
+            epochs' ends alone.
         ckpt_save_policy: keep the best by top-1 (top_k), the newest (latest_k), or null for none
             but the last and the best.
         keep_checkpoint_max: checkpoints that the policy keeps.
@@ -130,7 +134,9 @@ class CheckpointingConfig:
 
     ckpt_save_dir: str = "./ckpt"
     resume: bool | str = "auto"
+    resume_force: bool = False
     ckpt_save_interval: PositiveInt = 1
+    ckpt_save_steps: PositiveInt | None = None
     ckpt_save_policy: Literal["top_k", "latest_k"] | None = "latest_k"
     keep_checkpoint_max: PositiveInt = 10
     val_while_train: bool = False

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..data.preprocess import EvalTransform
 from ..runtime.errors import UserError
+from ..runtime.mindspore_log import logged_on_success
 
 FORMAT = 1  # of model.json; counts up when an older reader would misread it
 DESCRIPTION = "model.json"
@@ -93,7 +94,8 @@ def load_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"bundle {folder}: found no such folder, expected one that export.py wrote")
-    description = _read_description(folder / DESCRIPTION)
+    path = folder / DESCRIPTION
+    description = _read_description(path)
     try:
         checksum = description["files"][MINDIR]["sha256"]
         written_with = description["mindspore"]
@@ -106,14 +108,14 @@ def load_bundle(folder: str | Path) -> Bundle:
             "precision": description["precision"],
         }
     except KeyError as error:
-        raise UserError(f"{folder / DESCRIPTION}: found no key {error}, expected it") from None
-    except (IndexError, TypeError) as error:
-        raise UserError(f"{folder / DESCRIPTION}: found a malformed value ({error})") from None
-    if outputs != len(facts["classes"]):
-        raise UserError(
-            f"{folder / DESCRIPTION}: found {len(facts['classes'])} classes for {outputs} outputs, "
-            "expected as many"
-        )
+        raise UserError(f"{path}: found no key {error}, expected it") from None
+    except (IndexError, TypeError, UserError) as error:
+        raise UserError(f"{path}: found a malformed value ({error})") from None
+    classes, batch_size = facts["classes"], facts["batch_size"]
+    if outputs != len(classes):
+        raise UserError(f"{path}: found {len(classes)} classes for {outputs} outputs")
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise UserError(f"{path}: found batch size {batch_size!r}, expected a count or null")
     _check_file(folder / MINDIR, checksum)
     return Bundle(folder=folder, network=_load_mindir(folder / MINDIR, written_with), **facts)
 
@@ -157,7 +159,8 @@ def _check_file(path: Path, expected: str) -> None:
 
 def _load_mindir(path: Path, written_with: str) -> nn.GraphCell:
     try:
-        return nn.GraphCell(ms.load(str(path)))
+        with logged_on_success():
+            return nn.GraphCell(ms.load(str(path)))
     except (RuntimeError, ValueError):
         raise UserError(
             f"{path}: found no MINDIR that MindSpore {ms.__version__} can load, "

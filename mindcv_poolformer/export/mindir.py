@@ -96,7 +96,6 @@ def write_bundle(
         network = _in_float16(network)
     shape = [batch_size, *samples.shape[1:]]
     names = [MINDIR, AIR] if air else [MINDIR]
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(target) as staging:
         _write_graphs(network, shape, staging, names)
         description = _describe(trained, precision, shape, [staging / name for name in names])

@@ -7,10 +7,10 @@ from typing import NoReturn
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Argparse without the usage before the error."""
+    """Argparse that raises an ArgumentError, for `errors.run`, instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        raise argparse.ArgumentError(None, message)
 
 
 def at_least_one(text: str) -> int:

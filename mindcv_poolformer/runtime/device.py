@@ -6,9 +6,11 @@ from typing import Literal
 
 import mindspore as ms
 from mindspore import device_context
+from mindspore._c_expression import MSContext
 
 from .errors import UserError
 from .launch import World
+from .mindspore_log import unlogged
 
 
 def set_up_device(
@@ -43,10 +45,14 @@ def set_up_device(
 
 
 def _check_ascend(world: World) -> None:
-    if not device_context.ascend.is_available():
+    with unlogged():
+        available = device_context.ascend.is_available()
+    if not available:
+        reason = " ".join(MSContext.get_instance().load_plugin_error().split())
         raise UserError(
             "device_target: found no usable Ascend device (driver, CANN and an Ascend build of "
             "MindSpore), expected one, or --device_target CPU"
+            + (f"; MindSpore says: {reason}" if reason else "")
         )
     devices = device_context.ascend.device_count()
     if world.local_rank >= devices:

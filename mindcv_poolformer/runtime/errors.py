@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import multiprocessing
@@ -15,6 +16,8 @@ from typing import NoReturn
 
 from . import scheduler
 
+DEBUG = "--debug"
+DEBUG_HELP = "print an error's traceback before its line"
 SILENT_SECONDS = 10  # more than mpirun needs to end the other ranks
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MS_WORKER_NUM")  # Open MPI, MPICH, msrun
 
@@ -22,17 +25,24 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MS_WORKER_NUM")  # Open MPI, MPIC
 class UserError(Exception):
     """A mistake outside the code: one line that names the thing, what was found, what was expected.
 
-    The scripts print it as `error: …` on standard error and exit with code 1, without a traceback.
+    The scripts print it as `error: …` on standard error and exit with code 1; the traceback comes
+    with --debug alone.
     """
 
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's `main` and ends the process; alone, under mpirun and under msrun.
 
-    Exit codes: 0; 1 after a UserError (one line) or any other exception (traceback); 130 after
-    Ctrl-C; else what `SystemExit` carries. On many ranks a failure ends the whole job, and of
-    the ranks on a host only the first that fails speaks: the rest is the same or its consequence.
+    Exit codes: 0; 1 after a UserError, after what the system refuses (one line each) or any other
+    exception (traceback); 2 after an ArgumentError, a mistake in flags or recipe (one line); 130
+    after Ctrl-C; else what `SystemExit` carries. --debug, which `main` does not get to see, has
+    the traceback printed before each such line. On many ranks a failure ends the whole job, and
+    of the ranks on a host only the first that fails speaks: the rest is the same or its
+    consequence.
     """
+    debug = DEBUG in sys.argv
+    sys.argv[:] = [word for word in sys.argv if word != DEBUG]
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: file names may be no text
     if _on_many_ranks():
         scheduler.end_with_parent()  # no rank outlives a launcher that was killed
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun runs its scheduler through the script too
@@ -40,15 +50,23 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except SystemExit as stop:
+        if not stop.code and {"-h", "--help"} & set(sys.argv) and not _on_many_ranks():
+            print(f"\nevery command:\n  {DEBUG:<22}{DEBUG_HELP}")
         if stop.code is None or isinstance(stop.code, int):
             _end(stop.code or 0, "")
         _end(1, f"{stop.code}\n")
+    except argparse.ArgumentError as error:
+        _end(2, _line(str(error), debug))
     except UserError as error:
-        _end(1, f"error: {error}\n")
+        _end(1, _line(str(error), debug))
+    except OSError as error:
+        _end(1, _line(_environment(error), debug) if error.errno else _trace())
+    except MemoryError as error:
+        _end(1, _line(str(error) or "out of memory", debug))
     except KeyboardInterrupt:
         _end(130, "interrupted\n")
     except Exception:  # the edge of the process: told in full, then passed on as the exit code
-        _end(1, _whose() + traceback.format_exc())
+        _end(1, _trace())
     _end(0, "")
 
 
@@ -86,9 +104,30 @@ def quiet_exit() -> None:
         del sys.modules["mindspore.nn"].Cell.__del__
 
 
+def _line(message: str, debug: bool) -> str:
+    """One line on the error that is being handled, whatever is in a path; its traceback first."""
+    return (_trace() if debug else "") + f"error: {' '.join(message.splitlines())}\n"
+
+
+def _trace() -> str:
+    return _whose() + traceback.format_exc()
+
+
+def _environment(error: OSError) -> str:
+    """What the system refuses, and of which file; rename and link tell of two, the last is new."""
+    name = error.filename2 or error.filename
+    return f"{name}: {error.strerror}" if name else f"{error.strerror} ({DEBUG} tells where)"
+
+
 def _end(code: int, message: str) -> NoReturn:
     """Leaves with `code`, and thereby has the launcher end the other ranks if it is not 0."""
     quiet_exit()
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, or a reader that has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        if not message:
+            code, message = 1, f"error: standard output: {error.strerror}\n"
     if not message or not _on_many_ranks() or _may_speak():
         sys.stderr.write(message)
     if not _on_many_ranks() or (code == 0 and not _in_cluster_under_mpirun()):

@@ -39,10 +39,12 @@ def test_a_rank_takes_the_device_of_its_local_rank(
     monkeypatch.setattr(device_context.ascend, "is_available", lambda: True)
     monkeypatch.setattr(device_context.ascend, "device_count", lambda: 8)
     monkeypatch.setattr(ms, "set_device", lambda *device: chosen.append(device))
+    monkeypatch.setattr(ms, "set_deterministic", chosen.append)
     world = World(rank=8 + local_rank, size=32, local_rank=local_rank, launcher="mpirun")
     if fits:
         set_up_device("Ascend", 0, None, world)
-        assert chosen == [("Ascend", local_rank)]
+        set_up_device("Ascend", 0, None, world, deterministic=True)
+        assert chosen == [("Ascend", local_rank), ("Ascend", local_rank), True]
     else:
         with pytest.raises(UserError, match="mpirun: found rank 9 on a host of 8 devices"):
             set_up_device("Ascend", 0, None, world)

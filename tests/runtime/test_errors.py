@@ -1,0 +1,123 @@
+"""How a script ends: the line on standard error, the exit code, and --debug."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """\
+import os, sys
+from pathlib import Path
+import numpy as np
+from mindcv_poolformer.runtime.arguments import OneLineParser
+from mindcv_poolformer.runtime.errors import UserError, run
+
+def ours(): raise UserError("first\\nsecond")
+def bug(): raise AssertionError("a bug")
+def absent(): open("nowhere/file", "w")
+def renamed(): Path("file").touch(); os.rename("file", "nowhere/file")
+def nameless():
+    with open("/dev/full", "w") as file: file.write("text")
+def memory(): np.zeros(10**18)
+def flags(): OneLineParser().parse_args(["--no_such_flag"])
+def words(): print(sys.argv[1:], "\\udcff")
+
+run(globals()[sys.argv.pop(1)])
+"""
+
+
+def end_of(folder: Path, *words: str, stdout: int = subprocess.PIPE) -> tuple[int, str, str]:
+    """Run a function of SCRIPT; give exit code, standard output and standard error."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    return ended.returncode, ended.stdout or "", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "line"),
+    [
+        ("ours", 1, "first second"),
+        pytest.param(
+            "absent", 1, "nowhere/file: No such file or directory", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "renamed", 1, "nowhere/file: No such file or directory", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "nameless", 1, "No space left on device (--debug tells where)", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "memory",
+            1,
+            "Unable to allocate 6.94 EiB for an array with shape (1000000000000000000,) and data "
+            "type float64",
+            marks=pytest.mark.long,
+        ),
+        pytest.param("flags", 2, "unrecognized arguments: --no_such_flag", marks=pytest.mark.long),
+    ],
+)
+def test_a_line_and_with_debug_its_traceback(
+    tmp_path: Path, function: str, code: int, line: str
+) -> None:
+    assert end_of(tmp_path, function) == (code, "", f"error: {line}\n")
+    debugged, out, err = end_of(tmp_path, function, "--debug")
+    assert (debugged, out) == (code, "")
+    assert "Traceback (most recent call last):\n" in err
+    assert f", in {function}\n" in err
+    assert err.endswith(f"\nerror: {line}\n")
+
+
+def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
+    code, out, err = end_of(tmp_path, "bug")
+    assert (code, out) == (1, "")
+    assert err.startswith("Traceback") and err.endswith("AssertionError: a bug\n")
+
+
+def test_main_sees_no_debug_and_prints_any_file_name(tmp_path: Path) -> None:
+    words = ("words", "--debug", "--seed", "3")
+    assert end_of(tmp_path, *words) == (0, "['--seed', '3'] \\udcff\n", "")
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        code, _, err = end_of(tmp_path, "words", stdout=full.fileno())
+    assert (code, err) == (1, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train.py"],
+        ["-m", "mindcv_poolformer.weights", "convert"],
+        *(
+            pytest.param(words, marks=pytest.mark.long)
+            for words in (
+                ["validate.py"],
+                ["export.py"],
+                ["predict.py"],
+                ["-m", "mindcv_poolformer.weights"],
+                ["-m", "mindcv_poolformer.data"],
+                ["-m", "mindcv_poolformer.summary"],
+            )
+        ),
+    ],
+    ids=" ".join,
+)
+def test_every_help_tells_of_debug(words: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("  --debug  ") == 1
