@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,14 @@ from mindspore import Parameter, Tensor
 
 from .errors import UserError
 from .files import replaced_file
+from .mindspore_log import unlogged
 
 # The state carries this prefix, so that a checkpoint of a run is a checkpoint of the model too.
 STATE_PREFIX = "train."
 _METADATA = "metadata"
+# What MindSpore's crc_check puts after everything else: this word and ten bytes of CRC-32.
+_CRC_MARK = b"crc_num"
+_CRC_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a ``.ckpt`` file, this project's or another's.
 
     Raises:
-        UserError: the file is missing or is no MindSpore checkpoint.
+        UserError: the file is missing, is no MindSpore checkpoint, or is not as it was written:
+            this project's carry a checksum.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: found no such file, expected a MindSpore checkpoint (.ckpt)")
+    _check_crc(Path(path))
     try:
-        entries = ms.load_checkpoint(str(path))
+        with unlogged():
+            entries = ms.load_checkpoint(str(path))
     except ValueError:
         raise UserError(
             f"{path}: found no readable MindSpore checkpoint, expected a complete .ckpt file"
         ) from None
-    metadata = json.loads(entries.pop(_METADATA, "{}"))
+    metadata = _read_metadata(entries.pop(_METADATA, "{}"), path)
     state = {name: value for name, value in entries.items() if name.startswith(STATE_PREFIX)}
     weights = {name: value for name, value in entries.items() if name not in state}
     return Checkpoint(
@@ -63,11 +71,22 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
+def _read_metadata(text: str, path: str | Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: found metadata {text!r:.60}, expected a JSON object")
+    return metadata
+
+
 def save_checkpoint(
     path: Path,
     weights: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
     state: Mapping[str, Tensor] | None = None,
+    backup: Path | None = None,
 ) -> None:
     """Write a MindSpore checkpoint; ``path`` holds the old file or the new one, whole.
 
@@ -76,12 +95,28 @@ def save_checkpoint(
         weights: by the model's parameter names.
         metadata: what JSON can express.
         state: of training.
+        backup: where the old file goes, see :func:`replaced_file`.
+
+    Raises:
+        UserError: the file system does not take it.
     """
     entries = dict(weights)
     entries |= {STATE_PREFIX + name: value for name, value in (state or {}).items()}
+    text = {_METADATA: json.dumps(metadata)}
     rows = [{"name": name, "data": Tensor(value)} for name, value in entries.items()]
-    with replaced_file(path) as temporary:
-        ms.save_checkpoint(rows, str(temporary), append_dict={_METADATA: json.dumps(metadata)})
+    with replaced_file(path, backup) as temporary, unlogged():
+        ms.save_checkpoint(rows, str(temporary), append_dict=text, crc_check=True)
+
+
+def _check_crc(path: Path) -> None:
+    """Compare the checksum, where there is one, before MindSpore's parser trusts the content."""
+    content = memoryview(path.read_bytes())
+    trailer = content[-len(_CRC_MARK) - _CRC_BYTES :]
+    if trailer[: len(_CRC_MARK)] != _CRC_MARK:
+        return
+    expected = int.from_bytes(trailer[len(_CRC_MARK) :], "big")
+    if zlib.crc32(content[: -len(trailer)]) != expected:
+        raise UserError(f"{path}: found a damaged checkpoint, expected one as it was written")
 
 
 def fill(

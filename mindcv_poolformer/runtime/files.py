@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from .errors import UserError
 
 READABLE = 0o644  # MindSpore and safetensors let only the owner read
 
 
 @contextlib.contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
+def replaced_file(path: Path, backup: Path | None = None) -> Iterator[Path]:
     """Give a name to write a file under; after the block it stands at ``path``, for all to read.
 
-    ``path`` holds the old file or the new one, whole; if the block raises, the old one.
+    ``path`` holds the old file or the new one, whole; if the block raises, the old one. With
+    ``backup`` the old one stands there in the end, and between two renames ``path`` does not exist.
+
+    Raises:
+        UserError: the file system does not take it: full, read-only, forbidden.
     """
     with _staging(path) as staging:
         written = staging / path.name
         yield written
         written.chmod(READABLE)
         _flush(written)
+        if backup and path.exists():
+            path.replace(backup)
         written.replace(path)
         _flush(path.parent)
 
@@ -31,6 +40,9 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill with files; after the block it stands at ``path``.
 
     If the block raises, what was at ``path`` before is still there.
+
+    Raises:
+        UserError: as :func:`replaced_file`.
     """
     with _staging(path) as staging:
         yield staging
@@ -44,11 +56,27 @@ def _staging(path: Path) -> Iterator[Path]:
     """An empty folder beside ``path``, which goes with all that is left in it."""
     folder = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    folder.mkdir()
     try:
+        folder.mkdir(parents=True)
         yield folder
+    except OSError as error:
+        kept = "; what was there before is kept" if path.exists() else ""
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}), "
+            f"expected a place to write to{kept}"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # gone already if it was put in place
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left in a folder.
+
+    To call where no other process writes into the folder.
+    """
+    for entry in folder.iterdir():
+        if re.fullmatch(r"\..+\.\d+", entry.name) and entry.is_dir():
+            shutil.rmtree(entry)
 
 
 def _flush(path: Path) -> None:

@@ -7,25 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter
 
 from ..config import CheckpointingConfig
 from ..runtime.checkpoint_file import save_checkpoint
+from ..runtime.errors import UserError
 from .step import TrainStep
 
 LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
 BEST = "best.ckpt"
 
 
 def training_state(step: TrainStep) -> dict[str, Parameter]:
-    """Give every parameter that a training step changes beside the weights, by name."""
+    """Give every parameter that decides how a run goes on beside the weights, by name.
+
+    Between two updates; within one the gradients summed so far, of each rank, would belong to it.
+    """
     optimizer = step.optimizer
     state = [*optimizer.exp_avg, *optimizer.exp_avg_sq, optimizer.step]
-    state += [step.global_step, step.skipped_updates]
+    state += [step.global_step, step.skipped_updates, step.bad_updates]
     if step.ema_decay is not None:
         state += step.ema
-    if step.accumulation_steps > 1:
-        state += step.grad_sum
     if isinstance(step.loss_scaler, ms.amp.DynamicLossScaler):
         state += [step.loss_scaler.scale_value, step.loss_scaler.counter]
     return {parameter.name: parameter for parameter in state}
@@ -45,9 +49,9 @@ def evaluated_weights(step: TrainStep) -> dict[str, Parameter]:
 class RunCheckpoints:
     """The checkpoints in a run folder.
 
-    ``last.ckpt`` holds the weights and the training state, to go on from. ``best.ckpt`` and the
-    ``epoch_0007.ckpt`` that the policy keeps hold weights alone, as they were validated: the moving
-    average where there is one.
+    ``last.ckpt`` holds the weights and the training state, to go on from, and ``previous.ckpt`` is
+    the one before. ``best.ckpt`` and the ``epoch_0007.ckpt`` that the policy keeps hold weights
+    alone, as they were validated: the moving average where there is one.
 
     Args:
         folder: the run folder.
@@ -55,6 +59,7 @@ class RunCheckpoints:
         metadata: goes into every checkpoint, with its epoch and top-1.
         history: ``history`` of the run that goes on here, None for a new run, which takes the
             place of an earlier one: that one's checkpoints are deleted.
+        last_is_whole: whether ``last.ckpt`` is worth to become ``previous.ckpt``.
     """
 
     def __init__(
@@ -63,13 +68,15 @@ class RunCheckpoints:
         keeping: CheckpointingConfig,
         metadata: Mapping[str, Any],
         history: Mapping[str, Any] | None = None,
+        last_is_whole: bool = True,
     ) -> None:
         self.folder = folder
         self.policy = keeping.ckpt_save_policy
         self.keep = keeping.keep_checkpoint_max
         self.metadata = metadata
+        self.last_is_whole = last_is_whole
         if history is None:
-            for name in (LAST, BEST, "epoch_[0-9][0-9][0-9][0-9].ckpt"):
+            for name in (LAST, PREVIOUS, BEST, "epoch_[0-9][0-9][0-9][0-9].ckpt"):
                 for stale in folder.glob(name):
                     stale.unlink()
             history = {"best_epoch": None, "best_top1": None, "kept": []}
@@ -83,11 +90,22 @@ class RunCheckpoints:
         kept = sorted(self.kept.items())
         return {"best_epoch": self.best_epoch, "best_top1": self.best_top1, "kept": kept}
 
-    def save(self, epoch: int, top1: float | None, step: TrainStep) -> None:
-        """Save after an epoch, counted from 1; ``top1`` in percent, None if it was not validated.
+    def save_epoch(
+        self, epoch: int, top1: float | None, step: TrainStep, position: Mapping[str, Any]
+    ) -> None:
+        """Save after an epoch.
 
-        On equal top-1 the newer epoch is the better one.
+        Args:
+            epoch: its number, counted from 1.
+            top1: in percent, None if it was not validated. On equal ones the newer epoch is the
+                better one.
+            step: the training step.
+            position: where the run stands, for JSON.
+
+        Raises:
+            UserError: as :meth:`save_last`.
         """
+        _check_finite(step, self.folder / LAST)
         metadata = {**self.metadata, "epoch": epoch, "top1": top1}
         if top1 is not None and (self.best_top1 is None or top1 >= self.best_top1):
             self.best_epoch, self.best_top1 = epoch, top1
@@ -95,14 +113,26 @@ class RunCheckpoints:
         dropped = self._count_in(epoch, top1)
         if epoch in self.kept:
             save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
+        self.save_last(step, position)
+        for old in dropped:
+            self._path(old).unlink(missing_ok=True)
+
+    def save_last(self, step: TrainStep, position: Mapping[str, Any]) -> None:
+        """Save what the run goes on from, between two updates.
+
+        Raises:
+            UserError: a weight is not finite, or the file system does not take the file. What was
+                saved before is kept.
+        """
+        _check_finite(step, self.folder / LAST)
         save_checkpoint(
             self.folder / LAST,
             {weight.name: weight for weight in step.network_weights},
-            {**metadata, "history": self.history},
+            {**self.metadata, "position": position, "history": self.history},
             training_state(step),
+            self.folder / PREVIOUS if self.last_is_whole else None,
         )
-        for old in dropped:
-            self._path(old).unlink(missing_ok=True)
+        self.last_is_whole = True
 
     def summary(self) -> list[str]:
         """The best epoch in one line, where there was a validation."""
@@ -125,3 +155,13 @@ class RunCheckpoints:
             order.sort(key=lambda candidate: self.kept[candidate], reverse=True)
         self.kept = {chosen: self.kept[chosen] for chosen in order[: self.keep]}
         return sorted(before - set(self.kept))
+
+
+def _check_finite(step: TrainStep, last: Path) -> None:
+    for weight in step.network_weights:
+        if not np.isfinite(weight.asnumpy()).all():
+            raise UserError(
+                f"weights: found {weight.name} not finite after step {int(step.global_step)}, "
+                f"expected finite ones; not saved, {last} stays as it was: "
+                "lower lr, or give --drop_overflow_update true"
+            )

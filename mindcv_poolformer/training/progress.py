@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from tqdm import tqdm
 
-from ..runtime.errors import UserError
 from .step import TrainStep
 
 
@@ -20,7 +19,7 @@ class Progress:
 
     Args:
         epoch_steps: steps of an epoch.
-        total_steps: steps of the whole run.
+        rates: learning rate of each step of the run.
         images_per_step: over all ranks.
         first_step: steps done before.
         show: whether this rank speaks at all.
@@ -29,22 +28,23 @@ class Progress:
     def __init__(
         self,
         epoch_steps: int,
-        total_steps: int,
+        rates: Sequence[float],
         images_per_step: int,
         first_step: int,
         show: bool,
     ) -> None:
         self.epoch_steps = epoch_steps
-        self.epochs = total_steps // epoch_steps
-        self.total_steps = total_steps
+        self.epochs = len(rates) // epoch_steps
+        self.rates = rates
         self.images_per_step = images_per_step
         self.step = first_step
         self.show = show
+        self._losses: list[float] = []
         self._epoch_losses: list[float] = []
         self._epoch_start = time.perf_counter()
         self._mark: tuple[float, int] | None = None
         self._bar = tqdm(
-            total=total_steps * images_per_step,
+            total=len(rates) * images_per_step,
             initial=first_step * images_per_step,
             unit="img",
             unit_scale=True,
@@ -58,39 +58,57 @@ class Progress:
         return -(-self.step // self.epoch_steps)
 
     @property
+    def epoch_step(self) -> int:
+        """The last step's number within its epoch, counted from 1."""
+        return (self.step - 1) % self.epoch_steps + 1
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step was the last of the run."""
+        return self.step == len(self.rates)
+
+    @property
     def at_epoch_end(self) -> bool:
         """Whether the last step was the last of its epoch."""
         return self.step % self.epoch_steps == 0
 
-    def advance(self) -> None:
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the run stands, for JSON: its step, the sizes that count it, its open losses."""
+        return {
+            "step": self.step,
+            "epoch_steps": self.epoch_steps,
+            "global_batch": self.images_per_step,
+            "losses": self._losses,
+            "epoch_losses": self._epoch_losses,
+        }
+
+    def take_up(self, position: Mapping[str, Any]) -> None:
+        """Take up the open losses of the run that goes on here, if its batches are the same."""
+        if position["step"] == self.step:
+            self._losses += position["losses"]
+            self._epoch_losses += position["epoch_losses"]
+
+    def advance(self, loss: float) -> None:
         """Count one step. The clock starts after the first one, which compiles."""
         self.step += 1
+        self._losses.append(loss)
         self._bar.update(self.images_per_step)
         if self._mark is None:
             self._mark = (time.perf_counter(), self.step)
 
-    def report(self, losses: Sequence[float], lr: float, step: TrainStep) -> dict[str, Any]:
+    def report(self, step: TrainStep) -> dict[str, Any]:
         """Tell of the steps since the last report; give their record.
 
-        Args:
-            losses: of each of those steps.
-            lr: of the last one.
-            step: the training step.
-
-        Raises:
-            UserError: none of the losses is finite: training has diverged.
+        Losses that overflowed do not count; where there is no other, the loss is None.
         """
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        if not finite:
-            raise UserError(
-                f"loss: found {losses[-1]} in all of the last {len(losses)} steps, up to step "
-                f"{self.step}, expected finite ones: lower lr, or raise amp_level's precision"
-            )
+        finite = [loss for loss in self._losses if math.isfinite(loss)]
+        self._losses.clear()
         self._epoch_losses += finite
         row = {
             "epoch": self.step / self.epoch_steps,
-            "loss": sum(finite) / len(finite),
-            "lr": float(lr),
+            "loss": _mean(finite),
+            "lr": float(self.rates[self.step - 1]),
             "loss_scale": float(step.loss_scaler.scale_value),
             "skipped_updates": int(step.skipped_updates),
         }
@@ -108,34 +126,50 @@ class Progress:
         now = time.perf_counter()
         self.say(
             f"epoch {self.epoch}/{self.epochs}: {now - self._epoch_start:.1f} s, "
-            f"training loss {sum(losses) / len(losses):.4f}{remark}"
+            f"training loss {_text(_mean(losses), '.4f')}{remark}"
         )
         losses.clear()
         self._epoch_start = now
         self._mark = (now, self.step)
 
-    def say(self, line: str) -> None:
-        """Print a line, above the bar where there is one."""
+    def say(self, *lines: str) -> None:
+        """Print lines, above the bar where there is one."""
         if self.show:
-            tqdm.write(line, file=sys.stdout)
+            for line in lines:
+                tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
 
     def close(self) -> None:
-        """End the bar."""
+        """End the bar; tell if the run is not done."""
         self._bar.close()
+        if not self.done:
+            self.say(
+                f"asked to stop: saved after step {self.epoch_step}/{self.epoch_steps} of epoch "
+                f"{self.epoch}; the same command goes on from there"
+            )
 
     def _tell(self, row: dict[str, Any]) -> None:
         skipped = f"  skipped {row['skipped_updates']}" if row["skipped_updates"] else ""
         if not self._bar.disable:
-            self._bar.set_postfix_str(f"loss {row['loss']:.3f}, lr {row['lr']:.2e}{skipped}")
+            self._bar.set_postfix_str(
+                f"loss {_text(row['loss'], '.3f')}, lr {row['lr']:.2e}{skipped}"
+            )
             return
         speed = row.get("images_per_second")
         if speed is None:
             return
-        left = round((self.total_steps - self.step) * self.images_per_step / speed)
+        left = round((len(self.rates) - self.step) * self.images_per_step / speed)
         self.say(
             f"epoch {self.epoch}/{self.epochs}  "
-            f"step {(self.step - 1) % self.epoch_steps + 1}/{self.epoch_steps}  "
-            f"loss {row['loss']:.4f}  lr {row['lr']:.3e}  {speed:.1f} images/s  "
+            f"step {self.epoch_step}/{self.epoch_steps}  "
+            f"loss {_text(row['loss'], '.4f')}  lr {row['lr']:.3e}  {speed:.1f} images/s  "
             f"ETA {timedelta(seconds=left)}{skipped}"
         )
+
+
+def _mean(losses: list[float]) -> float | None:
+    return sum(losses) / len(losses) if losses else None
+
+
+def _text(loss: float | None, form: str) -> str:
+    return "overflowed" if loss is None else format(loss, form)

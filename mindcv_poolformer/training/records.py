@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboardX import SummaryWriter
+
+from ..runtime.files import replaced_file
 
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 
 
-def start_folder(folder: Path, recipe_yaml: str, classes: Sequence[str]) -> None:
-    """Make the run folder, with the resolved recipe and the index of each class in it."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_facts(folder: Path, recipe_yaml: str, classes: Sequence[str]) -> None:
+    """Write the resolved recipe and the index of each class into the run folder."""
     (folder / "recipe.yaml").write_text(recipe_yaml)
     index = {name: number for number, name in enumerate(classes)}
     (folder / "classes.json").write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n")
@@ -26,13 +28,14 @@ class Records:
 
     Args:
         folder: the run folder.
-        before_step: records from this step on are dropped: the run goes on from here.
+        before_step: records after this step are dropped: the run goes on from there.
     """
 
     def __init__(self, folder: Path, before_step: int) -> None:
         self.path = folder / METRICS
         kept = [row for row in read_records(folder) if row["step"] <= before_step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with replaced_file(self.path) as written:
+            written.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=before_step + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -40,7 +43,8 @@ class Records:
         with self.path.open("a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
+            if value is not None:
+                self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
@@ -48,11 +52,15 @@ class Records:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Give the records of a run folder, in order; none if it has none."""
+    """Give the records of a run folder, in order; none if it has none.
+
+    A last line that was cut short by the end of the process does not count.
+    """
     path = folder / METRICS
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def draw_curves(folder: Path) -> Path:
@@ -74,7 +82,8 @@ def draw_curves(folder: Path) -> Path:
         (accuracies, "accuracy (%)", val, "top5", "validation top-5"),
     ]:
         if rows:
-            axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], label=label)
+            values = np.array([row[key] for row in rows], np.float64)  # null becomes a gap
+            axes.plot([row["epoch"] for row in rows], values, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
     if records:

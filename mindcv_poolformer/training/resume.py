@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mindspore import Tensor
+
 from ..config import Recipe
-from ..runtime.checkpoint_file import fill, read_checkpoint
+from ..runtime.checkpoint_file import Checkpoint, fill, read_checkpoint
 from ..runtime.errors import UserError
-from .checkpoint import LAST, training_state
+from .checkpoint import LAST, PREVIOUS, training_state
 from .step import TrainStep
 
 # Keys that change nothing about the weights of a run that goes on.
@@ -22,41 +24,100 @@ _HARMLESS = {
     "dataset_sink_mode",
     "log_interval",
     "val_amp_level",
+    "max_bad_updates",
     "dataset_download",
     "data_dir",
     "train_split",
     "val_split",
+    "on_corrupt",
     "crop_pct",
     "val_interpolation",
     "ckpt_save_dir",
     "resume",
+    "resume_force",
     "ckpt_save_interval",
+    "ckpt_save_steps",
     "ckpt_save_policy",
     "keep_checkpoint_max",
     "val_while_train",
     "val_interval",
 }
+_RANKS = "number of ranks"
+# What resume_force lets change: how the images come in batches.
+_FORCEABLE = {_RANKS, "batch_size", "gradient_accumulation_steps"}
 
 
-def find(folder: Path, resume: bool | str) -> Path | None:
-    """Give the checkpoint that ``resume`` asks for, None to start anew.
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to go on from.
+
+    Args:
+        path: of it.
+        checkpoint: what it holds.
+        damaged: why a newer one was passed over, in one line each.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the run stood, see Progress."""
+        return self.checkpoint.metadata["position"]
+
+    def lines(self, step: int, done: bool) -> list[str]:
+        """What there is to tell: ``step`` steps are done, and with ``done`` the run is complete."""
+        if done:
+            told = "the run is complete; --resume false starts it anew"
+        else:
+            told = f"going on after step {step}"
+        return [*self.damaged, f"{self.path}: {told}"]
+
+
+def find(folder: Path, resume: bool | str) -> Found | None:
+    """Read the checkpoint that ``resume`` asks for; None to start anew.
 
     Args:
         folder: the run folder.
-        resume: "auto" takes the folder's last checkpoint if it has one, false none, a path that
-            one, true the folder's last checkpoint, which must be there.
+        resume: "auto" takes the folder's last checkpoint, or the one before if that is damaged,
+            and starts anew if there is neither; true is the same, but one must be there; false
+            starts anew; a path takes that one.
 
     Raises:
-        UserError: the checkpoint asked for is not there.
+        UserError: the checkpoint asked for is not there, or damaged, or none of a run.
     """
     if resume is False:
         return None
-    path = folder / LAST if resume in (True, "auto") else Path(str(resume))
-    if resume == "auto" and not path.exists():
-        return None
-    if not path.is_file():
-        raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
-    return path
+    if resume not in (True, "auto"):
+        path = Path(str(resume))
+        if not path.is_file():
+            raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
+        return Found(path, _read(path))
+    paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.is_file()]
+    if not paths and resume is True:
+        raise UserError(
+            f"resume: found no checkpoint {folder / LAST}, expected one of an earlier run"
+        )
+    damaged: list[str] = []
+    for path in paths:
+        try:
+            return Found(path, _read(path), tuple(damaged))
+        except UserError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise UserError(
+            f"resume: {'; '.join(damaged)}; no checkpoint is left to go on from: "
+            "--resume false starts anew"
+        )
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    checkpoint = read_checkpoint(path)
+    if not {"run", "position", "history"} <= checkpoint.metadata.keys():
+        raise UserError(f"{path}: found no state of a run, expected the {LAST} of one")
+    return checkpoint
 
 
 def run_identity(
@@ -78,34 +139,62 @@ def run_identity(
     digest = hashlib.sha256()
     for name, label in images:
         digest.update(f"{name}\n{label}\n".encode())
-    return identity | {"number of ranks": world_size, "training images": digest.hexdigest()[:16]}
+    return identity | {_RANKS: world_size, "training images": digest.hexdigest()[:16]}
 
 
-def check_same_run(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+def check_same_run(
+    then: Mapping[str, Any], now: Mapping[str, Any], path: Path, force: bool = False
+) -> None:
     """Refuse to go on with another run.
+
+    Args:
+        then: identity of the run that saved the checkpoint.
+        now: identity of the run that would go on.
+        path: of the checkpoint.
+        force: let the number of ranks and the size of the batches change.
 
     Raises:
         UserError: naming the first difference, and how many there are.
     """
     different = [key for key in now if then.get(key) != now[key]]
-    if different:
-        key = different[0]
-        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-        raise UserError(
-            f"resume: {path} was trained with {key} {then.get(key)!r}, found {now[key]!r}{more}; "
-            "expected the same run: restore it, or choose another --ckpt_save_dir or "
-            "--resume false"
-        )
+    forceable = set(different) <= _FORCEABLE
+    if not different or (force and forceable):
+        return
+    key = next((key for key in different if not (force and key in _FORCEABLE)), different[0])
+    more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+    remedy = "restore it, or choose another --ckpt_save_dir or --resume false"
+    if forceable:
+        remedy += ", or take the change with --resume_force true"
+    raise UserError(
+        f"resume: {path} was trained with {key} {then.get(key)!r}, found {now[key]!r}{more}; "
+        f"expected the same run: {remedy}"
+    )
 
 
-def go_on(path: Path, identity: Mapping[str, Any], step: TrainStep) -> dict[str, Any]:
-    """Set a step and its network to where the checkpoint of a run stands; give the run's history.
+def go_on(
+    found: Found, identity: Mapping[str, Any], step: TrainStep, global_batch: int, force: bool
+) -> None:
+    """Set a step and its network to where the checkpoint of a run stands.
+
+    With batches of another size the run goes on in the same epoch, after as many images or up to
+    one update fewer; what it gives then is no longer bitwise what it would have been.
+
+    Args:
+        found: the checkpoint.
+        identity: of this run.
+        step: to set.
+        global_batch: images of a step, over all ranks.
+        force: see :func:`check_same_run`.
 
     Raises:
-        UserError: as :func:`read_checkpoint`, :func:`check_same_run` and :func:`fill`.
+        UserError: as :func:`check_same_run` and :func:`fill`.
     """
-    checkpoint = read_checkpoint(path)
-    check_same_run(checkpoint.metadata.get("run", {}), identity, path)
+    checkpoint, path = found.checkpoint, found.path
+    check_same_run(checkpoint.metadata["run"], identity, path, force)
     fill({weight.name: weight for weight in step.network_weights}, checkpoint.weights, path)
     fill(training_state(step), checkpoint.state, path)
-    return checkpoint.metadata["history"]
+    position = found.position
+    epochs, steps = divmod(position["step"], position["epoch_steps"])
+    steps = min(steps * position["global_batch"] // global_batch, step.epoch_steps - 1)
+    steps -= steps % step.accumulation_steps  # between two updates
+    step.global_step.set_data(Tensor(epochs * step.epoch_steps + steps, step.global_step.dtype))

@@ -35,9 +35,10 @@ def _clear(total: Parameter) -> Tensor:
 class TrainStep(nn.Cell):
     """Forward, loss, backward, all-reduce, unscale, overflow check, clip, update, EMA.
 
-    The gradients of ``accumulation_steps`` calls are averaged before one update. The norm is
-    clipped after the all-reduce, so all ranks clip alike. Where a gradient of any rank is not
-    finite the update is skipped, the moments and the EMA with it, and a dynamic loss scale halves.
+    The gradients of ``accumulation_steps`` calls, or of those left in an epoch, are averaged before
+    one update. The norm is clipped after the all-reduce, so all ranks clip alike. Where a gradient
+    of any rank is not finite the update is skipped, the moments and the EMA with it, and a dynamic
+    loss scale halves.
 
     Args:
         network: images (N, C, H, W) and optional drop path scales to float32 logits.
@@ -45,13 +46,15 @@ class TrainStep(nn.Cell):
         schedule: learning rate of each call, shape (calls,).
         loss_scaler: fixed or dynamic.
         accumulation_steps: calls per update.
+        epoch_steps: calls per epoch, whose last one always updates.
         skip_overflow: skip the updates that overflow; false applies them.
         clip_norm: bound on the global gradient norm, None for no bound.
         ema_decay: decay of the moving average of the weights, None for none.
         world_size: number of ranks whose gradients are averaged.
 
     A call gives the loss, a float32 scalar, averaged over the batches of all ranks.
-    ``global_step`` counts the calls, ``skipped_updates`` the updates that overflowed.
+    ``global_step`` counts the calls, ``skipped_updates`` the updates that overflowed, and
+    ``bad_updates`` those of them since the last good one.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class TrainStep(nn.Cell):
         loss_scaler: StaticLossScaler | DynamicLossScaler,
         *,
         accumulation_steps: int = 1,
+        epoch_steps: int | None = None,
         skip_overflow: bool = True,
         clip_norm: float | None = None,
         ema_decay: float | None = None,
@@ -73,6 +77,7 @@ class TrainStep(nn.Cell):
         self.schedule = schedule
         self.loss_scaler = loss_scaler
         self.accumulation_steps = accumulation_steps
+        self.epoch_steps = epoch_steps or len(schedule)
         self.skip_overflow = skip_overflow
         self.clip_norm = clip_norm
         self.ema_decay = ema_decay
@@ -85,6 +90,8 @@ class TrainStep(nn.Cell):
         self.skipped_updates = Parameter(
             Tensor(0, ms.int32), "skipped_updates", requires_grad=False
         )
+        self.bad_updates = Parameter(Tensor(0, ms.int32), "bad_updates", requires_grad=False)
+        self.stop = Parameter(Tensor(0, ms.float32), "stop", requires_grad=False)
         if ema_decay is not None:
             self.ema = self.weights.clone(prefix="ema", init="same")
         if accumulation_steps > 1:
@@ -96,6 +103,20 @@ class TrainStep(nn.Cell):
         self.backward = ops.value_and_grad(
             self.scaled_loss, grad_position=None, weights=self.weights, has_aux=True
         )
+
+    @property
+    def between_updates(self) -> bool:
+        """Whether the last call ended with an update, so that no gradients wait for the next."""
+        return int(self.global_step) % self.epoch_steps % self.accumulation_steps == 0
+
+    def ask_to_stop(self) -> None:
+        """Let all ranks know, with the next call, that this one has been asked to stop."""
+        self.stop.set_data(Tensor(1, ms.float32))
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether any rank had been asked to stop before the last call; the same on all ranks."""
+        return float(self.stop) > 0
 
     def scaled_loss(
         self, images: Tensor, targets: Tensor, drop_path: Tensor | None
@@ -114,28 +135,40 @@ class TrainStep(nn.Cell):
         """
         (_, loss), grads = self.backward(images, targets, drop_path)
         if self.world_size > 1:
-            loss = self.all_reduce(loss) / self.world_size
+            told = self.all_reduce(ops.stack((loss, self.stop)))
+            loss = told[0] / self.world_size
+            ops.assign(self.stop, told[1])
         lr = self.schedule[self.global_step]
         if self.accumulation_steps == 1:
-            self.update(grads, lr)
+            self.update(grads, lr, 1.0)
         else:
             self.hyper_map(ops.assign_add, self.grad_sum, grads)
-            if (self.global_step + 1) % self.accumulation_steps == 0:
-                self.update(self.grad_sum, lr)
+            done = self.global_step % self.epoch_steps + 1
+            count = (done - 1) % self.accumulation_steps + 1
+            if count == self.accumulation_steps or done == self.epoch_steps:
+                self.update(self.grad_sum, lr, count.astype(ms.float32))
                 self.hyper_map(_clear, self.grad_sum)
         ops.assign_add(self.global_step, 1)
         return loss
 
-    def update(self, grads: tuple[Tensor, ...], lr: Tensor) -> bool:
-        """Change the weights, unless the gradients overflowed; adjust the loss scale."""
+    def update(self, grads: tuple[Tensor, ...], lr: Tensor, count: float | Tensor) -> bool:
+        """Change the weights, unless the gradients overflowed; adjust the loss scale.
+
+        Args:
+            grads: the sum over ``count`` calls.
+            lr: learning rate.
+            count: number of calls.
+        """
         if self.world_size > 1:
             grads = self.grad_reducer(grads)
-        factor = 1.0 / (self.loss_scaler.scale_value * self.accumulation_steps)
+        factor = 1.0 / (self.loss_scaler.scale_value * count)
         norm = global_norm(grads) * factor
         finite = gradients_finite(grads, norm)
         if self.world_size > 1:
             finite = self.all_reduce(finite.astype(ms.float32)) == self.world_size
-        ops.assign_add(self.skipped_updates, 1 - finite.astype(ms.int32))
+        bad = 1 - finite.astype(ms.int32)
+        ops.assign_add(self.skipped_updates, bad)
+        ops.assign(self.bad_updates, (self.bad_updates + 1) * bad)
         self.loss_scaler.adjust(finite)
         if self.clip_norm is not None:
             factor = factor * ops.minimum(self.clip_norm / (norm + 1e-6), 1.0)
@@ -161,7 +194,11 @@ _SCALE_WINDOW = 2000
 
 
 def build_step(
-    recipe: Recipe, network: PoolFormer, learning_rates: np.ndarray, world_size: int
+    recipe: Recipe,
+    network: PoolFormer,
+    learning_rates: np.ndarray,
+    epoch_steps: int,
+    world_size: int,
 ) -> TrainStep:
     """Give the step that a recipe asks for.
 
@@ -169,6 +206,7 @@ def build_step(
         recipe: its system and optimizer sections count.
         network: in training mode; changed to the recipe's AMP level.
         learning_rates: of each step of the run, shape (steps,).
+        epoch_steps: steps of an epoch.
         world_size: number of ranks.
     """
     system, settings = recipe.system, recipe.optimizer
@@ -195,6 +233,7 @@ def build_step(
         Tensor(learning_rates),
         scaler,
         accumulation_steps=settings.gradient_accumulation_steps,
+        epoch_steps=epoch_steps,
         skip_overflow=system.drop_overflow_update,
         clip_norm=settings.clip_value if settings.clip_grad else None,
         ema_decay=settings.ema_decay if settings.ema else None,

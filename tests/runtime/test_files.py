@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from mindcv_poolformer.runtime.files import replaced_file, replaced_folder
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.runtime.files import remove_leftovers, replaced_file, replaced_folder
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     path.write_text("old")
-    with pytest.raises(OSError, match="disk full"), replaced_file(path) as temporary:
+    said = r"x.ckpt: cannot be written \(disk full\).*; what was there before is kept"
+    with pytest.raises(UserError, match=said), replaced_file(path) as temporary:
         temporary.write_text("ne")
         assert path.read_text() == "old"
         assert temporary.suffix == ".ckpt"  # MindSpore would add it
@@ -24,6 +26,24 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_goes_to_its_backup(tmp_path: Path) -> None:
+    path, backup = tmp_path / "x", tmp_path / "y"
+    for content, before in (("one", None), ("two", "one"), ("three", "two")):
+        with replaced_file(path, backup) as temporary:
+            temporary.write_text(content)
+        assert path.read_text() == content
+        assert (backup.read_text() if backup.exists() else None) == before
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    for name in (".last.ckpt.4711", ".a.1", ".git", "b.2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / ".c.3").touch()
+    remove_leftovers(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".c.3", ".git", "b.2"]
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

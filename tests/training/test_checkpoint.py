@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import mindspore as ms
@@ -12,6 +13,7 @@ from mindspore.amp import DynamicLossScaler
 from mindcv_poolformer.config import CheckpointingConfig
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
+from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.checkpoint import (
     RunCheckpoints,
     evaluated_weights,
@@ -38,8 +40,9 @@ def step() -> TrainStep:
 def test_the_state_is_all_that_a_step_changes(step: TrainStep) -> None:
     everything = {p.name for p in step.get_parameters()}
     everything |= {step.loss_scaler.scale_value.name, step.loss_scaler.counter.name}
-    weights = {p.name for p in step.network_weights}
-    assert set(training_state(step)) == everything - weights
+    elsewhere = {p.name for p in step.network_weights}
+    elsewhere |= {p.name for p in step.grad_sum}  # zero between two updates
+    assert set(training_state(step)) == everything - elsewhere - {"stop"}
 
 
 def test_an_average_stands_for_each_trained_weight(step: TrainStep) -> None:
@@ -74,6 +77,36 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
 
 
+def test_the_one_before_stays_as_previous(tmp_path: Path, step: TrainStep) -> None:
+    def saved(name: str) -> int:
+        metadata = json.loads(ms.load_checkpoint(str(tmp_path / name))["metadata"])
+        return metadata["position"]["step"]
+
+    checkpoints = RunCheckpoints(tmp_path, CheckpointingConfig(), {})
+    checkpoints.save_last(step, {"step": 1})
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    checkpoints.save_last(step, {"step": 2})
+    assert (saved("last.ckpt"), saved("previous.ckpt")) == (2, 1)
+    history = checkpoints.history  # of a run that goes on from previous.ckpt
+    checkpoints = RunCheckpoints(tmp_path, CheckpointingConfig(), {}, history, last_is_whole=False)
+    checkpoints.save_last(step, {"step": 3})
+    assert (saved("last.ckpt"), saved("previous.ckpt")) == (3, 1)
+    checkpoints.save_last(step, {"step": 4})
+    assert (saved("last.ckpt"), saved("previous.ckpt")) == (4, 3)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, step: TrainStep) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CheckpointingConfig(), {})
+    checkpoints.save_last(step, {})
+    saved = (tmp_path / "last.ckpt").read_bytes()
+    step.network_weights[0].set_data(Tensor(np.full(step.network_weights[0].shape, np.nan)))
+    for save in (checkpoints.save_last, partial(checkpoints.save_epoch, 1, 50.0)):
+        with pytest.raises(UserError, match="patch_embed.proj.weight not finite after step 0"):
+            save(step, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert (tmp_path / "last.ckpt").read_bytes() == saved
+
+
 @pytest.mark.parametrize(
     ("policy", "kept"),
     [("top_k", {2, 4}), ("latest_k", {4, 5}), (None, set())],
@@ -86,9 +119,10 @@ def test_what_a_policy_keeps(
     history = None
     for epoch, top1 in scores.items():  # each as if the process had been started anew
         checkpoints = RunCheckpoints(tmp_path, keeping, {"model": "m"}, history)
-        checkpoints.save(epoch, top1, step)
+        checkpoints.save_epoch(epoch, top1, step, {"step": epoch})
         last = ms.load_checkpoint(str(tmp_path / "last.ckpt"))
         history = json.loads(last["metadata"])["history"]
+        assert json.loads(last["metadata"])["position"] == {"step": epoch}
     assert {int(file.stem[6:]) for file in tmp_path.glob("epoch_*.ckpt")} == kept
     assert (checkpoints.best_epoch, checkpoints.best_top1) == (4, 80.0)
     best = json.loads(ms.load_checkpoint(str(tmp_path / "best.ckpt"))["metadata"])
@@ -97,13 +131,13 @@ def test_what_a_policy_keeps(
 
 def test_epochs_that_were_not_validated(tmp_path: Path, step: TrainStep) -> None:
     checkpoints = RunCheckpoints(tmp_path, CheckpointingConfig(ckpt_save_policy="top_k"), {})
-    checkpoints.save(1, None, step)
+    checkpoints.save_epoch(1, None, step, {})
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert checkpoints.summary() == []
 
 
 def test_a_new_run_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
-    ours = ["last.ckpt", "best.ckpt", "epoch_0012.ckpt"]
+    ours = ["last.ckpt", "previous.ckpt", "best.ckpt", "epoch_0012.ckpt"]
     others = ["epoch_best.ckpt", "pretrained.ckpt", "notes.txt"]
     for name in ours + others:
         (tmp_path / name).touch()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mindcv_poolformer.training.records import Records, draw_curves, read_records, start_folder
+from mindcv_poolformer.training.records import Records, draw_curves, read_records, write_facts
 
 
 def test_the_folder_tells_recipe_and_classes(tmp_path: Path) -> None:
-    start_folder(tmp_path / "runs" / "a", "seed: 3\n", ["cat", "dög"])
-    assert (tmp_path / "runs" / "a" / "recipe.yaml").read_text() == "seed: 3\n"
-    classes = json.loads((tmp_path / "runs" / "a" / "classes.json").read_text())
+    write_facts(tmp_path, "seed: 3\n", ["cat", "dög"])
+    assert (tmp_path / "recipe.yaml").read_text() == "seed: 3\n"
+    classes = json.loads((tmp_path / "classes.json").read_text())
     assert classes == {"cat": 0, "dög": 1}
 
 
@@ -31,6 +31,21 @@ def test_records_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
         ("val", 20),
     ]
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_line_cut_short_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n{"kind": "tra')
+    assert [row["step"] for row in read_records(tmp_path)] == [1]
+    Records(tmp_path, 1).write("val", 1, {"top1": 3.0})
+    assert [row["kind"] for row in read_records(tmp_path)] == ["train", "val"]
+
+
+def test_a_loss_that_overflowed_is_a_gap(tmp_path: Path) -> None:
+    records = Records(tmp_path, 0)
+    records.write("train", 1, {"epoch": 1, "loss": None, "lr": 0.1})
+    records.close()
+    assert read_records(tmp_path)[0]["loss"] is None
+    assert draw_curves(tmp_path).exists()
 
 
 def test_curves_show_what_was_recorded(tmp_path: Path) -> None:

@@ -4,13 +4,36 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mindspore import Tensor
 
 from mindcv_poolformer.config import OptimizerConfig, Recipe, SystemConfig
+from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.resume import check_same_run, find, run_identity
 
 IMAGES = [("cat/1.png", 0), ("dog/1.png", 1)]
+
+
+def save(path: Path, step: int) -> Path:
+    metadata = {"run": {}, "position": {"step": step}, "history": {}}
+    save_checkpoint(path, {"w": Tensor(np.ones(9, np.float32))}, metadata)
+    return path
+
+
+def damage(path: Path, how: str) -> None:
+    """As a torn write, a bad disk or a careless copy leave it."""
+    content = path.read_bytes()
+    if how == "empty":
+        path.write_bytes(b"")
+    elif how == "torn":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "without metadata":
+        path.write_bytes(content[: content.index(b"metadata") - 4])
+    else:
+        bit = content.index(np.ones(9, np.float32).tobytes()) + 4
+        path.write_bytes(content[:bit] + bytes([content[bit] ^ 1]) + content[bit + 1 :])
 
 
 def test_what_resume_finds(tmp_path: Path) -> None:
@@ -18,11 +41,40 @@ def test_what_resume_finds(tmp_path: Path) -> None:
     for resume in (True, str(tmp_path / "other.ckpt")):
         with pytest.raises(UserError, match="resume: found no checkpoint"):
             find(tmp_path, resume)
-    (tmp_path / "last.ckpt").touch()
-    assert find(tmp_path, "auto") == find(tmp_path, True) == tmp_path / "last.ckpt"
+    last = save(tmp_path / "last.ckpt", 7)
+    for resume in (True, "auto"):
+        found = find(tmp_path, resume)
+        assert (found.path, found.position["step"], found.damaged) == (last, 7, ())
     assert find(tmp_path, False) is None
-    (tmp_path / "other.ckpt").touch()
-    assert find(tmp_path, str(tmp_path / "other.ckpt")) == tmp_path / "other.ckpt"
+    other = save(tmp_path / "other.ckpt", 3)
+    assert find(tmp_path, str(other)).position["step"] == 3
+
+
+@pytest.mark.parametrize("how", ["empty", "torn", "without metadata", "one bit"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, how: str) -> None:
+    last, previous = save(tmp_path / "last.ckpt", 7), save(tmp_path / "previous.ckpt", 6)
+    damage(last, how)
+    found = find(tmp_path, "auto")
+    assert (found.path, found.position["step"]) == (previous, 6)
+    (reason,) = found.damaged
+    assert reason.startswith(f"{last}: found")
+    with pytest.raises(UserError, match=r"last\.ckpt: found"):
+        find(tmp_path, str(last))
+    damage(previous, how)
+    with pytest.raises(UserError, match=r"last\.ckpt.*previous\.ckpt.*--resume false"):
+        find(tmp_path, "auto")
+
+
+def test_between_two_renames_there_is_only_the_previous(tmp_path: Path) -> None:
+    previous = save(tmp_path / "previous.ckpt", 6)
+    found = find(tmp_path, "auto")
+    assert (found.path, found.damaged) == (previous, ())
+
+
+def test_bare_weights_are_no_run(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "bare.ckpt", {"w": Tensor(np.ones(2, np.float32))}, {"epoch": 1})
+    with pytest.raises(UserError, match=r"bare\.ckpt: found no state of a run"):
+        find(tmp_path, str(tmp_path / "bare.ckpt"))
 
 
 def identity(recipe: Recipe, ranks: int = 1, images: list = IMAGES) -> dict:
@@ -58,3 +110,9 @@ def test_another_run_is_refused(
     with pytest.raises(UserError) as error:
         check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt")
     assert said in str(error.value) and "last.ckpt was trained with" in str(error.value)
+    assert ("--resume_force" in str(error.value)) == (ranks == 2)
+    if ranks == 2:
+        check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt", force=True)
+    else:
+        with pytest.raises(UserError, match=said.strip()):
+            check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt", force=True)

@@ -91,6 +91,23 @@ def test_accumulated_batches_equal_one_large_batch(count: int, both_modes: str) 
     np.testing.assert_allclose(weights(small), weights(large), atol=1e-6)
 
 
+def test_the_last_step_of_an_epoch_updates(both_modes: str) -> None:
+    """Five steps of two images in updates of three: three of them, then the two that are left."""
+    images, targets = batch(0, size=10)
+    parts = [slice(2 * number, 2 * number + 2) for number in range(5)]
+    small = tiny_step(accumulation_steps=3, epoch_steps=5)
+    ends = []
+    for part in parts:
+        small(images[part], targets[part])
+        ends.append(small.between_updates)
+    assert ends == [False, False, True, False, True]
+    large = tiny_step()
+    large(images[:6], targets[:6])
+    large(images[6:], targets[6:])
+    np.testing.assert_allclose(weights(small), weights(large), atol=1e-6)
+    assert all((total.asnumpy() == 0).all() for total in small.grad_sum)
+
+
 def test_weights_stand_still_between_updates() -> None:
     step = tiny_step(accumulation_steps=2)
     before = weights(step)
@@ -162,7 +179,7 @@ def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
     state += [p.asnumpy() for p in (*step.optimizer.exp_avg, *step.optimizer.exp_avg_sq, *step.ema)]
     images, targets = batch(1)
     step(images * 1e6, targets)
-    assert int(step.skipped_updates) == 1
+    assert (int(step.skipped_updates), int(step.bad_updates)) == (1, 1)
     assert float(step.loss_scaler.scale_value) == 512.0
     after = [weights(step)]
     after += [p.asnumpy() for p in (*step.optimizer.exp_avg, *step.optimizer.exp_avg_sq, *step.ema)]
@@ -172,6 +189,7 @@ def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
     assert int(step.global_step) == 2
     for seed in (2, 3):  # two good updates in a row double it
         step(*batch(seed))
+    assert (int(step.skipped_updates), int(step.bad_updates)) == (1, 0)
     assert float(step.loss_scaler.scale_value) == 1024.0
     assert np.isfinite(weights(step)).all()
 
@@ -206,7 +224,7 @@ def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool
     settings = OptimizerConfig(weight_decay=0.0, layer_decay=layer_decay, freeze_backbone=frozen)
     network = load_official_weights(PoolFormer(**TINY)).set_train()
     before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
-    step = build_step(Recipe(optimizer=settings), network, np.array([LR], np.float32), 1)
+    step = build_step(Recipe(optimizer=settings), network, np.array([LR], np.float32), 1, 1)
     step(*batch(0))
     moved = {p.name: np.abs(p.asnumpy() - before[p.name]).max() for p in network.get_parameters()}
     assert moved["head.weight"] == pytest.approx(LR, rel=0.01)

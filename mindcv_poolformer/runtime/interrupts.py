@@ -1,0 +1,44 @@
+"""Signals that ask a run to stop: it finishes what it is at, and stops of its own accord."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+# Open MPI's mpirun passes SIGUSR1 on to its ranks; SIGTERM it follows with SIGKILL at once.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: to be tried again
+
+
+class StopRequest:
+    """Within the block the first of SIGNALS sets ``received``, and nothing else happens.
+
+    A second Ctrl-C raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.listen()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> None:
+        """Take the signals over, again too: MindSpore's compiler takes SIGINT for itself."""
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)

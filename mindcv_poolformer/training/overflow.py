@@ -1,0 +1,48 @@
+"""When updates that overflow are no accident any more."""
+
+from __future__ import annotations
+
+from mindspore.amp import DynamicLossScaler
+
+from ..runtime.errors import UserError
+from .step import TrainStep
+
+
+class OverflowWatch:
+    """Stops a run whose gradients keep on being Inf or NaN.
+
+    Args:
+        step: the training step.
+        limit: updates in a row that may be so.
+    """
+
+    def __init__(self, step: TrainStep, limit: int) -> None:
+        self.step = step
+        self.limit = limit
+        self._bad, self._scale = self._state()
+
+    def check(self) -> None:
+        """Look at the last call of the step.
+
+        Raises:
+            UserError: ``limit`` updates in a row were bad, or one was at the dynamic loss scale's
+                floor, where it cannot be halved any more.
+        """
+        bad, scale = self._state()
+        at_floor = (
+            bad > self._bad
+            and scale == self._scale
+            and isinstance(self.step.loss_scaler, DynamicLossScaler)
+        )
+        self._bad, self._scale = bad, scale
+        if bad >= self.limit or at_floor:
+            floor = ", its floor" if at_floor else ""
+            raise UserError(
+                f"gradients: found Inf or NaN in {bad} updates in a row, up to step "
+                f"{int(self.step.global_step)}, at a loss scale of {scale:g}{floor}; expected "
+                "finite ones: lower lr, raise amp_level's precision, or look for what the images "
+                "of these steps have in common; the last checkpoint is kept"
+            )
+
+    def _state(self) -> tuple[int, float]:
+        return int(self.step.bad_updates), float(self.step.loss_scaler.scale_value)

@@ -1,0 +1,80 @@
+"""What a run keeps in its folder, as its main rank writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import Recipe
+from ..runtime.files import remove_leftovers
+from .checkpoint import RunCheckpoints
+from .progress import Progress
+from .records import Records, draw_curves, write_facts
+from .resume import Found
+from .step import TrainStep
+
+
+class RunFolder:
+    """Recipe, classes, records and checkpoints of a run.
+
+    Args:
+        folder: the run folder, which this process alone writes to.
+        recipe: of the run.
+        metadata: goes into every checkpoint; names the ``classes``.
+        step: the training step.
+        progress: of the run.
+        found: what the run goes on from, None for a new run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        metadata: Mapping[str, Any],
+        step: TrainStep,
+        progress: Progress,
+        found: Found | None,
+    ) -> None:
+        self.folder = folder
+        self._keeping = recipe.checkpointing
+        self._step = step
+        self._progress = progress
+        remove_leftovers(folder)
+        write_facts(folder, recipe.to_yaml(), metadata["classes"])
+        self._records = Records(folder, progress.step)
+        self._checkpoints = RunCheckpoints(
+            folder,
+            self._keeping,
+            metadata,
+            history=found.checkpoint.metadata["history"] if found else None,
+            last_is_whole=not (found and found.damaged),
+        )
+
+    def record(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Write one record: kind is train or val."""
+        self._records.write(kind, self._progress.step, values)
+
+    def save(self, top1: float | None, stopping: bool) -> None:
+        """Save what is due after an update.
+
+        Args:
+            top1: of the epoch that ends here, in percent; None if it was not validated.
+            stopping: whether the run stops here.
+
+        Raises:
+            UserError: as RunCheckpoints.save_last.
+        """
+        keeping, progress = self._keeping, self._progress
+        last = progress.epoch == progress.epochs
+        if progress.at_epoch_end and (last or progress.epoch % keeping.ckpt_save_interval == 0):
+            self._checkpoints.save_epoch(progress.epoch, top1, self._step, progress.position)
+        elif stopping or (
+            keeping.ckpt_save_steps and progress.epoch_step % keeping.ckpt_save_steps == 0
+        ):
+            self._checkpoints.save_last(self._step, progress.position)
+
+    def finish(self) -> list[str]:
+        """Draw the curves; give what there is to tell."""
+        self._records.close()
+        return [*self._checkpoints.summary(), f"curves: {draw_curves(self.folder)}"]

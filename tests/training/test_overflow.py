@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from mindspore.amp import DynamicLossScaler, StaticLossScaler
+
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.runtime.amp import mixed_precision
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.training.optimizer import AdamW
+from mindcv_poolformer.training.overflow import OverflowWatch
+from mindcv_poolformer.training.step import TrainStep
+
+RNG = np.random.default_rng(0)
+GOOD = Tensor(RNG.standard_normal((2, 3, 32, 32)).astype(np.float32))
+POISONED = Tensor(np.full((2, 3, 32, 32), np.nan, np.float32))
+HUGE = GOOD * 1e6  # more than float16 holds
+TARGETS = Tensor(np.eye(2, dtype=np.float32))
+
+
+def make_step(level: str, scaler: StaticLossScaler | DynamicLossScaler) -> TrainStep:
+    ms.set_seed(0)
+    network = PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=2).set_train()
+    optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
+    rates = Tensor(np.full(20, 1e-3, np.float32))
+    return TrainStep(mixed_precision(network, level), optimizer, rates, scaler).set_train()
+
+
+def run(step: TrainStep, watch: OverflowWatch, *batches: Tensor) -> None:
+    for images in batches:
+        step(images, TARGETS)
+        watch.check()
+
+
+def test_nan_in_float32_stops_after_as_many_as_allowed() -> None:
+    step = make_step("O0", StaticLossScaler(1.0))
+    watch = OverflowWatch(step, limit=3)
+    run(step, watch, GOOD, POISONED, POISONED, GOOD, POISONED, POISONED)
+    before = [weight.asnumpy().copy() for weight in step.weights]
+    with pytest.raises(UserError, match="3 updates in a row, up to step 7, at a loss scale of 1;"):
+        run(step, watch, POISONED)
+    for old, weight in zip(before, step.weights, strict=True):
+        assert (old == weight.asnumpy()).all() and np.isfinite(old).all()
+
+
+def test_at_the_floor_of_the_loss_scale_one_is_enough() -> None:
+    step = make_step("O3", DynamicLossScaler(4.0, 2, 100))
+    watch = OverflowWatch(step, limit=10)
+    run(step, watch, GOOD, HUGE, HUGE)  # 4, 2, 1
+    assert float(step.loss_scaler.scale_value) == 1.0
+    with pytest.raises(UserError, match="3 updates in a row.* loss scale of 1, its floor"):
+        run(step, watch, HUGE)
+
+
+def test_a_run_that_goes_on_counts_on() -> None:
+    step = SimpleNamespace(
+        bad_updates=2, loss_scaler=SimpleNamespace(scale_value=1.0), global_step=9
+    )
+    watch = OverflowWatch(step, limit=3)
+    watch.check()
+    step.bad_updates = 3
+    with pytest.raises(UserError, match="3 updates in a row, up to step 9"):
+        watch.check()
