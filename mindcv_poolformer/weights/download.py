@@ -43,10 +43,11 @@ def download(url: str, place: Path, by_hand: str) -> None:
     if place.is_file():
         return
     try:
+        about = get_hf_file_metadata(url, token=False)  # a wrong address leaves nothing behind
         place.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(place.with_name(f".{place.name}.lock")):
             if not place.is_file():
-                _transfer(url, place, by_hand)
+                _transfer(url, place, about, by_hand)
     except HfHubHTTPError as error:
         kind = NotThere if error.response.status_code == 404 else UserError
         raise kind(
@@ -63,8 +64,7 @@ def download(url: str, place: Path, by_hand: str) -> None:
         ) from None
 
 
-def _transfer(url: str, place: Path, by_hand: str) -> None:
-    about = get_hf_file_metadata(url, token=False)
+def _transfer(url: str, place: Path, about: HfFileMetadata, by_hand: str) -> None:
     unfinished = _unfinished(place, about)
     # Without a size nothing would tell whether an unfinished file is only short of its new name.
     with unfinished.open("wb" if about.size is None else "ab") as file:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,15 +42,24 @@ def load_weights(network: PoolFormer, weights: ModelWeights) -> None:
     network.classes, network.preprocessing = weights.classes, weights.preprocessing
 
 
-def start_from(network: PoolFormer, weights: ModelWeights, *, any_channels: bool = False) -> str:
+def start_from(
+    network: PoolFormer,
+    weights: ModelWeights,
+    classes: Sequence[str] | None = None,
+    *,
+    any_channels: bool = False,
+) -> str:
     """Fill ``network`` to train on from there; give one line that tells what was kept.
 
-    The head stays as it was initialised if the weights have another number of classes. With
-    ``features_only`` norm and head have no use, and the norms of the maps stay as initialised.
+    The head stays as it was initialised if the weights have another number of classes, or other
+    ones. With ``features_only`` norm and head have no use, and the norms of the maps stay as
+    initialised.
 
     Args:
         network: to fill.
         weights: to fill it with.
+        classes: the class folders to train on, in the order of their labels. They are compared with
+            the weights' own, where both are known.
         any_channels: fit the stem to the network's ``in_channels``, see :func:`adapt_stem`.
 
     Raises:
@@ -65,19 +75,32 @@ def start_from(network: PoolFormer, weights: ModelWeights, *, any_channels: bool
         unused |= {f"{MINDCV.norm}.gamma", f"{MINDCV.norm}.beta"}
         fresh = {p.name for norm in network.feature_norms for p in norm.get_parameters()}
         notes.append("norm and head are left out, and the norms of the maps are new")
-    elif network.num_classes != weights.num_classes:
+    elif change := _change_of_head(network.num_classes, weights, classes):
         fresh = unused
-        notes.append(
-            f"the head is new and untrained, for {network.num_classes} classes"
-            if network.num_classes
-            else "the head is left out"
-        )
+        notes.append(change)
     else:
         unused = set()
         network.classes, network.preprocessing = weights.classes, weights.preprocessing
     kept = {name: value for name, value in values.items() if name not in unused}
     _load(network, kept, weights, fresh)
     return "; ".join([f"starting from {weights.path}: {weights}", *notes])
+
+
+def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[str] | None) -> str:
+    """What becomes of the weights' head in a network for other classes; empty if it stays."""
+    new = f"the head is new and untrained, for {num_classes} classes"
+    if num_classes != weights.num_classes:
+        return new if num_classes else "the head is left out"
+    if classes is None or weights.folders is None:
+        return ""
+    pairs = enumerate(zip_longest(weights.folders, classes, fillvalue="without a name"))
+    different = [(number, *names) for number, names in pairs if names[0] != names[1]]
+    if not different:
+        return ""
+    if sorted(weights.folders) == sorted(classes):
+        new += ", whose order is another"
+    number, theirs, ours = different[0]
+    return f"{new}: class {number} is {theirs} in the weights, {ours} in the images"
 
 
 def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:

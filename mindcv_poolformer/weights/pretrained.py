@@ -93,7 +93,11 @@ def fetch(url: str, cache_dir: str = "") -> Path:
     Raises:
         UserError: as :func:`download`; it tells the command to do it by hand.
     """
-    if Path(urlsplit(url).path).suffix in SUFFIXES:
+    try:
+        name = Path(urlsplit(url).path)
+    except ValueError as error:
+        raise UserError(f"{url}: found no address ({error}), expected http(s)://…") from None
+    if name.suffix in SUFFIXES:
         return _fetch_file(url, cache_dir)
     best, other = (f"{url.rstrip('/')}/resolve/main/{name}" for name in FOLDER_FILES)
     if _place(other, cache_dir).is_file():

@@ -36,6 +36,8 @@ class ModelWeights:
         preprocessing: of the images, as ``EvalTransform.to_dict`` tells it; None if unknown.
         origin: whose names the file had.
         path: of the file.
+        for_people: the names in ``classes`` are for people, such as "tench, Tinca tinca"; else
+            they are those of the class folders.
     """
 
     values: dict[str, np.ndarray]
@@ -47,14 +49,12 @@ class ModelWeights:
     preprocessing: dict[str, Any] | None
     origin: str
     path: Path
+    for_people: bool = False
 
     @property
     def folders(self) -> tuple[str, ...] | None:
-        """The class folders that the outputs stand for, as this project's training stores them.
-
-        None if they are not known: Hugging Face's names are for people.
-        """
-        return self.classes if self.origin == MINDCV.label and self.classes else None
+        """The class folders that the outputs stand for, None if they are not known."""
+        return None if self.for_people else self.classes or None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class ModelWeights:
             "head": self.head,
         }
         if self.classes:
-            facts["classes"] = list(self.classes)
+            facts["labels" if self.for_people else "classes"] = list(self.classes)
         if self.preprocessing:
             facts["preprocessing"] = self.preprocessing
         return facts
@@ -127,7 +127,8 @@ def recognise(source: Source) -> ModelWeights:
     depths = VARIANTS[model].depths
     theirs = dict(zip(MINDCV.names(depths), naming.names(depths), strict=True))
     check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, source.values, source.path)
-    classes = tuple(source.metadata.get("classes", ()))
+    for_people = "labels" in source.metadata or naming is HUGGINGFACE
+    classes = tuple(source.metadata.get("labels" if for_people else "classes", ()))
     preprocessing = source.metadata.get("preprocessing")
     if naming is HUGGINGFACE:
         classes = huggingface.read_classes(source.path.parent, num_classes)
@@ -146,6 +147,7 @@ def recognise(source: Source) -> ModelWeights:
         preprocessing=preprocessing,
         origin=naming.label,
         path=source.path,
+        for_people=for_people,
     )
 
 

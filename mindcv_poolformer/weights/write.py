@@ -73,7 +73,6 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
             ``path`` cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if form == "ckpt":
             tensors = {name: Tensor(value) for name, value in weights.values.items()}
             save_checkpoint(path, tensors, weights.metadata)

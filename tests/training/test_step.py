@@ -117,6 +117,34 @@ def test_weights_stand_still_between_updates() -> None:
     assert (weights(step) != before).any()
 
 
+def test_clipping_and_average_follow_updates_not_batches() -> None:
+    images, targets = batch(0)
+    settings = {"clip_norm": 0.1, "ema_decay": 0.9}
+    large, small = tiny_step(**settings), tiny_step(accumulation_steps=2, **settings)
+    large(images, targets)
+    small(images[::2], targets[::2])
+    assert all((a.asnumpy() == w.asnumpy()).all() for a, w in zip(small.ema, small.weights))
+    small(images[1::2], targets[1::2])
+    np.testing.assert_allclose(weights(small), weights(large), atol=1e-6)
+    for found, expected in zip(small.ema, large.ema):
+        if not found.name.endswith("norm1.beta"):
+            np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=1e-6)
+
+
+def test_an_overflow_spoils_the_batches_of_its_own_update_alone() -> None:
+    step = tiny_step(accumulation_steps=2)
+    before = weights(step)
+    images, targets = batch(0)
+    step(images * np.nan, targets)
+    step(images, targets)
+    assert (weights(step) == before).all()
+    assert int(step.skipped_updates) == 1
+    for _ in range(2):
+        step(images, targets)
+    assert (weights(step) != before).any() and np.isfinite(weights(step)).all()
+    assert int(step.skipped_updates) == 1
+
+
 def test_clipped_gradients_have_the_norm_asked_for(both_modes: str) -> None:
     """The first moment after one step is (1 - beta1) times the clipped gradient."""
     plain, clipped = tiny_step(), tiny_step(clip_norm=0.1)

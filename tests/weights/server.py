@@ -20,6 +20,7 @@ class Server:
         etags: by path, for those that are not the SHA-256.
         cuts: by path, how many bytes the next answer sends before it breaks off.
         stalls: by path, the same, but then it says nothing more.
+        pauses: by path, seconds before each answer's content.
         requests: (method, path, the header Range) in order.
     """
 
@@ -28,6 +29,7 @@ class Server:
     etags: dict[str, str] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)
     stalls: dict[str, int] = field(default_factory=dict)
+    pauses: dict[str, float] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -73,6 +75,7 @@ def serving() -> Iterator[Server]:
                 self._send(content[start:])
 
         def _send(self, content: bytes) -> None:
+            server.closing.wait(server.pauses.get(self.path, 0))
             if self.path in server.cuts:
                 self.wfile.write(content[: server.cuts.pop(self.path)])
             elif self.path in server.stalls:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
@@ -125,6 +126,48 @@ def test_the_head_stays_where_it_fits(weights: ModelWeights) -> None:
     assert ";" not in start_from(network, weights)
     assert (values(network)["head.weight"] == weights.values["head.weight"]).all()
     assert network.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        ("abcde", "vwxyz", "for 5 classes: class 0 is a in the weights, v in the images"),
+        ("abcde", "abxde", "for 5 classes: class 2 is c in the weights, x in the images"),
+        ("abcde", "abced", "5 classes, whose order is another: class 3 is d in the weights, e in"),
+        ("ab", "abc", "class 2 is without a name in the weights, c in the images"),
+        ("abc", "ab", "class 2 is c in the weights, without a name in the images"),
+    ],
+)
+def test_as_many_other_classes_get_a_new_head(
+    weights: ModelWeights, theirs: str, ours: str, said: str
+) -> None:
+    network = PoolFormer(**SMALL, num_classes=5)
+    before = values(network)
+    line = start_from(network, replace(weights, classes=tuple(theirs)), list(ours))
+    assert "; the head is new and untrained, for 5 classes" in line
+    assert said in line and "\n" not in line
+    assert network.classes == ()
+    for name, value in values(network).items():
+        expected = before if name.startswith("head.") else weights.values
+        assert (value == expected[name]).all(), name
+
+
+@pytest.mark.parametrize(
+    ("known", "ours"),
+    [
+        ({"classes": tuple("abcde")}, "abcde"),
+        ({"classes": ()}, "vwxyz"),
+        ({"classes": tuple("abcde"), "for_people": True}, "vwxyz"),
+    ],
+)
+def test_the_same_or_unknown_classes_keep_the_head(
+    weights: ModelWeights, known: dict, ours: str
+) -> None:
+    network = PoolFormer(**SMALL, num_classes=5)
+    assert ";" not in start_from(network, replace(weights, **known), tuple(ours))
+    assert network.classes == known["classes"]
+    for name in ("head.weight", "head.bias"):
+        assert (values(network)[name] == weights.values[name]).all()
 
 
 def test_other_channels_only_where_they_are_asked_for(weights: ModelWeights) -> None:

@@ -77,16 +77,22 @@ def test_timm_weights_do_not_load_under_the_official_head(
             load_weights(network, read_weights(tmp_path / "x.ckpt"))
 
 
+@pytest.mark.parametrize("for_people", [True, False])
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])
-def test_what_is_written_comes_back(official_file: Path, tmp_path: Path, form: str) -> None:
+def test_what_is_written_comes_back(
+    official_file: Path, tmp_path: Path, form: str, for_people: bool
+) -> None:
     weights = replace(
         read_weights(official_file).with_new_head(3),
         head="pool_norm",
         classes=("ä", "b"),
         preprocessing={"image_size": 32},
+        for_people=for_people,
     )
     write_weights(weights, tmp_path / f"x.{form}", form)
     again = read_weights(tmp_path / f"x.{form}")
+    assert again.classes == ("ä", "b")
+    assert again.folders == (None if for_people else ("ä", "b"))
     assert again.metadata == weights.metadata
     assert again.origin == "MindCV"
     assert list(again.values) == list(weights.values)
