@@ -89,7 +89,14 @@ def test_killed_within_an_epoch(workspace: Path) -> None:
     wait_for_step(running, workspace / "killed", 8)
     running.kill()
     assert saved_step(workspace / "killed") in (8, 10)
+    shutil.copy(workspace / "killed" / "last.ckpt", workspace / "copy.ckpt")
     assert "last.ckpt: going on after step " in finish(workspace, "killed").out
+
+    moved = run("train.py", workspace, **KEYS, ckpt_save_dir="moved", resume="copy.ckpt")
+    assert (moved.code, moved.err) == (0, "")
+    assert_equal_weights(workspace / "moved" / "last.ckpt", workspace / "whole" / "last.ckpt")
+    assert "after epoch 2, moved/best.ckpt" in moved.out
+    assert (workspace / "moved" / "best.ckpt").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

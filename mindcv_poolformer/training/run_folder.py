@@ -43,11 +43,13 @@ class RunFolder:
         remove_leftovers(folder)
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
         self._records = Records(folder, progress.step)
+        # What another folder has kept is not here.
+        here = found is not None and found.path.parent.resolve() == folder.resolve()
         self._checkpoints = RunCheckpoints(
             folder,
             self._keeping,
             metadata,
-            history=found.checkpoint.metadata["history"] if found else None,
+            history=found.checkpoint.metadata["history"] if here else None,
             last_is_whole=not (found and found.damaged),
         )
 

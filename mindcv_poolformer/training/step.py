@@ -107,6 +107,8 @@ class TrainStep(nn.Cell):
     @property
     def between_updates(self) -> bool:
         """Whether the last call ended with an update, so that no gradients wait for the next."""
+        if self.accumulation_steps == 1:
+            return True
         return int(self.global_step) % self.epoch_steps % self.accumulation_steps == 0
 
     def ask_to_stop(self) -> None:
