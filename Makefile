@@ -13,10 +13,12 @@ demo: .venv/installed
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
+# The long tests have whole jobs of processes to themselves.
 test-all: lint .venv/installed-parity
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -30,6 +30,12 @@ def graph_mode() -> Iterator[None]:
     yield
 
 
+@pytest.fixture
+def pynative_mode(graph_mode: None) -> None:
+    """Run a test in PyNative mode."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
 @pytest.fixture(params=["graph", "pynative"])
 def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
     """Run a test in graph mode and in PyNative mode."""

@@ -81,7 +81,15 @@ def assert_same(found: list[tuple[str, float]], ranking: list[tuple[str, float]]
     assert all(type(p) is float for _, p in found)
 
 
-@pytest.mark.parametrize("form", ["best.ckpt", "model.safetensors", "hub", "bundle"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "best.ckpt",
+        pytest.param("model.safetensors", marks=pytest.mark.long),
+        pytest.param("hub", marks=pytest.mark.long),
+        "bundle",
+    ],
+)
 def test_every_form_of_a_model(files: dict[str, Path], form: str) -> None:
     assert_same(classify(str(files["0.png"]), model=str(files[form])), expected(files["0.png"]))
     model = load_model(files[form])

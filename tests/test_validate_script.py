@@ -117,6 +117,7 @@ def test_it_reports_the_truth_and_compares_o3(workspace: Path, truth: Truth) -> 
     assert file == "results: reports/o3.json"
 
 
+@pytest.mark.long
 def test_two_ranks_count_every_image_once(workspace: Path, truth: Truth) -> None:
     ended = validate(workspace, ranks=2, batch_size=4, result_file="two.json")
     found = report(workspace, "two.json", ended)

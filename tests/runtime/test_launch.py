@@ -181,7 +181,12 @@ def test_mpirun_says_the_cause_and_not_the_consequence(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("exception", 1, "rank 1:\nTraceback (most recent call last):"),
+        pytest.param(
+            "exception",
+            1,
+            "rank 1:\nTraceback (most recent call last):",
+            marks=pytest.mark.long,
+        ),
         pytest.param("exit 3", 3, "", marks=pytest.mark.long),
         pytest.param("killed first", 137, "process rank 0", marks=pytest.mark.long),
         pytest.param("killed last", 137, "process rank 1", marks=pytest.mark.long),
@@ -209,6 +214,7 @@ def test_mpirun_that_is_ended_ends_everything(launch: Launch, number: signal.Sig
     assert process.returncode != 0
 
 
+@pytest.mark.long
 def test_msrun_ranks_and_collectives(launch: Launch, tmp_path: Path) -> None:
     process = launch(*msrun("success", tmp_path))
     finish(process)

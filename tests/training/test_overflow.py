@@ -15,6 +15,8 @@ from mindcv_poolformer.training.optimizer import AdamW
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("pynative_mode")
+
 RNG = np.random.default_rng(0)
 GOOD = Tensor(RNG.standard_normal((2, 3, 32, 32)).astype(np.float32))
 POISONED = Tensor(np.full((2, 3, 32, 32), np.nan, np.float32))

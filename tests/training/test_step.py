@@ -15,6 +15,8 @@ from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.training.optimizer import AdamW
 from mindcv_poolformer.training.step import TrainStep, build_step, soft_cross_entropy
 
+# What a graph would add is its compilation: the tests in both modes show that it does the same.
+op_by_op = pytest.mark.usefixtures("pynative_mode")
 TINY = {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16), "num_classes": 5}
 LR = 1e-2
 
@@ -108,6 +110,7 @@ def test_the_last_step_of_an_epoch_updates(both_modes: str) -> None:
     assert all((total.asnumpy() == 0).all() for total in small.grad_sum)
 
 
+@op_by_op
 def test_weights_stand_still_between_updates() -> None:
     step = tiny_step(accumulation_steps=2)
     before = weights(step)
@@ -117,6 +120,7 @@ def test_weights_stand_still_between_updates() -> None:
     assert (weights(step) != before).any()
 
 
+@op_by_op
 def test_clipping_and_average_follow_updates_not_batches() -> None:
     images, targets = batch(0)
     settings = {"clip_norm": 0.1, "ema_decay": 0.9}
@@ -131,6 +135,7 @@ def test_clipping_and_average_follow_updates_not_batches() -> None:
             np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=1e-6)
 
 
+@op_by_op
 def test_an_overflow_spoils_the_batches_of_its_own_update_alone() -> None:
     step = tiny_step(accumulation_steps=2)
     before = weights(step)
@@ -159,6 +164,7 @@ def test_clipped_gradients_have_the_norm_asked_for(both_modes: str) -> None:
     np.testing.assert_allclose(cut, full * (0.1 / np.linalg.norm(full)), rtol=1e-3, atol=1e-8)
 
 
+@op_by_op
 def test_gradients_below_the_bound_are_left_alone() -> None:
     plain, clipped = tiny_step(), tiny_step(clip_norm=1e3)
     for step in (plain, clipped):
@@ -166,6 +172,7 @@ def test_gradients_below_the_bound_are_left_alone() -> None:
     np.testing.assert_allclose(weights(clipped), weights(plain), atol=1e-7)
 
 
+@op_by_op
 def test_ema_is_its_formula() -> None:
     step = tiny_step(ema_decay=0.9)
     average = weights(step).astype(np.float64)
@@ -178,6 +185,7 @@ def test_ema_is_its_formula() -> None:
     assert np.abs(found - weights(step)).max() > 1e-3
 
 
+@op_by_op
 def test_the_schedule_sets_each_step() -> None:
     network = load_official_weights(PoolFormer(**TINY)).set_train()
     optimizer = AdamW(network.trainable_params(), weight_decay=0.0)
@@ -192,6 +200,7 @@ def test_the_schedule_sets_each_step() -> None:
     assert np.abs(weights(step) - before).max() == pytest.approx(LR, rel=0.05)
 
 
+@op_by_op
 def test_the_loss_scale_leaves_the_update_as_it_is() -> None:
     plain, scaled = tiny_step(), tiny_step(scaler=StaticLossScaler(1024.0))
     losses = [float(step(*batch(0))) for step in (plain, scaled)]
@@ -222,6 +231,7 @@ def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
     assert np.isfinite(weights(step)).all()
 
 
+@op_by_op
 def test_an_overflow_is_applied_where_skipping_is_off() -> None:
     step = tiny_step("O3", skip_overflow=False)
     images, targets = batch(1)

@@ -77,6 +77,7 @@ def test_only_the_same_classes_keep_their_head(
     assert read_checkpoint(workspace / "run" / "last.ckpt").metadata["classes"] == list(FOLDERS)
 
 
+@pytest.mark.long
 def test_names_for_people_are_no_folders(
     workspace: Path, server: Server, three: ModelWeights, tmp_path: Path
 ) -> None:
