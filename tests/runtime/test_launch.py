@@ -162,6 +162,7 @@ def test_mpirun_bad_flag_is_said_once(launch: Launch) -> None:
     assert process.returncode == 2
 
 
+@pytest.mark.long
 def test_mpirun_user_error_is_said_once(launch: Launch) -> None:
     process = launch(*mpirun("UserError everywhere"))
     output = finish(process)
