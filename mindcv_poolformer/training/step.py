@@ -137,7 +137,8 @@ class TrainStep(nn.Cell):
         """
         (_, loss), grads = self.backward(images, targets, drop_path)
         if self.world_size > 1:
-            told = self.all_reduce(ops.stack((loss, self.stop)))
+            # PyNative mode stacks no Parameter, but what is computed from one.
+            told = self.all_reduce(ops.stack((loss, self.stop + 0.0)))
             loss = told[0] / self.world_size
             ops.assign(self.stop, told[1])
         lr = self.schedule[self.global_step]
