@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def unlogged() -> Iterator[None]:
-    """Keep MindSpore's Python side from logging within the block."""
+    """Keep Python's loggers silent within the block, MindSpore's among them."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 @contextlib.contextmanager

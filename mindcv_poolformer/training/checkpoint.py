@@ -113,7 +113,7 @@ class RunCheckpoints:
         dropped = self._count_in(epoch, top1)
         if epoch in self.kept:
             save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
-        self.save_last(step, position)
+        self._replace_last(step, position)
         for old in dropped:
             self._path(old).unlink(missing_ok=True)
 
@@ -125,6 +125,9 @@ class RunCheckpoints:
                 saved before is kept.
         """
         _check_finite(step, self.folder / LAST)
+        self._replace_last(step, position)
+
+    def _replace_last(self, step: TrainStep, position: Mapping[str, Any]) -> None:
         save_checkpoint(
             self.folder / LAST,
             {weight.name: weight for weight in step.network_weights},

@@ -46,7 +46,7 @@ class TrainStep(nn.Cell):
         schedule: learning rate of each call, shape (calls,).
         loss_scaler: fixed or dynamic.
         accumulation_steps: calls per update.
-        epoch_steps: calls per epoch, whose last one always updates.
+        epoch_steps: calls per epoch, whose last one always updates; None for those of the schedule.
         skip_overflow: skip the updates that overflow; false applies them.
         clip_norm: bound on the global gradient norm, None for no bound.
         ema_decay: decay of the moving average of the weights, None for none.
