@@ -7,6 +7,7 @@ step, image), so neither the number of workers nor a restart changes a batch.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -31,10 +32,13 @@ from .preprocess import EvalTransform, open_image, silence_pillow
 # whose threads it has not inherited, and MindSpore then waits for it for ever.
 os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
+# Images that a worker loads at once, at most: each handover between worker and engine has its cost.
+IMAGES_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class _LoadTraining:
-    """(epoch, step, image) → (C, H, W) uint8, label, and the coordinates again."""
+    """Rows (K, 3) of epoch, step, image → (K, C, H, W) uint8, labels (K,), and the rows again."""
 
     folder: ImageFolder
     transform: TrainTransform
@@ -42,14 +46,18 @@ class _LoadTraining:
     rank: int
     reader: SubstitutingReader | None
 
-    def __call__(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        epoch, _, image = map(int, row)
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        loaded = [self._load(epoch, image) for epoch, _, image in rows.tolist()]
+        images, labels = zip(*loaded, strict=True)
+        return np.stack(images), np.array(labels), rows
+
+    def _load(self, epoch: int, image: int) -> tuple[np.ndarray, np.int32]:
         rng = draws.generator(draws.IMAGE, self.seed, self.rank, epoch, image)
         if self.reader is None:
             opened = open_image(self.folder.paths[image], len(self.transform.mean))
         else:
             opened, image = self.reader.open(epoch, image)
-        return self.transform(opened, rng), self.folder.labels[image], row
+        return self.transform(opened, rng), self.folder.labels[image]
 
 
 def drop_path_scales(
@@ -67,7 +75,7 @@ def drop_path_scales(
 
 @dataclass(frozen=True)
 class _FinishBatch:
-    """uint8 images, labels and coordinates of a batch → what the step takes."""
+    """uint8 images (M, K, C, H, W), labels and rows of a batch of M times K → what a step takes."""
 
     transform: BatchTransform
     drop_path_rates: tuple[float, ...]
@@ -77,7 +85,8 @@ class _FinishBatch:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        epoch, step, _ = map(int, rows[0])
+        images, labels = images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
+        epoch, step, _ = rows[0, 0].tolist()
         rng = draws.generator(draws.BATCH, self.seed, self.rank, epoch, step)
         images, targets = self.transform(images, labels, rng)
         if not any(self.drop_path_rates):
@@ -135,14 +144,19 @@ def training_dataset(
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
     reader = corrupt_log and SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
+    at_once = math.gcd(batch_size, IMAGES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
-    dataset = dataset.map(
-        _LoadTraining(folder, transform, seed, shard.rank, reader),
-        input_columns=["rows"],
-        output_columns=["images", "labels", "rows"],
-        num_parallel_workers=num_parallel_workers,
-        python_multiprocessing=python_multiprocessing,
-    ).batch(batch_size, drop_remainder=True)
+    dataset = (
+        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
+        .map(
+            _LoadTraining(folder, transform, seed, shard.rank, reader),
+            input_columns=["rows"],
+            output_columns=["images", "labels", "rows"],
+            num_parallel_workers=num_parallel_workers,
+            python_multiprocessing=python_multiprocessing,
+        )
+        .batch(batch_size // at_once, drop_remainder=True)
+    )
     # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
     drop_path = ["drop_path"] if any(drop_path_rates) else []
     return dataset.map(

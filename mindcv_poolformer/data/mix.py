@@ -37,49 +37,65 @@ def cutmix_box(
     )
 
 
-def mix_batch(
-    images: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
+@dataclass(frozen=True)
+class Mix:
+    """How each image of a batch is mixed with its partner, its counterpart in the reversed batch.
+
+    Args:
+        keep: weight of the image's own target.
+        box: (top, bottom, left, right) that cutmix takes from the partner; None blends by mixup.
+    """
+
+    keep: float
+    box: tuple[int, int, int, int] | None = None
+
+    def targets(self, targets: np.ndarray) -> np.ndarray:
+        """Mix the targets (N, K) float32."""
+        return targets * np.float32(self.keep) + targets[::-1] * np.float32(1 - self.keep)
+
+
+def paste_box(images: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Give images (N, C, H, W) whose box, see Mix, comes from their partners."""
+    top, bottom, left, right = box
+    pasted = images.copy()
+    pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
+    return pasted
+
+
+def blend(image: np.ndarray, partner: np.ndarray, keep: float, out: np.ndarray) -> None:
+    """Write keep * image + (1 - keep) * partner (C, H, W), rounded to levels, to float32 `out`."""
+    np.multiply(image, np.float32(keep), out=out, dtype=np.float32)
+    out += np.multiply(partner, np.float32(1 - keep), dtype=np.float32)
+    np.rint(out, out=out)
+
+
+def draw_mix(
+    height: int,
+    width: int,
     rng: np.random.Generator,
     *,
     mixup: float,
     cutmix: float,
     prob: float,
     switch_prob: float,
-    label_smoothing: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mix each image with its partner in the reversed batch, one ratio for all (timm's batch mode).
+) -> Mix | None:
+    """Draw one way to mix for a whole batch (timm's batch mode), or None to leave it alone.
 
     Args:
-        images: (N, C, H, W) uint8.
-        labels: (N,) class indices.
+        height, width: of the images.
         mixup, cutmix: parameter a of the Beta(a, a) that the ratio is drawn from; 0 turns it off.
         prob: probability that the batch is mixed at all.
         switch_prob: probability of cutmix where both are on.
-        label_smoothing: in [0, 1).
-
-    Returns:
-        (N, C, H, W) uint8 and the targets (N, num_classes) float32.
     """
-    targets = smoothed_targets(labels, num_classes, label_smoothing)
     if mixup == cutmix == 0 or rng.random() >= prob:
-        return images, targets
+        return None
     use_cutmix = cutmix > 0 and (mixup == 0 or rng.random() < switch_prob)
     alpha = cutmix if use_cutmix else mixup
     keep = rng.beta(alpha, alpha)
-    if use_cutmix:
-        height, width = images.shape[2:]
-        top, bottom, left, right = cutmix_box(height, width, keep, rng)
-        mixed = images.copy()
-        mixed[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
-        keep = 1 - (bottom - top) * (right - left) / (height * width)
-    else:
-        pixels = images.astype(np.float32)
-        blend = pixels * np.float32(keep)
-        blend += pixels[::-1] * np.float32(1 - keep)
-        mixed = np.rint(blend, out=blend).astype(np.uint8)
-    return mixed, targets * np.float32(keep) + targets[::-1] * np.float32(1 - keep)
+    if not use_cutmix:
+        return Mix(keep)
+    box = top, bottom, left, right = cutmix_box(height, width, keep, rng)
+    return Mix(1 - (bottom - top) * (right - left) / (height * width), box)
 
 
 def random_erase(
@@ -122,7 +138,7 @@ def random_erase(
 
 @dataclass(frozen=True)
 class BatchTransform:
-    """Mix, normalise, then erase a batch; see mix_batch, normalize and random_erase."""
+    """Mix, normalise, then erase a batch; see Mix, normalize and random_erase."""
 
     num_classes: int
     mean: tuple[float, ...]
@@ -142,18 +158,18 @@ class BatchTransform:
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Turn (N, C, H, W) uint8 and (N,) labels into float32 images and (N, K) targets."""
-        images, targets = mix_batch(
-            images,
-            labels,
-            self.num_classes,
+        targets = smoothed_targets(labels, self.num_classes, self.label_smoothing)
+        mix = draw_mix(
+            *images.shape[2:],
             rng,
             mixup=self.mixup,
             cutmix=self.cutmix,
             prob=self.mix_prob,
             switch_prob=self.switch_prob,
-            label_smoothing=self.label_smoothing,
         )
-        normalized = normalize(images, self.mean, self.std)
+        if mix is not None:
+            targets = mix.targets(targets)
+        normalized = self._mix_and_normalize(images, mix)
         random_erase(
             normalized,
             rng,
@@ -164,3 +180,15 @@ class BatchTransform:
             max_attempts=self.erase_max_attempts,
         )
         return normalized, targets
+
+    def _mix_and_normalize(self, images: np.ndarray, mix: Mix | None) -> np.ndarray:
+        if mix is None:
+            return normalize(images, self.mean, self.std)
+        if mix.box is not None:
+            return normalize(paste_box(images, mix.box), self.mean, self.std)
+        normalized = np.empty(images.shape, np.float32)
+        # Image by image, so that the steps between stay in the processor's cache.
+        for image, partner, out in zip(images, images[::-1], normalized, strict=True):
+            blend(image, partner, mix.keep, out)
+            normalize(out, self.mean, self.std, out)
+        return normalized

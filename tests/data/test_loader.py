@@ -126,6 +126,14 @@ def test_two_ranks_see_together_what_one_process_sees(folder):
     assert [first + second for first, second in zip(*ranks, strict=True)] == alone
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 12, 16])
+def test_images_keep_their_order_whatever_a_worker_loads_at_once(folder, batch_size):
+    batches = seen(run(train(folder, drop_remainder=False, batch_size=batch_size, epochs=1)))
+    images = [image for batch in batches for image in batch]
+    assert images == np.resize(epoch_order(10, 0, 1, shuffle=True), len(images)).tolist()
+    assert {len(batch) for batch in batches} == {batch_size}
+
+
 MIXED = BatchTransform(2, MEAN, STD, mixup=0.8, cutmix=1.0, label_smoothing=0.1, erase_prob=0.5)
 
 

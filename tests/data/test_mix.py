@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindcv_poolformer.data.mix import BatchTransform, cutmix_box, mix_batch, random_erase
+from mindcv_poolformer.data.mix import BatchTransform, cutmix_box, random_erase
 
-OFF = dict(mixup=0.0, cutmix=0.0, prob=1.0, switch_prob=0.5, label_smoothing=0.0)
+LEVELS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and standard deviation that change nothing
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -17,9 +17,14 @@ def batch(edge: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return images, np.array([0, 1, 2, 3])
 
 
+def mix_batch(images, labels, rng: np.random.Generator, **settings):
+    """Mixed images as levels (N, C, H, W) float32, and targets for 4 classes."""
+    return BatchTransform(4, *LEVELS, **settings)(images, labels, rng)
+
+
 def test_smoothed_targets_without_mixing():
     images, labels = batch()
-    found, targets = mix_batch(images, labels, 4, generator(), **OFF | {"label_smoothing": 0.1})
+    found, targets = mix_batch(images, labels, generator(), label_smoothing=0.1)
     np.testing.assert_array_equal(found, images)
     assert targets.dtype == np.float32
     np.testing.assert_allclose(targets, 0.025 + 0.9 * np.eye(4), rtol=1e-6)
@@ -31,12 +36,12 @@ def test_mixup_blends_with_the_reversed_batch():
     keeps = []
     for seed in range(2000):
         rng = generator(seed)
-        mixed, targets = mix_batch(images, labels, 4, rng, **OFF | {"mixup": 0.8})
+        mixed, targets = mix_batch(images, labels, rng, mixup=0.8)
         keep = float(targets[0, 0])
         keeps.append(keep)
         if seed < 20:
             expected = np.rint(keep * images + (1 - keep) * images[::-1].astype(float))
-            assert mixed.dtype == np.uint8
+            assert (mixed == np.rint(mixed)).all()
             assert np.abs(mixed - expected).max() <= 1  # halves may round either way
             assert (mixed == expected).mean() > 0.99
             expected = keep * np.eye(4) + (1 - keep) * np.eye(4)[::-1]
@@ -51,7 +56,7 @@ def test_cutmix_pastes_a_box_and_counts_its_true_area():
     images, labels = batch(edge=20)
     original = images.copy()
     for seed in range(50):
-        mixed, targets = mix_batch(images, labels, 4, generator(seed), **OFF | {"cutmix": 1.0})
+        mixed, targets = mix_batch(images, labels, generator(seed), cutmix=1.0)
         pasted = (mixed != images).any(axis=(0, 1))
         rows, columns = pasted.any(axis=1), pasted.any(axis=0)
         assert pasted.sum() == rows.sum() * columns.sum()  # a rectangle
@@ -82,9 +87,9 @@ def kind(images: np.ndarray, mixed: np.ndarray) -> str:
 
 def test_probabilities():
     images, labels = batch()
-    settings = OFF | {"mixup": 10.0, "cutmix": 10.0, "prob": 0.6, "switch_prob": 0.25}
+    settings = {"mixup": 10.0, "cutmix": 10.0, "mix_prob": 0.6, "switch_prob": 0.25}
     kinds = [
-        kind(images, mix_batch(images, labels, 4, generator(seed), **settings)[0])
+        kind(images, mix_batch(images, labels, generator(seed), **settings)[0])
         for seed in range(1500)
     ]
     assert kinds.count("none") / 1500 == pytest.approx(0.4, abs=0.04)
@@ -149,3 +154,16 @@ def test_batch_transform_erases_last():
     found, _ = transform(images, labels, generator())
     assert set(np.unique(found[found > 1e3])) == {1e6}
     assert (found > 1e3).any(axis=(1, 2, 3)).all()
+
+
+def test_a_mixed_batch_is_rounded_to_levels_then_normalised():
+    images, labels = batch()
+    mean, std = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
+    found, targets = BatchTransform(4, mean, std, mixup=0.8)(images, labels, generator(3))
+    keep = targets[0, 0]
+    levels = np.rint(keep * images + (1 - keep) * images[::-1].astype(np.float32))
+    expected = (levels - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    assert found.dtype == np.float32
+    # one level at most where a half rounds either way
+    assert np.abs(found - expected).max() <= 1 / 40 + 1e-5
+    assert np.isclose(found, expected, atol=1e-5).mean() > 0.99

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindcv_poolformer.data.preprocess import EvalTransform, normalize, open_image
+from mindcv_poolformer.data.preprocess import EvalTransform, channels_first, normalize, open_image
 from mindcv_poolformer.runtime.errors import UserError
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -133,3 +133,32 @@ def test_unreadable_images_are_named(tmp_path):
         with pytest.raises(UserError, match=message) as error:
             open_image(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "ppm", "bmp", "tif", "webp"])
+def test_an_opened_image_lives_without_its_file(tmp_path, suffix):
+    path = tmp_path / f"image.{suffix}"
+    noise(40, 30).save(path)
+    with Image.open(path) as stored:
+        expected = np.asarray(stored)
+    opened = open_image(path)
+    path.unlink()
+    assert opened.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(opened.crop((3, 2, 33, 27))), expected[2:27, 3:33])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_channels_first(mode):
+    image = noise(9, 7).convert(mode)
+    expected = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    found = channels_first(image)
+    assert found.flags.c_contiguous and found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_normalising_into_an_array():
+    pixels = np.asarray(noise(9, 7)).transpose(2, 0, 1)
+    out = np.empty(pixels.shape, np.float32)
+    assert normalize(pixels, MEAN, STD, out) is out
+    expected = (pixels - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+    np.testing.assert_allclose(out, expected, atol=1e-5)
