@@ -9,6 +9,8 @@ cpu.tune()  # before MindSpore is imported
 
 from . import models, weights  # noqa: E402
 
+cpu.fuse()
+
 models.poolformer.load_pretrained = weights.load_pretrained
 
 __all__ = ["ImageProcessor", "classify", "load_model", "models", "weights"]

@@ -106,6 +106,11 @@ def _text(value: Any) -> str:
             return str(value)
 
 
+# Compiling graph kernels would double the time of the suite; the tests in this process have them,
+# and tests/test_predict_cli.py.
+NO_KERNELS = {"MINDCV_POOLFORMER_GRAPH_KERNELS": "0"}
+
+
 class Running:
     """A command at work in a folder, with all the processes that come of it."""
 
@@ -114,7 +119,12 @@ class Running:
         self.process = subprocess.Popen(
             words,
             cwd=folder,
-            env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", MARK: self.mark},
+            env={
+                **NO_KERNELS,
+                **os.environ,
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                MARK: self.mark,
+            },
             text=True,
             start_new_session=True,
             **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams),

@@ -1,15 +1,24 @@
-"""Environment defaults that native libraries read once, when MindSpore is imported.
+"""What makes MindSpore quick on a CPU: environment defaults, and graph kernels.
 
-``tune()`` therefore runs before any MindSpore import. It never overrides what the user has set.
+Native libraries read the environment once, when MindSpore is imported: ``tune()`` runs before, and
+``fuse()`` after. Neither overrides what the user has set, or does anything on a host with Ascend
+NPUs.
 """
 
 from __future__ import annotations
 
+import atexit
+import importlib.util
 import logging
 import os
 from pathlib import Path
 
+from .mindspore_log import unlogged
+
 SWITCH = "MINDCV_POOLFORMER_CPU_TUNING"
+FUSION_SWITCH = "MINDCV_POOLFORMER_GRAPH_KERNELS"
+KERNEL_FLAGS = "--disable_cluster_ops=Cast"  # MindSpore 2.10 fails to compile it into a kernel
+COMPILER_LOG = "dsa_transfrom.log"  # the graph kernels' compiler leaves it where it runs
 
 _logger = logging.getLogger("mindcv_poolformer")
 
@@ -20,7 +29,7 @@ def tune() -> dict[str, str]:
     Returns:
         The variables that were set, with their values; one INFO line is logged for each.
     """
-    if os.environ.get(SWITCH) == "0":
+    if os.environ.get(SWITCH) == "0" or _has_ascend():
         return {}
     chosen = {name: value for name, value in defaults().items() if name not in os.environ}
     for name, value in chosen.items():
@@ -32,19 +41,63 @@ def tune() -> dict[str, str]:
 def defaults() -> dict[str, str]:
     """The settings that suit this process on this machine, whatever the user has set.
 
-    ``OMP_NUM_THREADS`` shares the cores among the ranks of one host. ``ONEDNN_MAX_CPU_ISA=AVX2``:
-    with AVX-512, MindSpore 2.10's oneDNN takes a reference kernel for convolutions larger than
-    1x1, a hundred times slower. ``GLOG_v=3`` (errors) under a launcher: at MindSpore's default
-    level each rank prints about twenty lines on joining, in which a real error drowns.
+    ``OMP_WAIT_POLICY=PASSIVE``: the graph kernels' idle threads otherwise spin on the cores that
+    oneDNN needs. ``OMP_NUM_THREADS`` shares the cores among the ranks of one host.
+    ``MS_COMPILER_CACHE_PATH``: compiled graph kernels are found again by the next process; the
+    default is the working directory. ``AKG_WHITE_LIST_PATH``: their compiler prints a line for
+    each kernel unless it may read its own tables. ``GLOG_v=3`` (errors) under a launcher: at
+    MindSpore's default level each rank prints about twenty lines on joining, in which a real error
+    drowns.
     """
-    settings = {}
+    settings = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if cache := _cache_folder():
+        settings["MS_COMPILER_CACHE_PATH"] = str(cache)
+    if mindspore := importlib.util.find_spec("mindspore"):
+        settings["AKG_WHITE_LIST_PATH"] = str(Path(mindspore.origin).parent / "_akg")
     ranks = _ranks_on_this_host()
     if ranks > 1:
         settings["OMP_NUM_THREADS"] = str(_threads_per_rank(ranks))
         settings["GLOG_v"] = "3"
-    if _has_avx512():
-        settings["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     return settings
+
+
+def fuse() -> bool:
+    """Has MindSpore fuse chains of elementwise operators into graph kernels, if it computes here.
+
+    ``MINDCV_POOLFORMER_GRAPH_KERNELS=0`` leaves that off, as ``MINDCV_POOLFORMER_CPU_TUNING=0``
+    does. One line is logged: INFO, or WARNING where the compiler's dependency is missing.
+    """
+    import mindspore as ms
+
+    if "0" in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) or _has_ascend():
+        return False
+    if importlib.util.find_spec("decorator") is None:  # without it, compiling never ends
+        _logger.warning("graph kernels: found no package decorator, expected it; not fused")
+        return False
+    with unlogged():  # deprecated in favour of a jit_level that does not do it on the CPU
+        ms.set_context(enable_graph_kernel=True)
+        if not ms.get_context("graph_kernel_flags"):
+            ms.set_context(graph_kernel_flags=KERNEL_FLAGS)
+    if not Path(COMPILER_LOG).exists():
+        atexit.register(Path(COMPILER_LOG).absolute().unlink, missing_ok=True)
+    _logger.info("graph kernels on (default of mindcv_poolformer; %s=0 for none)", FUSION_SWITCH)
+    return True
+
+
+def _cache_folder() -> Path | None:
+    """The user's folder for compiled kernels, None where it cannot be written."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(home, "mindcv_poolformer", "kernels")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _has_ascend() -> bool:
+    """Whether this host has an Ascend NPU: the device files of its driver."""
+    return any(Path("/dev").glob("davinci[0-9]*"))
 
 
 def _ranks_on_this_host() -> int:
@@ -63,8 +116,3 @@ def _threads_per_rank(ranks: int) -> int:
     cores = os.cpu_count() or 1
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return max(1, min(bound, cores // ranks))
-
-
-def _has_avx512() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "avx512f" in cpuinfo.read_text().split()

@@ -1,40 +1,95 @@
-"""The environment that is set before MindSpore is imported."""
+"""The environment that is set before MindSpore is imported, and graph kernels."""
 
+from __future__ import annotations
+
+import importlib.util
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import mindspore as ms
 import pytest
 
 from mindcv_poolformer.runtime import cpu
+from mindcv_poolformer.runtime.mindspore_log import unlogged
 
-NAMES = ("OMP_NUM_THREADS", "GLOG_v", "ONEDNN_MAX_CPU_ISA", cpu.SWITCH)
+CHOSEN = ("OMP_WAIT_POLICY", "MS_COMPILER_CACHE_PATH", "AKG_WHITE_LIST_PATH")
+NAMES = (*CHOSEN, "OMP_NUM_THREADS", "GLOG_v", "XDG_CACHE_HOME", cpu.SWITCH, cpu.FUSION_SWITCH)
 LAUNCHERS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM")
+
+COMPILE = """
+import mindcv_poolformer
+import mindspore as ms
+from mindcv_poolformer.models.kernels import GELU
+
+ms.set_device("CPU")
+ms.set_context(mode=ms.GRAPH_MODE)
+print(GELU()(ms.Tensor([1.0, 2.0, 3.0])).shape)
+"""
+ROOT = str(Path(cpu.__file__).parents[2])
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Eight cores with AVX-512, no launcher, nothing set by the user."""
+    """Eight cores, no NPU, no launcher, nothing set by the user."""
     for name in (*NAMES, *LAUNCHERS):
         monkeypatch.setenv(name, "")  # so that what tune() sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cpu, "_has_avx512", lambda: True)
+    monkeypatch.setattr(cpu, "_has_ascend", lambda: False)
     return monkeypatch
 
 
-def test_alone_only_the_convolution_kernel_is_chosen() -> None:
-    assert cpu.tune() == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+@pytest.fixture
+def unfused(tmp_path: Path, machine: pytest.MonkeyPatch) -> Iterator[None]:
+    """Graph kernels off, and afterwards as they were."""
+    machine.chdir(tmp_path)
+    before = ms.get_context("enable_graph_kernel")
+    with unlogged():
+        ms.set_context(enable_graph_kernel=False)
+    yield
+    with unlogged():
+        ms.set_context(enable_graph_kernel=before)
+
+
+def test_alone_threads_and_compiler_are_set(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine.setenv("HOME", str(tmp_path))
+    expected = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MS_COMPILER_CACHE_PATH": str(tmp_path / ".cache" / "mindcv_poolformer" / "kernels"),
+        "AKG_WHITE_LIST_PATH": str(Path(ms.__file__).parent / "_akg"),
+    }
+    assert cpu.tune() == expected
+    assert {name: os.environ[name] for name in CHOSEN} == expected
     assert "OMP_NUM_THREADS" not in os.environ
+    assert Path(expected["AKG_WHITE_LIST_PATH"]).is_dir()
 
 
-def test_nothing_without_avx512(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(cpu, "_has_avx512", lambda: False)
+def test_a_home_that_takes_no_folder_is_left_alone(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    machine.setenv("HOME", str(tmp_path / "file"))
+    assert "MS_COMPILER_CACHE_PATH" not in cpu.tune()
+
+
+def test_the_cache_folder_is_the_users(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels = str(tmp_path / "mindcv_poolformer" / "kernels")
+    assert cpu.tune()["MS_COMPILER_CACHE_PATH"] == kernels
+
+
+def test_nothing_on_a_host_with_ascend(machine: pytest.MonkeyPatch, unfused: None) -> None:
+    machine.setattr(cpu, "_has_ascend", lambda: True)
+    machine.setenv("MS_WORKER_NUM", "2")
     assert cpu.tune() == {}
+    assert not set(NAMES) & set(os.environ)
+    assert not cpu.fuse()
+    assert not ms.get_context("enable_graph_kernel")
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -47,12 +102,15 @@ def test_ranks_share_the_cores(
 ) -> None:
     machine.setenv(launcher, str(ranks))
     machine.setattr(os, "sched_getaffinity", lambda _: set(range(bound_to)))
-    assert cpu.tune()["OMP_NUM_THREADS"] == str(threads)
+    chosen = cpu.tune()
+    assert chosen["OMP_NUM_THREADS"] == str(threads)
+    assert chosen["GLOG_v"] == "3"
 
 
 def test_the_user_has_the_last_word(machine: pytest.MonkeyPatch) -> None:
     machine.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
-    users = {"OMP_NUM_THREADS": "7", "GLOG_v": "1", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    users = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "GLOG_v": "1"}
+    users |= {"MS_COMPILER_CACHE_PATH": "/kernels", "AKG_WHITE_LIST_PATH": "/lists"}
     for name, value in users.items():
         machine.setenv(name, value)
     assert cpu.tune() == {}
@@ -62,19 +120,85 @@ def test_the_user_has_the_last_word(machine: pytest.MonkeyPatch) -> None:
 def test_switched_off(machine: pytest.MonkeyPatch) -> None:
     machine.setenv(cpu.SWITCH, "0")
     assert cpu.tune() == {}
-    assert "ONEDNN_MAX_CPU_ISA" not in os.environ
+    assert not set(CHOSEN) & set(os.environ)
 
 
 def test_each_setting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="mindcv_poolformer"):
-        cpu.tune()
-    assert [record.getMessage().split()[0] for record in caplog.records] == [
-        "ONEDNN_MAX_CPU_ISA=AVX2"
-    ]
+        chosen = cpu.tune()
+    assert tuple(chosen) == CHOSEN
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split()[0] for line in lines] == [f"{n}={v}" for n, v in chosen.items()]
+    assert all(f"{cpu.SWITCH}=0 for none" in line for line in lines)
 
 
-def test_needs_no_mindspore() -> None:
-    # By its path, because importing the package imports MindSpore.
-    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('mindspore' in sys.modules)"
-    command = [sys.executable, "-c", code, str(Path(cpu.__file__))]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
+def test_graph_kernels_are_on(unfused: None, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="mindcv_poolformer"):
+        assert cpu.fuse()
+    assert ms.get_context("enable_graph_kernel") is True
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert cpu.FUSION_SWITCH in record.getMessage()
+
+
+@pytest.mark.parametrize("switch", [cpu.SWITCH, cpu.FUSION_SWITCH])
+def test_graph_kernels_are_switched_off(
+    unfused: None, machine: pytest.MonkeyPatch, switch: str
+) -> None:
+    machine.setenv(switch, "0")
+    assert not cpu.fuse()
+    assert not ms.get_context("enable_graph_kernel")
+
+
+def test_without_the_compilers_dependency_there_is_a_warning(
+    unfused: None, machine: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    find = importlib.util.find_spec
+    machine.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "decorator" else find(name)
+    )
+    assert not cpu.fuse()
+    assert not ms.get_context("enable_graph_kernel")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "decorator" in record.getMessage()
+
+
+def run(code: str, folder: Path) -> str:
+    """Run code in a new process, in a folder of its own, with a kernel cache that is empty."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": ROOT}
+    (folder / "work").mkdir(exist_ok=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=folder / "work", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_compiling_leaves_no_file_where_it_runs(tmp_path: Path) -> None:
+    assert run(COMPILE, tmp_path).splitlines()[-1] == "(3,)"
+    assert any((tmp_path / "cache").rglob("*.o")), "nothing was compiled"
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_users_file_of_that_name_stays(tmp_path: Path) -> None:
+    log = tmp_path / "work" / cpu.COMPILER_LOG
+    log.parent.mkdir()
+    log.write_text("mine\n")
+    run("import mindcv_poolformer", tmp_path)
+    assert log.read_text() == "mine\n"
+
+
+def test_set_before_mindspore_is_imported(tmp_path: Path) -> None:
+    code = """
+import os, sys
+seen = []
+def watch(event, arguments):
+    if event == "import" and arguments[0].split(".")[0] == "mindspore" and not seen:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+sys.addaudithook(watch)
+import mindcv_poolformer
+print(seen[0])
+"""
+    assert run(code, tmp_path).splitlines()[-1] == "PASSIVE"
