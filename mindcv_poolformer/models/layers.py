@@ -1,6 +1,6 @@
 """The parts of a PoolFormer, down to MindSpore's layer API: block, norm, pooling, drop path.
 
-Feature maps are (N, C, H, W) throughout.
+Feature maps lie as the device likes them, (N, C, H, W) or (N, H, W, C): see ``kernels.py``.
 """
 
 from __future__ import annotations
@@ -8,12 +8,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-
-class GroupNorm(nn.GroupNorm):
-    """GroupNorm with one group: each sample is normalised over (C, H, W), eps 1e-5."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels, eps=1e-5)
+from .kernels import GELU, AveragePool, GroupNorm, PointwiseConv, StridedConv, per_channel
 
 
 class LayerNorm(nn.LayerNorm):
@@ -26,13 +21,13 @@ class LayerNorm(nn.LayerNorm):
 class Pooling(nn.Cell):
     """PoolFormer's token mixer: 3x3 average pooling minus identity (paper, section 3.2).
 
-    The padding does not count in the mean, which is what "same" pooling means in MindSpore. The
-    subtraction undoes the block's own residual connection.
+    The padding does not count in the mean. The subtraction undoes the block's own residual
+    connection.
     """
 
-    def __init__(self, pool_size: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.pool = nn.AvgPool2d(pool_size, stride=1, pad_mode="same")
+        self.pool = AveragePool()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.pool(x) - x
@@ -43,9 +38,9 @@ class ConvMlp(nn.Cell):
 
     def __init__(self, channels: int, hidden_channels: int, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, hidden_channels, 1, has_bias=True)
-        self.act = nn.GELU(approximate=False)
-        self.fc2 = nn.Conv2d(hidden_channels, channels, 1, has_bias=True)
+        self.fc1 = PointwiseConv(channels, hidden_channels)
+        self.act = GELU()
+        self.fc2 = PointwiseConv(hidden_channels, channels)
         self.drop = nn.Dropout(p=drop_rate)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -59,9 +54,7 @@ class PatchEmbed(nn.Cell):
         self, in_channels: int, channels: int, patch_size: int, stride: int, padding: int
     ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(
-            in_channels, channels, patch_size, stride, "pad", padding, has_bias=True
-        )
+        self.proj = StridedConv(in_channels, channels, patch_size, stride, padding)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.proj(x)
@@ -90,7 +83,7 @@ class DropPath(nn.Cell):
 class PoolFormerBlock(nn.Cell):
     """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
 
-    Takes and gives (N, C, H, W). ``drop_path``, shape (2, N), scales the two residual branches of
+    ``drop_path``, shape (2, N), scales the two residual branches of
     each sample; see :class:`DropPath`.
     """
 
@@ -109,7 +102,7 @@ class PoolFormerBlock(nn.Cell):
 
     def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
         first, second = (None, None) if drop_path is None else (drop_path[0], drop_path[1])
-        mixed = self.layer_scale_1.reshape(-1, 1, 1) * self.token_mixer(self.norm1(x))
+        mixed = per_channel(self.layer_scale_1) * self.token_mixer(self.norm1(x))
         x = x + self.drop_path(mixed, first)
-        mixed = self.layer_scale_2.reshape(-1, 1, 1) * self.mlp(self.norm2(x))
+        mixed = per_channel(self.layer_scale_2) * self.mlp(self.norm2(x))
         return x + self.drop_path(mixed, second)

@@ -14,7 +14,8 @@ from mindcv.models.registry import register_model
 from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import HeUniform, Normal, Uniform, Zero, initializer
 
-from .layers import ConvMlp, GroupNorm, LayerNorm, PatchEmbed, PoolFormerBlock
+from .kernels import GroupNorm, from_channels_first, spatial_mean, to_channels_first
+from .layers import ConvMlp, LayerNorm, PatchEmbed, PoolFormerBlock
 from .outputs import ClassifierOutput, check_labels, cross_entropy, name_classes
 from .variants import VARIANTS
 
@@ -159,7 +160,11 @@ class PoolFormer(nn.Cell):
 
     def stages(self, x: Tensor, drop_path: Tensor | None = None) -> list[Tensor]:
         """Give the maps after each stage, (N, dims[i], H / 4 / 2^i, W / 4 / 2^i)."""
-        x = self.patch_embed(x)
+        return [to_channels_first(x) for x in self._stages(x, drop_path)]
+
+    def _stages(self, x: Tensor, drop_path: Tensor | None) -> list[Tensor]:
+        """As :meth:`stages`, the maps as the device likes them."""
+        x = self.patch_embed(from_channels_first(x))
         maps = []
         block_index = 0
         for index, part in enumerate(self.network):
@@ -175,14 +180,16 @@ class PoolFormer(nn.Cell):
 
     def forward_features(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
         """Give the last stage's map, (N, dims[-1], H / 32, W / 32), normalised if norm_pool."""
-        return self._normalize(self.stages(x, drop_path)[-1])
+        return to_channels_first(self._normalize(self._stages(x, drop_path)[-1]))
 
     def _normalize(self, x: Tensor) -> Tensor:
         return x if self.head_order == POOL_NORM else self.norm(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Pool a map of :meth:`forward_features` and classify it: (N, num_classes)."""
-        x = x.mean((2, 3))
+        return self._classify(x.mean((2, 3)))
+
+    def _classify(self, x: Tensor) -> Tensor:
         return self.head(self.norm(x) if self.head_order == POOL_NORM else x)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -224,16 +231,18 @@ class PoolFormer(nn.Cell):
             ValueError: labels or hidden states are asked of ``features_only``, or labels are no
                 integers.
         """
-        maps = self.stages(x, drop_path)
+        maps = self._stages(x, drop_path)
         if self.features_only:
             if labels is not None or output_hidden_states:
                 raise ValueError("labels, output_hidden_states: found features_only, no classifier")
-            return tuple(norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms))
-        logits = self.forward_head(self._normalize(maps[-1]))
+            norms = zip(self.out_indices, self.feature_norms)
+            return tuple(to_channels_first(norm(maps[i])) for i, norm in norms)
+        logits = self._classify(spatial_mean(self._normalize(maps[-1])))
         if labels is None and not output_hidden_states:
             return logits
         loss = None if labels is None else cross_entropy(logits, labels)
-        return loss, logits, tuple(maps) if output_hidden_states else None
+        hidden_states = tuple(to_channels_first(x) for x in maps) if output_hidden_states else None
+        return loss, logits, hidden_states
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """As :meth:`construct`; what is a bare tuple in a graph has its names out here.
