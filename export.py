@@ -9,6 +9,7 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 
 # isort: split
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +25,7 @@ from mindcv_poolformer.data.folder import find_images, scan_folder
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.bundle import MINDIR
-from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.mindir import Trained, UnprovenError, write_bundle
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
@@ -43,6 +44,8 @@ class ExportOptions:
     Args:
         export_dir: folder of the bundle, empty for <ckpt_save_dir>/bundle. The weights are those
             of ckpt_path, empty for <ckpt_save_dir>/best.ckpt.
+        deploy: write the deploy form, whose norms and layer scales are folded into the weights;
+            null does unless its proof fails, which is said.
         precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
         file_format: AIR writes model.air beside the MINDIR; Ascend only.
         export_batch_size: the only batch size that the bundle takes, null for any.
@@ -52,6 +55,7 @@ class ExportOptions:
     """
 
     export_dir: str = ""
+    deploy: bool | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
     file_format: Literal["MINDIR", "AIR"] = "MINDIR"
     export_batch_size: PositiveInt | None = None
@@ -73,7 +77,8 @@ def main() -> None:
     images = [open_image(path, recipe.model.in_channels) for path in paths]
     samples = np.stack([trained.transform(image) for image in images])
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
-    description = write_bundle(
+    write = functools.partial(
+        write_bundle,
         trained,
         target,
         samples,
@@ -82,10 +87,17 @@ def main() -> None:
         air=options.file_format == "AIR",
         overwrite=options.overwrite,
     )
+    try:
+        description = write(deploy=options.deploy is not False)
+    except UnprovenError as error:
+        if options.deploy is not None:
+            raise
+        print(f"deploy form: {error}; writing the plain form instead")
+        description = write(deploy=False)
     proof, size = description["verification"], description["files"][MINDIR]["size"]
     print(
-        f"{target / MINDIR}: {trained.model} in {options.precision}, {size / 1e6:.1f} MB, "
-        f"{time.perf_counter() - started:.0f} s\n"
+        f"{target / MINDIR}: {trained.model} in {options.precision}, {description['form']} form, "
+        f"{size / 1e6:.1f} MB, {time.perf_counter() - started:.0f} s\n"
         f"logits on {proof['images']} images within {proof['max_abs_logit_difference']:.2g} of the "
         f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
         f"{proof['top1_agreement']:.1%}"

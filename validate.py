@@ -19,6 +19,7 @@ from mindcv_poolformer.data import splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
 from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.files import replaced_file
@@ -33,11 +34,13 @@ class Options:
     """validation: beside the recipe
 
     Args:
-        compare_amp_level: validate at this level too, and tell for how many images both predict the
-            same; null for no comparison.
+        deploy: validate the deploy form, which export.py writes.
+        compare_amp_level: validate the plain form at this level too, and tell for how many images
+            both predict the same; null for no comparison.
         result_file: write the results to this file, as JSON; empty for none.
     """
 
+    deploy: bool = False
     compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
     result_file: str = ""
 
@@ -64,16 +67,19 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
     num_classes = recipe.model.num_classes or known
 
     level = recipe.system.eval_amp_level
-    result = evaluate_at(level, recipe, world, images, num_classes, weights)
+    result = evaluate_at(level, recipe, world, images, num_classes, weights, options.deploy)
     report = {
         "model": recipe.model.model,
         "checkpoint": str(weights.path),
         "data": str(images.root),
         "ranks": world.size,
         "amp_level": level,
+        "form": "deploy" if options.deploy else "plain",
         **result.scores,
     }
-    lines = [f"{weights.path} on {len(images)} images of {images.root}", describe(level, result)]
+    form = ", deploy form" if options.deploy else ""
+    lines = [f"{weights.path} on {len(images)} images of {images.root}{form}"]
+    lines.append(describe(level, result))
     if options.compare_amp_level:
         other = evaluate_at(options.compare_amp_level, recipe, world, images, num_classes, weights)
         same = agreement(result, other, world_size=world.size)
@@ -105,10 +111,13 @@ def evaluate_at(
     images: ImageFolder,
     num_classes: int,
     weights: ModelWeights,
+    deploy: bool = False,
 ) -> Evaluation:
-    """Load the weights into a network of that AMP level and evaluate it."""
+    """Load the weights into a network of that AMP level and evaluate it, or its deploy form."""
     evaluator = Evaluator(recipe, level, images, num_classes, weights.head, world)
     load_weights(evaluator.network, weights)
+    if deploy:
+        evaluator.use(to_deploy(evaluator.network))
     return evaluator.evaluate()
 
 

@@ -85,6 +85,7 @@ class Evaluator:
             head=head,
         ).set_train(False)
         self.world = world
+        self._level = level
         self._runner = mixed_precision(self.network, level)
         shard = loader.Shard(world.rank, world.size)
         self._dataset = evaluation_batches(recipe, images, shard)
@@ -93,6 +94,12 @@ class Evaluator:
         """Copy weights, by name, into the network."""
         for parameter in self.network.get_parameters():
             parameter.set_data(weights[parameter.name].value())
+        return self
+
+    def use(self, network: nn.Cell) -> Evaluator:
+        """Evaluate another network of the same inputs and outputs, at the same level."""
+        self.network = network
+        self._runner = mixed_precision(network, self._level)
         return self
 
     def evaluate(self) -> Evaluation:

@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     done = script("export.py", folder, "-c", "recipe.yaml", "--sample_images", "photos")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("bundle/model.mindir: poolformer_s12 in fp32, 45.")
+    assert done.stdout.startswith("bundle/model.mindir: poolformer_s12 in fp32, deploy form, 4")
     assert "logits on 3 images within " in done.stdout
     return folder
 

@@ -117,6 +117,15 @@ def test_it_reports_the_truth_and_compares_o3(workspace: Path, truth: Truth) -> 
     assert file == "results: reports/o3.json"
 
 
+def test_the_deploy_form_finds_the_same(workspace: Path, truth: Truth) -> None:
+    ended = validate(workspace, deploy=True, compare_amp_level="O0", result_file="deploy.json")
+    found = report(workspace, "deploy.json", ended)
+    assert (found["form"], found["agreement"]) == ("deploy", 100)
+    assert_true(found, truth)
+    assert found["loss"] != found["compared"]["loss"]  # other arithmetic
+    assert ended.out.startswith("net.ckpt on 21 images of data/val, deploy form\n")
+
+
 @pytest.mark.long
 def test_two_ranks_count_every_image_once(workspace: Path, truth: Truth) -> None:
     ended = validate(workspace, ranks=2, batch_size=4, result_file="two.json")

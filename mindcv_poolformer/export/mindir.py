@@ -15,12 +15,14 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
+from ..models.deploy import to_deploy
 from ..runtime.amp import mixed_precision
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
 from .bundle import DESCRIPTION, FORMAT, MINDIR, load_bundle, sha256
 
 AIR = "model.air"
+
 # The largest difference of a logit that passes: absolute for fp32, where the same operators run;
 # for fp16 a part of the range of the checkpoint's logits. fp16 measures 0.002 of the range on
 # poolformer_s12 and 0.005 on poolformer_m48, layer scales at 0.3.
@@ -28,7 +30,11 @@ FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
 
 
-class _Deployed(nn.Cell):
+class UnprovenError(UserError):
+    """A bundle that does not give the checkpoint's logits."""
+
+
+class _Graph(nn.Cell):
     """Names the graph's input, and keeps training's further inputs out of it."""
 
     def __init__(self, network: nn.Cell) -> None:
@@ -64,6 +70,7 @@ def write_bundle(
     samples: np.ndarray,
     *,
     precision: Literal["fp32", "fp16"] = "fp32",
+    deploy: bool = True,
     batch_size: int | None = None,
     air: bool = False,
     overwrite: bool = False,
@@ -74,10 +81,11 @@ def write_bundle(
     older bundle at ``target`` stays until then.
 
     Args:
-        trained: fp16 converts its network in place.
+        trained: fp16 without ``deploy`` converts its network in place.
         target: the bundle to be.
         samples: (N, C, H, W) float32, real images through ``trained.transform``.
         precision: of weights and arithmetic; input and logits are float32 in both.
+        deploy: write the deploy form, see :func:`to_deploy`.
         batch_size: the only one the bundle takes, None for any.
         air: write model.air too; only an Ascend device can, and it is not proven.
         overwrite: replace a bundle at ``target``.
@@ -86,19 +94,23 @@ def write_bundle(
         the content of model.json.
 
     Raises:
-        UserError: ``target`` exists and is not to be replaced, or the proof failed.
+        UserError: ``target`` exists and is not to be replaced.
+        UnprovenError: the proof failed.
     """
     target = Path(target).resolve()
     _check_target(target, overwrite)
     network = trained.network.set_train(False)
     reference = network(Tensor(samples)).asnumpy()
+    if deploy:
+        network = to_deploy(network)
     if precision == "fp16":
         network = _in_float16(network)
     shape = [batch_size, *samples.shape[1:]]
     names = [MINDIR, AIR] if air else [MINDIR]
     with replaced_folder(target) as staging:
         _write_graphs(network, shape, staging, names)
-        description = _describe(trained, precision, shape, [staging / name for name in names])
+        files = [staging / name for name in names]
+        description = _describe(trained, precision, deploy, shape, files)
         _write_description(staging, description)
         description["verification"] = _prove(staging, samples, reference)
         _write_description(staging, description)
@@ -120,21 +132,21 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 def _in_float16(network: nn.Cell) -> nn.Cell:
     """Convert ``network``; mixed precision alone would store float32 weights."""
-    deployed = mixed_precision(network, "O3")
+    in_float16 = mixed_precision(network, "O3")
     for parameter in network.get_parameters():
         parameter.set_dtype(ms.float16)
-    return deployed
+    return in_float16
 
 
 def _write_graphs(
     network: nn.Cell, shape: list[int | None], folder: Path, names: list[str]
 ) -> None:
-    deployed = _Deployed(network).set_train(False)
+    graph = _Graph(network).set_train(False)
     images = Tensor(shape=shape, dtype=ms.float32)
     with _working_in(folder):
-        ms.export(deployed, images, file_name=MINDIR, file_format="MINDIR", custom_func=_name_ends)
+        ms.export(graph, images, file_name=MINDIR, file_format="MINDIR", custom_func=_name_ends)
         if AIR in names:
-            ms.export(deployed, images, file_name=AIR, file_format="AIR")
+            ms.export(graph, images, file_name=AIR, file_format="AIR")
 
 
 @contextlib.contextmanager
@@ -149,7 +161,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _describe(
-    trained: Trained, precision: str, shape: list[int | None], files: list[Path]
+    trained: Trained, precision: str, deploy: bool, shape: list[int | None], files: list[Path]
 ) -> dict[str, Any]:
     """The content of model.json before the proof."""
     batch_size, classes = shape[0], list(trained.classes)
@@ -157,6 +169,7 @@ def _describe(
         "format": FORMAT,
         "model": trained.model,
         "parameters": sum(parameter.size for parameter in trained.network.get_parameters()),
+        "form": "deploy" if deploy else "plain",
         "precision": precision,
         "input": {"name": "images", "shape": shape, "layout": "NCHW", "dtype": "float32"},
         "output": {"name": "logits", "shape": [batch_size, len(classes)], "dtype": "float32"},
@@ -194,7 +207,7 @@ def _prove(folder: Path, samples: np.ndarray, reference: np.ndarray) -> dict[str
     if bundle.precision == "fp16":
         tolerance = FP16_TOLERANCE * float(np.ptp(reference))
     if not difference <= tolerance:  # also when it is NaN
-        raise UserError(
+        raise UnprovenError(
             f"export: found logits of the MINDIR up to {difference:.3g} off the checkpoint's on "
             f"{len(samples)} images, expected at most {tolerance:.3g}; nothing is kept"
         )

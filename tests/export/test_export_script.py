@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 import export
+from mindcv_poolformer.export import mindir
 from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.models.deploy import DeployedPoolFormer, to_deploy
 from mindcv_poolformer.runtime.errors import UserError
 
 pytestmark = pytest.mark.long
@@ -92,7 +95,40 @@ def test_pynative_recipe_and_foreign_checkpoint(
     np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-5)
     printed = capsys.readouterr().out
     assert printed.count("classes: outputs 0 to 9 have no name") == 1
-    assert f"{tmp_path / 'out' / 'model.mindir'}: poolformer_s12 in fp32, 45." in printed
+    assert f"{tmp_path / 'out' / 'model.mindir'}: poolformer_s12 in fp32, deploy form, 4" in printed
+
+
+@pytest.mark.parametrize(("flags", "form"), [((), "deploy"), (("--deploy", "false"), "plain")])
+def test_the_deploy_form_is_written_unless_refused(
+    run_export: Export, tmp_path: Path, pictures: list[Path], flags: tuple[str, ...], form: str
+) -> None:
+    run_export("--sample_images", str(pictures[0].parent), *flags)
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["form"] == form
+    graph = (tmp_path / "out" / "model.mindir").read_bytes()
+    assert (b"layer_scale_2" in graph) == (form == "plain")
+
+
+def test_a_deploy_form_that_fails_its_proof_gives_way_aloud(
+    run_export: Export,
+    tmp_path: Path,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fold_badly(model: PoolFormer) -> DeployedPoolFormer:
+        folded = to_deploy(model)
+        folded.head.bias.set_data(folded.head.bias + 1)
+        return folded
+
+    monkeypatch.setattr(mindir, "to_deploy", fold_badly)
+    flags = ("--sample_images", str(pictures[0].parent))
+    with pytest.raises(UserError, match="found logits of the MINDIR up to 1 off the checkpoint"):
+        run_export(*flags, "--deploy", "true")
+    assert not (tmp_path / "out").exists()
+    run_export(*flags)
+    assert "up to 1 off the checkpoint's" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["form"] == "plain"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""PoolFormer as it serves: the same logits from fewer passes over memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from .kernels import as_product, center, from_channels_first, per_channel, spatial_mean, standardize
+from .layers import ConvMlp, PatchEmbed, PoolFormerBlock, Pooling
+from .poolformer import POOL_NORM, PoolFormer
+
+
+def to_deploy(model: PoolFormer) -> DeployedPoolFormer:
+    """Fold a classifier's norms and layer scales into its weights; the model itself is left alone.
+
+    Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
+
+    1. A mean keeps constants, so pool(gn1(x)) - gn1(x) = g1 (pool(x) - x) / s: m and b1 go.
+    2. The first half of a block is x + (ls1 g1) (pool(x) - x) / s: one vector, and no norm.
+    3. W1 gn2(x) + c1 = (W1 g2) (x - m) / s + (W1 b2 + c1): a norm without scale and shift.
+    4. ls2 (W2 h + c2) = (ls2 W2) h + ls2 c2: no layer scale.
+    5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
+
+    Raises:
+        ValueError: the model gives feature maps, or has no classifier.
+    """
+    if model.features_only or model.num_classes == 0:
+        raise ValueError("to_deploy: found a PoolFormer without classifier, expected one with it")
+    return DeployedPoolFormer(model)
+
+
+class DeployedPoolFormer(nn.Cell):
+    """What :func:`to_deploy` makes of ``model``: images (N, C, H, W) to logits (N, classes)."""
+
+    def __init__(self, model: PoolFormer) -> None:
+        super().__init__()
+        self.patch_embed = _copy(model.patch_embed)
+        self.network = nn.CellList(
+            [
+                nn.CellList([DeployedBlock(block) for block in part])
+                if isinstance(part, nn.CellList)
+                else _copy(part)
+                for part in model.network
+            ]
+        )
+        weight, bias = _values(model.head.weight, model.head.bias)
+        gamma, beta = _values(model.norm.gamma, model.norm.beta)
+        self.norms_map = model.head_order != POOL_NORM
+        self.eps = model.norm.eps if self.norms_map else model.norm.epsilon
+        self.head = nn.Dense(model.num_features, model.num_classes)
+        _fill(self.head.weight, weight * gamma)
+        _fill(self.head.bias, weight @ beta + bias)
+        self.set_train(False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(from_channels_first(x))
+        for index, part in enumerate(self.network):
+            if index % 2 == 1:
+                x = part(x)
+            else:
+                for block in part:
+                    x = block(x)
+        return self.head(self._pool(x).astype(x.dtype))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """Give the normalised mean over height and width, (N, C), in float32."""
+        if self.norms_map:
+            centred, rstd = center(x, self.eps)
+            return spatial_mean(centred) * rstd.reshape(-1, 1)
+        return standardize(spatial_mean(x), self.eps)
+
+
+class DeployedBlock(nn.Cell):
+    """A block without norm parameters and layer scales; see :func:`to_deploy`."""
+
+    def __init__(self, block: PoolFormerBlock) -> None:
+        super().__init__()
+        scale_1, gamma_1 = _values(block.layer_scale_1, block.norm1.gamma)
+        scale_2, gamma_2, beta_2 = _values(block.layer_scale_2, block.norm2.gamma, block.norm2.beta)
+        fc1, fc2 = block.mlp.fc1, block.mlp.fc2
+        weight_1, bias_1, weight_2, bias_2 = _values(fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        self.eps = block.norm1.eps
+        self.token_mixer = Pooling()
+        self.mixer_scale = Parameter(Tensor((scale_1 * gamma_1).astype(np.float32)))
+        self.mlp = ConvMlp(fc1.in_channels, fc1.out_channels)
+        _fill(self.mlp.fc1.weight, as_product(weight_1 * gamma_2[:, None, None]))
+        _fill(self.mlp.fc1.bias, weight_1[:, :, 0, 0] @ beta_2 + bias_1)
+        _fill(self.mlp.fc2.weight, as_product(scale_2[:, None, None, None] * weight_2))
+        _fill(self.mlp.fc2.bias, scale_2 * bias_2)
+
+    def construct(self, x: Tensor) -> Tensor:
+        _, rstd = center(x, self.eps)
+        mixed = per_channel(self.mixer_scale) * rstd * self.token_mixer(x)
+        x = x + mixed.astype(x.dtype)
+        return x + self.mlp(standardize(x, self.eps).astype(x.dtype))
+
+
+def _copy(embed: PatchEmbed) -> PatchEmbed:
+    conv = embed.proj
+    copy = PatchEmbed(
+        conv.in_channels,
+        conv.out_channels,
+        patch_size=conv.kernel_size[0],
+        stride=conv.stride[0],
+        padding=conv.padding,
+    )
+    weight, bias = _values(conv.weight, conv.bias)
+    _fill(copy.proj.weight, as_product(weight))
+    _fill(copy.proj.bias, bias)
+    return copy
+
+
+def _values(*parameters: Parameter) -> list[np.ndarray]:
+    """Give the values in float64, so that the folding adds no rounding of its own."""
+    return [parameter.asnumpy().astype(np.float64) for parameter in parameters]
+
+
+def _fill(parameter: Parameter, values: np.ndarray) -> None:
+    parameter.set_data(Tensor(values.astype(np.float32)), slice_shape=True)
