@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo test test-all lint
+.PHONY: demo test test-all lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -19,6 +19,10 @@ test: .venv/installed-test
 test-all: lint .venv/installed-parity
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long
+
+# Ten to fifteen minutes; make bench BENCH=--quick takes two. Figures are of this machine's CPU.
+bench: .venv/installed-bench
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -38,4 +42,8 @@ lint: .venv/installed-test
 
 .venv/installed-parity: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
+	touch $@
+
+.venv/installed-bench: pyproject.toml .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@

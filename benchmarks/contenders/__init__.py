@@ -1,0 +1,1 @@
+"""What each process of a benchmark runs. These modules import one implementation each."""

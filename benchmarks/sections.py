@@ -1,0 +1,166 @@
+"""The parts of a benchmark: each starts its contenders, measures them, and gives a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mindcv_poolformer.models import VARIANTS
+
+from . import report
+from .field import check_agreement, contenders, run_to_end, write_weights
+from .macs import matrix_macs
+from .rounds import Contest, Record, say
+from .targets import BATCH, INPUT, PRODUCT, SINGLE, TARGETS, Result, measure
+
+MODEL = "poolformer_s12"
+BATCHES = (1, 2, 4, 8, 16, 32)  # at 224 px
+SIZES = (128, 160, 192, 256, 320, 384)  # at batch 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure, and where.
+
+    Args:
+        folder: for weights and logs.
+        photographs: folder with train/<class>/<image>.
+        caches: folder for what compilers keep; empty, where start-up times are to count.
+        environment: of the contenders.
+        rounds: of each contender.
+        seconds: of each round.
+        workers: of each input pipeline.
+        at_once: contenders that start at the same time.
+    """
+
+    folder: Path
+    photographs: Path
+    caches: Path
+    environment: Mapping[str, str]
+    rounds: int
+    seconds: float
+    workers: int
+    at_once: int
+
+    def contest(self, model: str) -> Contest:
+        """The contenders for a variant, none of them started."""
+        known = contenders(model, self.folder, self.photographs, self.caches, self.workers)
+        return Contest(known, self.environment, self.folder)
+
+
+@dataclass
+class Measured:
+    """What a section gives.
+
+    Args:
+        tables: in Markdown.
+        records: of its contests, by what they are about.
+        failures: a line for each contender that died.
+        unavailable: a line for each that cannot run here.
+        results: of the targets.
+    """
+
+    tables: list[str] = field(default_factory=list)
+    records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    unavailable: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+    def take(self, about: str, contest: Contest) -> dict[str, Record]:
+        """Keep what a contest has found so far."""
+        self.records[about] = contest.records
+        self.failures += contest.failures.values()
+        self.unavailable += contest.unavailable.values()
+        return contest.records
+
+
+def targets(plan: Plan) -> Measured:
+    """Everybody at batch 8, then the two at batch 1."""
+    gemm = dict.fromkeys(("gemm_numpy", "gemm_torch"), PRODUCT)
+    pipelines = dict.fromkeys(("pipeline", "mindcv_pipeline"), INPUT)
+    networks = ("mindcv_training", "hf_compiled", "training", "mindcv", "deploy", "evaluation")
+    shapes = dict.fromkeys((*networks, "hf", "hf_training"), BATCH) | pipelines | gemm
+    measured = Measured()
+    with plan.contest(MODEL) as contest:
+        contest.start(shapes, plan.at_once)
+        check_agreement(contest)
+        contest.race(shapes, plan.rounds, plan.seconds)
+        single = dict.fromkeys(("deploy", "hf"), SINGLE)
+        contest.end(shapes.keys() - single.keys())
+        contest.prepare(single)
+        contest.race(single, plan.rounds, plan.seconds)
+        records = measured.take("targets", contest)
+    variant = VARIANTS[MODEL]
+    macs = matrix_macs(variant.depths, variant.dims, BATCH[1])
+    measured.results = [measure(target, records, macs) for target in TARGETS]
+    measured.tables = [report.targets_table(measured.results), report.contenders_table(records)]
+    return measured
+
+
+def scaling(plan: Plan) -> Measured:
+    """The deploy form and Hugging Face at other batch and image sizes."""
+    names = ("deploy", "hf")
+    shapes = [(batch, BATCH[1]) for batch in BATCHES] + [(BATCH[0], size) for size in SIZES]
+    measured = Measured()
+    with plan.contest(MODEL) as contest:
+        contest.start(dict.fromkeys(names, shapes[0]))
+        for shape in shapes:
+            say("batch {} at {} px".format(*shape))
+            contest.prepare(dict.fromkeys(names, shape))
+            check_agreement(contest)
+            contest.race(dict.fromkeys(names, shape), 3, plan.seconds)
+        records = measured.take("scaling", contest)
+    rows = [("{} x {}".format(*shape), records, shape) for shape in shapes]
+    measured.tables = [report.comparison_table("batch x px", rows, names)]
+    return measured
+
+
+def variants(plan: Plan) -> Measured:
+    """All five variants at batch 8."""
+    names = ("deploy", "evaluation", "hf")
+    measured, rows = Measured(), []
+    for model in VARIANTS:
+        write_weights(model, plan.folder, plan.environment)
+        with plan.contest(model) as contest:
+            contest.start(dict.fromkeys(names, BATCH))
+            check_agreement(contest)
+            contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+            rows.append((model, measured.take(model, contest), BATCH))
+    measured.tables = [report.comparison_table("batch 8, 224 px", rows, names)]
+    return measured
+
+
+def startup(plan: Plan) -> Measured:
+    """Start and first call of each, one by one; a cold start fills the warm one's cache."""
+    bundle = str(plan.folder / MODEL / "bundle")
+    say("exporting a MINDIR")
+    flags = {
+        "config": f"configs/{MODEL}_ascend.yaml",
+        "device_target": "CPU",
+        "distribute": "false",
+        "ckpt_path": str(plan.folder / MODEL / "model.ckpt"),
+        "sample_images": str(plan.photographs),
+        "export_dir": bundle,
+    }
+    words = [word for key, value in flags.items() for word in (f"--{key}", value)]
+    run_to_end(plan.environment, "export.py", *words)
+    names = ("deploy", "evaluation", "mindir", "training_cold", "training_warm")
+    names += ("hf", "hf_training")
+    measured = Measured()
+    with plan.contest(MODEL) as contest:
+        for name in names:
+            contest.start({name: BATCH})
+            contest.race({name: BATCH}, 1, 0.0)
+            contest.end([name])
+        records = measured.take("startup", contest)
+    measured.tables = [report.startup_table(records, BATCH)]
+    return measured
+
+
+SECTIONS: dict[str, Callable[[Plan], Measured]] = {
+    "targets": targets,
+    "scaling": scaling,
+    "variants": variants,
+    "startup": startup,
+}

@@ -1,0 +1,81 @@
+"""What the contenders compute, and on which images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.contenders.serve import images, targets
+from benchmarks.field import check_agreement, contenders, write_weights
+from benchmarks.photographs import draw_photograph, write_photographs
+from benchmarks.rounds import ROOT, Contest, clean_environment
+
+
+def test_everybody_gets_the_same() -> None:
+    assert images(2, 8).shape == (2, 3, 8, 8) and images(2, 8).dtype == np.float32
+    np.testing.assert_array_equal(images(2, 8), images(2, 8))
+    rows = targets(5)
+    assert rows.shape == (5, 1000) and rows.dtype == np.float32
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(rows.max(axis=1), 0.9 + 0.1 / 1000, rtol=1e-5)
+
+
+def test_photographs(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_photographs(tmp_path / folder, 10)
+    files = sorted((tmp_path / "a").rglob("*.jpg"))
+    assert len(files) == 10 and len({file.parent for file in files}) == 8
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
+        with Image.open(file) as image:
+            assert image.size == (500, 375) and image.mode == "RGB"
+    assert len({file.read_bytes() for file in files}) == 10
+    mean = np.mean([file.stat().st_size for file in files])
+    assert 90_000 < mean < 130_000  # ImageNet's is 110,000
+
+
+def test_photographs_have_a_natural_spectrum() -> None:
+    """The power of natural scenes falls about as 1 / frequency squared."""
+    powers = []
+    for seed in range(4):
+        light = np.asarray(draw_photograph(np.random.default_rng(seed)).convert("L"), np.float64)
+        light = light[:256, :256] * np.hanning(256)[:, None] * np.hanning(256)
+        powers.append(np.abs(np.fft.fft2(light)) ** 2)
+    frequency = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(256)]))
+    bands = [(frequency >= low) & (frequency < 2 * low) for low in (1 / 64, 1 / 32, 1 / 16)]
+    power = [np.mean(powers, axis=0)[band].mean() for band in bands]
+    slopes = np.diff(np.log2(power))
+    assert ((-3.0 < slopes) & (slopes < -1.0)).all()
+
+
+def test_stock_mindcv_is_left_alone() -> None:
+    script = (
+        "import sys, benchmarks.contenders.stock_mindcv\n"
+        "assert 'mindcv_poolformer' not in sys.modules and 'torch' not in sys.modules\n"
+    )
+    environment = clean_environment(os.environ)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
+
+
+@pytest.mark.long
+def test_all_networks_agree(tmp_path: Path) -> None:
+    """The contenders of the real benchmark, on small images."""
+    pytest.importorskip("torch", reason="needs torch to compare with")
+    pytest.importorskip("transformers", reason="needs transformers to compare with")
+    environment = clean_environment(os.environ)
+    write_weights("poolformer_s12", tmp_path, environment)
+    known = contenders("poolformer_s12", tmp_path, tmp_path, tmp_path, 1)
+    names = ("deploy", "evaluation", "training", "mindcv", "mindcv_training", "hf", "hf_training")
+    with Contest(known, environment, tmp_path) as contest:
+        contest.start(dict.fromkeys(names, (2, 64)), at_once=2)
+        check_agreement(contest)
+        assert not contest.failures
+        logits, losses = contest.outputs("evaluation"), contest.outputs("training")
+        assert logits.shape == (2, 2, 1000) and np.ptp(logits) > 1
+        assert losses.shape == (2,) and losses[1] < losses[0]  # the step has learnt
