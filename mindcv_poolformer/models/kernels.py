@@ -78,13 +78,13 @@ class GroupNorm(nn.GroupNorm):
 
 
 def as_product(weight: np.ndarray) -> np.ndarray:
-    """Lay a convolution's weight (O, I, k, k) out as the device multiplies by it.
+    """Lay a convolution's weight (O, I, k, k) out as the device multiplies by it quickest.
 
-    On the CPU that is a matrix (O, k k I), into which a Parameter of the official shape is copied
-    at each call. Both are right for :class:`PointwiseConv` and :class:`StridedConv`.
+    On the CPU that is a matrix (k k I, O). Into one (O, k k I) a Parameter of the official shape
+    is copied at each call. Both are right for :class:`PointwiseConv` and :class:`StridedConv`.
     """
     if channels_last():
-        return weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        return weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
     return weight
 
 
@@ -109,6 +109,16 @@ class _Affine(nn.Cell):
         )
 
 
+def _multiply(conv: nn.Conv2d, patches: Tensor) -> Tensor:
+    """Give (M, O): patches (M, k k I) times the weight of a convolution, and its bias."""
+    weight, bias = conv.weight.astype(patches.dtype), conv.bias.astype(patches.dtype)
+    if weight.ndim == 2:  # from as_product
+        return ops.MatMul()(patches, weight) + bias
+    if conv.kernel_size != (1, 1):
+        weight = weight.transpose(0, 2, 3, 1)
+    return conv.affine(patches, weight.reshape(conv.out_channels, -1), bias)
+
+
 class PointwiseConv(nn.Conv2d):
     """A 1x1 convolution with bias."""
 
@@ -119,8 +129,7 @@ class PointwiseConv(nn.Conv2d):
     def construct(self, x: Tensor) -> Tensor:
         if channels_last():
             n, height, width, channels = x.shape
-            weight = self.weight.reshape(-1, channels).astype(x.dtype)
-            y = self.affine(x.reshape(-1, channels), weight, self.bias.astype(x.dtype))
+            y = _multiply(self, x.reshape(-1, channels))
             return y.reshape(n, height, width, self.out_channels)
         return super().construct(x)
 
@@ -143,11 +152,7 @@ class StridedConv(nn.Conv2d):
             x = _windows(x.reshape(-1, width, channels), size, stride, padding)
             width = x.shape[1]
             x = x.reshape(-1, height, size, width, size * channels).transpose(0, 1, 3, 2, 4)
-            x = x.reshape(-1, size * size * channels)
-            weight = self.weight
-            if weight.ndim == 4:
-                weight = weight.transpose(0, 2, 3, 1).reshape(self.out_channels, -1)
-            y = self.affine(x, weight.astype(x.dtype), self.bias.astype(x.dtype))
+            y = _multiply(self, x.reshape(-1, size * size * channels))
             return y.reshape(n, height, width, self.out_channels)
         return super().construct(x)
 
@@ -255,6 +260,10 @@ def _fuses() -> bool:
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
 
 
+_C = (0.0705230784, 0.0422820123, 0.0092705272, 0.0001520143, 0.0002765672, 0.0000430638)
+P1, P2, P3, P4, P5, P6 = (c / math.sqrt(2) ** (i + 1) for i, c in enumerate(_C))
+
+
 class _FusingGELU(nn.Cell):
     """GELU by arithmetic in float32, which graph kernels fuse, as they do its gradient.
 
@@ -265,8 +274,10 @@ class _FusingGELU(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         wide = x.astype(ms.float32)  # in here: AMP casts what a Cell is given
         size = ops.abs(wide)
-        tail, _ = _normal_tail(size)
-        return (0.5 * (wide + size) - size * tail).astype(x.dtype)
+        series = 1.0 + size * (P1 + size * (P2 + size * (P3 + size * (P4 + size * (P5 + size * P6)))))
+        for _ in range(4):
+            series = series * series
+        return (0.5 * (wide + size - size * (1.0 / series))).astype(x.dtype)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         wide = x.astype(ms.float32)
