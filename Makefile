@@ -21,7 +21,7 @@ test-all: lint .venv/installed-parity
 	$(BIN)/python -m pytest -m long
 
 # Ten to fifteen minutes; make bench BENCH=--quick takes two. Figures are of this machine's CPU.
-bench: .venv/installed-bench
+bench: .venv/installed-parity
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 lint: .venv/installed-test
@@ -42,8 +42,4 @@ lint: .venv/installed-test
 
 .venv/installed-parity: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
-	touch $@
-
-.venv/installed-bench: pyproject.toml .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@

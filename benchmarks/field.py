@@ -49,6 +49,12 @@ def contenders(
     kernels = {"MS_COMPILER_CACHE_PATH": str(caches / "kernels")}
     return {
         "deploy": contender("deploy form", "ours", "deploy"),
+        "deploy_unfused": contender(
+            "deploy form, not fused",
+            "ours",
+            "deploy",
+            environment={"MINDCV_POOLFORMER_GRAPH_KERNELS": "0"},
+        ),
         "evaluation": contender("plain forward", "ours", "evaluation"),
         "training": contender("training step", "ours", "training"),
         "training_cold": contender(

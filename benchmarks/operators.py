@@ -104,15 +104,16 @@ def operators(
     sides = stage_sides(image_size, len(dims))
     for depth, channels, side in zip(depths, dims, sides, strict=True):
         found += depth * _block(BLOCKS[form], channels, side)
-    return found + _head(dims[-1], sides[-1], num_classes, form == "train")
+    return found + _head(dims[-1], sides[-1], num_classes, form)
 
 
 def deploy_parameters(
     depths: Sequence[int], dims: Sequence[int], num_classes: int = 1000, in_channels: int = 3
 ) -> int:
     """Give the parameters of the deploy form: of a block's six vectors of C, norms and layer
-    scales, one is left; the others are folded into the weights."""
+    scales, one is left, and none of the last norm's two; the others are folded into the weights."""
     folded = sum(5 * depth * channels for depth, channels in zip(depths, dims, strict=True))
+    folded += 2 * dims[-1]
     return parameters(depths, dims, num_classes, in_channels) - folded
 
 
@@ -151,17 +152,15 @@ def _embeddings(
     return found
 
 
-def _head(channels: int, side: int, num_classes: int, train: bool) -> list[Operator]:
+def _head(channels: int, side: int, num_classes: int, form: str) -> list[Operator]:
     size = channels * side * side
     weights = channels * num_classes
     dense = channels + num_classes, weights, weights
-    found = [
-        Operator("norm: mean and variance", size),
-        Operator("norm: normalise", 2 * size),
-        Operator("mean over H, W", size + channels),
-        Operator("classifier", *dense),
-    ]
-    if train:
+    found = [Operator("norm: mean and variance", size)]
+    if form != "deploy":  # where it normalises the mean
+        found.append(Operator("norm: normalise", 2 * size))
+    found += [Operator("mean over H, W", size + channels), Operator("classifier", *dense)]
+    if form == "train":
         found += [
             Operator("classifier: gradient of its input", *dense),
             Operator("classifier: gradient of its weights", *dense),

@@ -89,6 +89,34 @@ def startup_table(records: Mapping[str, Record], shape: Shape) -> str:
     )
 
 
+def kernels_table(calls: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Milliseconds and, in brackets, kernels of each call, by kind of kernel.
+
+    Args:
+        calls: by what is called, as the contender ``breakdown`` gives them.
+    """
+    kinds = next(iter(calls.values()))
+    rows = [
+        (
+            kind,
+            *(f"{call[kind]['ms']:.1f} ({call[kind]['kernels']:.0f})" for call in calls.values()),
+        )
+        for kind in kinds
+    ]
+    sums = (
+        (f"{sum(k['ms'] for k in c.values()):.1f}", f"{sum(k['kernels'] for k in c.values()):.0f}")
+        for c in calls.values()
+    )
+    rows.append(("in all", *(f"{ms} ({kernels})" for ms, kernels in sums)))
+    return table(("ms (kernels) by MindSpore's profiler", *calls), rows)
+
+
+def steps_table(steps: Mapping[str, float]) -> str:
+    """Milliseconds of each step of a training image."""
+    rows = [(step, f"{taken:.2f} ms") for step, taken in steps.items()]
+    return table(("training image of the official recipe", "on one core"), rows)
+
+
 def notes(around: Mapping[str, object], rounds: int, quick: bool, synthetic: bool) -> str:
     """What the tables do not say themselves."""
     versions = ", ".join(f"{name} {found}" for name, found in around["versions"].items() if found)

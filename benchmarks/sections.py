@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,9 +159,32 @@ def startup(plan: Plan) -> Measured:
     return measured
 
 
+def breakdown(plan: Plan) -> Measured:
+    """Where this project's time goes, and what it is without graph kernels."""
+    say("taking this project's time apart")
+    output = plan.folder / "breakdown.json"
+    words = ["--answers", "2", "--outputs", str(output), "--model", MODEL]
+    words += ["--weights", str(plan.folder / MODEL), "--photographs", str(plan.photographs)]
+    module = f"{__package__}.contenders.breakdown"
+    run_to_end(plan.environment, "-m", module, "breakdown", *words)
+    found = json.loads(output.read_text())
+    steps = found.pop("steps of an image")
+    measured = Measured(tables=[report.kernels_table(found), report.steps_table(steps)])
+    names = ("deploy", "deploy_unfused")
+    with plan.contest(MODEL) as contest:
+        contest.start(dict.fromkeys(names, BATCH))
+        contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+        records = measured.take("breakdown", contest)
+    measured.tables.append(
+        report.comparison_table("graph kernels", [(MODEL, records, BATCH)], names)
+    )
+    return measured
+
+
 SECTIONS: dict[str, Callable[[Plan], Measured]] = {
     "targets": targets,
     "scaling": scaling,
     "variants": variants,
     "startup": startup,
+    "breakdown": breakdown,
 }

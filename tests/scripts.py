@@ -106,8 +106,7 @@ def _text(value: Any) -> str:
             return str(value)
 
 
-# Compiling graph kernels would double the time of the suite; the tests in this process have them,
-# and tests/test_predict_cli.py.
+# Compiling graph kernels would double the time of the suite; the tests of the Cells have them.
 NO_KERNELS = {"MINDCV_POOLFORMER_GRAPH_KERNELS": "0"}
 
 

@@ -12,12 +12,12 @@ the outside. Both devices hold the same parameters, in the official shapes.
 
 from __future__ import annotations
 
-import math
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
+
+from .fusing_gelu import FusingGELU
 
 
 @constexpr
@@ -246,7 +246,7 @@ class GELU(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
         self.native = nn.GELU(approximate=False)
-        self.fusing = _FusingGELU()
+        self.fusing = FusingGELU()
 
     def construct(self, x: Tensor) -> Tensor:
         if not channels_last():
@@ -258,53 +258,3 @@ class GELU(nn.Cell):
 def _fuses() -> bool:
     """Whether elementwise chains become graph kernels: in graph mode, if runtime/cpu.py says so."""
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
-
-
-_C = (0.0705230784, 0.0422820123, 0.0092705272, 0.0001520143, 0.0002765672, 0.0000430638)
-P1, P2, P3, P4, P5, P6 = (c / math.sqrt(2) ** (i + 1) for i, c in enumerate(_C))
-
-
-class _FusingGELU(nn.Cell):
-    """GELU by arithmetic in float32, which graph kernels fuse, as they do its gradient.
-
-    The tail of erf is Abramowitz and Stegun's 7.1.26, off by 1.5e-7 at most. The gradient is
-    computed anew from x: cheaper than to keep what the forward pass computed.
-    """
-
-    def construct(self, x: Tensor) -> Tensor:
-        wide = x.astype(ms.float32)  # in here: AMP casts what a Cell is given
-        size = ops.abs(wide)
-        series = 1.0 + size * (P1 + size * (P2 + size * (P3 + size * (P4 + size * (P5 + size * P6)))))
-        for _ in range(4):
-            series = series * series
-        return (0.5 * (wide + size - size * (1.0 / series))).astype(x.dtype)
-
-    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        wide = x.astype(ms.float32)
-        size = ops.abs(-wide)  # for abs(wide) the compiler would keep the tail of the forward pass
-        tail, bell = _normal_tail(size)
-        sign = wide * (1.0 / (size + 1e-30))  # neither Sign nor Div fuses
-        slope = 0.5 + sign * (0.5 - tail) + wide * bell * (1 / math.sqrt(2 * math.pi))
-        return ((dout.astype(ms.float32) * slope).astype(x.dtype),)
-
-
-def _normal_tail(size: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the probability that a normal variable exceeds ``size`` >= 0, and exp(-size^2 / 2)."""
-    t = 1.0 / (1.0 + (0.3275911 / math.sqrt(2)) * size)
-    bell = _exp_of_minus(0.5 * size * size)
-    series = 1.421413741 + t * (-1.453152027 + t * 1.061405429)
-    return 0.5 * t * (0.254829592 + t * (-0.284496736 + t * series)) * bell, bell
-
-
-def _exp_of_minus(x: Tensor) -> Tensor:
-    """Give exp(-x) for x >= 0, off by 6e-6 of itself at most where x < 15.
-
-    exp(-x / 32) is seven terms of its series, and that is squared five times. In graph kernels
-    ``ops.exp`` is off by 3e-4. Beyond 50, where 2e-22 is as good as zero, the series would end.
-    """
-    x = ops.minimum(x, 50.0) * (-1 / 32)
-    power = 1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720 + x * (1 / 5040))))
-    power = 1.0 + x * (1.0 + x * (0.5 + x * power))
-    for _ in range(5):
-        power = power * power
-    return power

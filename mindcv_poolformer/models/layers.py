@@ -83,8 +83,8 @@ class DropPath(nn.Cell):
 class PoolFormerBlock(nn.Cell):
     """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
 
-    ``drop_path``, shape (2, N), scales the two residual branches of
-    each sample; see :class:`DropPath`.
+    ``drop_path``, shape (2, N), scales the two residual branches of each sample; see
+    :class:`DropPath`.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from benchmarks.contenders.serve import images, targets
 from benchmarks.field import check_agreement, contenders, write_weights
 from benchmarks.photographs import draw_photograph, write_photographs
 from benchmarks.rounds import ROOT, Contest, clean_environment
+from benchmarks.sections import MODEL, Plan, breakdown
 
 
 def test_everybody_gets_the_same() -> None:
@@ -79,3 +80,19 @@ def test_all_networks_agree(tmp_path: Path) -> None:
         logits, losses = contest.outputs("evaluation"), contest.outputs("training")
         assert logits.shape == (2, 2, 1000) and np.ptp(logits) > 1
         assert losses.shape == (2,) and losses[1] < losses[0]  # the step has learnt
+
+
+@pytest.mark.long
+def test_breakdown(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photographs" / "train", 2)
+    environment = clean_environment(os.environ)
+    write_weights(MODEL, tmp_path, environment)
+    plan = Plan(tmp_path, tmp_path / "photographs", tmp_path, environment, 1, 0.1, 1, 1)
+    measured = breakdown(plan)
+    assert not measured.failures
+    kernels, steps, fused = measured.tables
+    # 4 embeddings, 12 x 2 in the MLPs, the classifier; the pooling of 10 blocks is two of them
+    products = next(line for line in kernels.splitlines() if line.startswith("| matrix products"))
+    assert products.count("(49)") == 2
+    assert len(steps.splitlines()) == 5
+    assert "deploy form, not fused" in fused

@@ -132,6 +132,21 @@ def test_startup_table() -> None:
     assert last == "| deploy form | 1.0 s | 2.0 s | 3.0 s |"
 
 
+def test_breakdown_tables() -> None:
+    calls = {
+        "batch 8": {"GELU": {"ms": 12.34, "kernels": 12.0}, "other": {"ms": 30.0, "kernels": 5.0}},
+        "batch 1": {"GELU": {"ms": 1.0, "kernels": 12.0}, "other": {"ms": 0.0, "kernels": 0.0}},
+    }
+    assert report.kernels_table(calls).splitlines() == [
+        "| ms (kernels) by MindSpore's profiler | batch 8 | batch 1 |",
+        "| --- | ---: | ---: |",
+        "| GELU | 12.3 (12) | 1.0 (12) |",
+        "| other | 30.0 (5) | 0.0 (0) |",
+        "| in all | 42.3 (17) | 1.0 (12) |",
+    ]
+    assert report.steps_table({"decode": 1.319}).splitlines()[2] == "| decode | 1.32 ms |"
+
+
 def given(folder: Path) -> SimpleNamespace:
     return bench.parse(["--quick", "--output", str(folder)])
 

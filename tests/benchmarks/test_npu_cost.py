@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import mindcv
 import pytest
 
 from benchmarks import npu_cost
@@ -11,6 +12,7 @@ from benchmarks.ascend import FACTS, MINDCV
 from benchmarks.macs import macs, matrix_macs, parameters
 from benchmarks.operators import Operator, deploy_parameters, operators
 from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.errors import UserError
 
 # Table 1 of arXiv 2111.11418 with fvcore's MACs at 224 px.
@@ -68,9 +70,10 @@ def test_macs_refuse_an_image_that_the_stem_cannot_take() -> None:
 @pytest.mark.parametrize(
     ("form", "moved", "weights", "work"),
     [
-        # stem: 49 pixels in, 8 out; block: 39 or 27 maps of 8; norm 3 x 8, mean 8 + 2, head 2 + 3
+        # stem: 49 pixels in, 8 out; block: 39 or 27 maps of 8; norm 3 x 8, or 8 where it is the
+        # mean that is normalised; mean 8 + 2, head 2 + 3
         ("plain", 57 + 39 * 8 + 24 + 10 + 5, 98 + 32 + 6, 4 * 98 + 4 * 32 + 6),
-        ("deploy", 57 + 27 * 8 + 24 + 10 + 5, 98 + 32 + 6, 4 * 98 + 4 * 32 + 6),
+        ("deploy", 57 + 27 * 8 + 8 + 10 + 5, 98 + 32 + 6, 4 * 98 + 4 * 32 + 6),
         # and the gradients, of the images excepted: 57 + 8, 74 maps, head 5 + 5, mean 10, norm 40
         ("train", 408 + 65 + 74 * 8 + 60, 2 * 98 + 3 * 32 + 3 * 6, 2 * 4 * 98 + 3 * (4 * 32 + 6)),
     ],
@@ -82,10 +85,11 @@ def test_a_tiny_network_counted_by_hand(form: str, moved: int, weights: int, wor
     assert sum(op.macs for op in found) == work
 
 
-def test_deploy_form_folds_five_of_six_vectors_of_a_block() -> None:
-    block = 2 + (2 * 8 + 8) + (8 * 2 + 2)  # a, fc1, fc2
-    stem, head = 49 * 2 + 2, 2 * 2 + 2 * 3 + 3
-    assert deploy_parameters((1,), (2,), num_classes=3, in_channels=1) == stem + block + head
+@pytest.mark.parametrize("name", ["poolformer_s12", "poolformer_m36"])
+def test_parameters_of_the_deploy_form_are_those_it_has(name: str) -> None:
+    network = to_deploy(mindcv.create_model(name))
+    counted = deploy_parameters(VARIANTS[name].depths, VARIANTS[name].dims)
+    assert counted == sum(parameter.size for parameter in network.get_parameters())
 
 
 def test_roofline_takes_the_longer_of_arithmetic_and_bytes_of_each_operator() -> None:
