@@ -188,13 +188,13 @@ def test_drop_path_scales_each_branch_of_each_sample(both_modes: str) -> None:
     images = random_images(3, 3, 32, 32)
     plain = network(images).asnumpy()
     scales = np.ones((5, 2, 3), np.float32)
-    np.testing.assert_allclose(network(images, Tensor(scales)).asnumpy(), plain, atol=1e-6)
+    np.testing.assert_allclose(network(images, Tensor(scales)).asnumpy(), plain, atol=3e-6)
     scales[2, 1, 0] = 0.0  # the MLP branch of the third block, for the first sample
     changed = network(images, Tensor(scales)).asnumpy()
     assert np.abs(changed[0] - plain[0]).max() > 1e-3
-    np.testing.assert_allclose(changed[1:], plain[1:], atol=1e-6)
+    np.testing.assert_allclose(changed[1:], plain[1:], atol=3e-6)
     network.network[2][1].layer_scale_2.set_data(Tensor(np.zeros(16, np.float32)))
-    np.testing.assert_allclose(network(images).asnumpy()[0], changed[0], atol=1e-6)
+    np.testing.assert_allclose(network(images).asnumpy()[0], changed[0], atol=3e-6)
 
 
 def test_drop_path_draws_while_training_only(both_modes: str) -> None:
