@@ -1,4 +1,4 @@
-"""Export a checkpoint as a bundle: a MINDIR and model.json, proven on real images.
+"""Export a checkpoint as a bundle: a MINDIR, or several, and model.json, proven on real images.
 
 Without flags this exports the best checkpoint of the demo run; predict.py reads the bundle.
 """
@@ -9,12 +9,13 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 
 # isort: split
 
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mindcv
 import numpy as np
@@ -24,7 +25,8 @@ from mindcv_poolformer.config import DataConfig, Recipe, parse_recipe
 from mindcv_poolformer.data.folder import find_images, scan_folder
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.export.bundle import MINDIR
+from mindcv_poolformer.export.choices import Choices
+from mindcv_poolformer.export.description import MINDIR, ONNX
 from mindcv_poolformer.export.mindir import Trained, UnprovenError, write_bundle
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.runtime.device import set_up_device
@@ -47,8 +49,15 @@ class ExportOptions:
         deploy: write the deploy form, whose norms and layer scales are folded into the weights;
             null does unless its proof fails, which is said.
         precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
-        file_format: AIR writes model.air beside the MINDIR; Ascend only.
-        export_batch_size: the only batch size that the bundle takes, null for any.
+        file_format: ONNX writes model.onnx beside the MINDIR, AIR model.air; AIR on Ascend only.
+        input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph.
+        output: of the graph.
+        export_image_size: edges of the images that the bundle takes, the first is its default; a
+            MINDIR for each. Empty for image_resize.
+        export_batch_size: the only batch sizes that the bundle takes; a MINDIR for each. Empty
+            for one MINDIR that takes any.
+        enc_key_file: file of 16, 24 or 32 bytes, the key to encrypt the MINDIRs with (AES-GCM);
+            empty for readable ones.
         sample_images: image or folder of images to prove the export on, the first 16; empty for
             images of <data_dir>/<val_split>.
         overwrite: replace an existing bundle once the new one is proven.
@@ -57,8 +66,12 @@ class ExportOptions:
     export_dir: str = ""
     deploy: bool | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
-    file_format: Literal["MINDIR", "AIR"] = "MINDIR"
-    export_batch_size: PositiveInt | None = None
+    file_format: Literal["MINDIR", "ONNX", "AIR"] = "MINDIR"
+    input: Literal["float32", "uint8"] = "float32"
+    output: Literal["logits", "probabilities"] = "logits"
+    export_image_size: tuple[PositiveInt, ...] = ()
+    export_batch_size: tuple[PositiveInt, ...] = ()
+    enc_key_file: str = ""
     sample_images: str = ""
     overwrite: bool = False
 
@@ -71,40 +84,72 @@ def main() -> None:
     system = recipe.system
     if options.file_format == "AIR" and system.device_target != "Ascend":
         raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
+    choices = choose(options)
+    choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
-    trained = restore(recipe)
+    trained = restore(recipe, options)
     paths = sample_paths(recipe.data, options.sample_images)
     images = [open_image(path, recipe.model.in_channels) for path in paths]
-    samples = np.stack([trained.transform(image) for image in images])
+    sizes = options.export_image_size or (trained.transform.image_size,)
+    samples, *further = (
+        np.stack([at_size(trained.transform, size)(image) for image in images])
+        for size in dict.fromkeys(sizes)
+    )
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
-        write_bundle,
-        trained,
-        target,
-        samples,
-        precision=options.precision,
-        batch_size=options.export_batch_size,
-        air=options.file_format == "AIR",
-        overwrite=options.overwrite,
+        write_bundle, trained, target, samples, further=further, overwrite=options.overwrite
     )
     try:
-        description = write(deploy=options.deploy is not False)
+        description = write(choices)
     except UnprovenError as error:
-        if options.deploy is not None:
+        if options.deploy is not None or choices.beside == "ONNX":
             raise
         print(f"deploy form: {error}; writing the plain form instead")
-        description = write(deploy=False)
-    proof, size = description["verification"], description["files"][MINDIR]["size"]
-    print(
-        f"{target / MINDIR}: {trained.model} in {options.precision}, {description['form']} form, "
-        f"{size / 1e6:.1f} MB, {time.perf_counter() - started:.0f} s\n"
-        f"logits on {proof['images']} images within {proof['max_abs_logit_difference']:.2g} of the "
-        f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
-        f"{proof['top1_agreement']:.1%}"
+        description = write(dataclasses.replace(choices, deploy=False))
+    report(target, description, time.perf_counter() - started)
+
+
+def choose(options: ExportOptions) -> Choices:
+    """What the graphs are to be."""
+    return Choices(
+        precision=options.precision,
+        deploy=options.deploy is not False,
+        batch_sizes=tuple(sorted(set(options.export_batch_size))),
+        takes=options.input,
+        gives=options.output,
+        beside=None if options.file_format == "MINDIR" else options.file_format,
+        key_file=options.enc_key_file or None,
     )
 
 
-def restore(recipe: Recipe) -> Trained:
+def at_size(transform: EvalTransform, image_size: int) -> EvalTransform:
+    """The same preparation of images for another size of the network's input."""
+    return dataclasses.replace(transform, image_size=image_size)
+
+
+def report(target: Path, description: dict[str, Any], seconds: float) -> None:
+    """Tell what was written and how it was proven."""
+    size = description["files"][MINDIR]["size"]
+    print(
+        f"{target / MINDIR}: {description['model']} in {description['precision']}, "
+        f"{description['form']} form, {size / 1e6:.1f} MB, {seconds:.0f} s"
+    )
+    several = [name for name in description["graphs"] if name != MINDIR]
+    if several:
+        print(f"beside it: {', '.join(several)}")
+    for proof in description["verification"]:
+        print(
+            f"{proof['file_format']} at {proof['image_size']} px: {proof['compared']} "
+            f"on {proof['images']} images within {proof['max_abs_difference']:.2g} of the "
+            f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
+            f"{proof['top1_agreement']:.1%}"
+        )
+    proven = {proof["file_format"] for proof in description["verification"]}
+    if ONNX in description["graphs"] and "ONNX" not in proven:
+        print(f"{ONNX}: not run, only checked: found no package onnxruntime")
+
+
+def restore(recipe: Recipe, options: ExportOptions) -> Trained:
     """The recipe's model with the weights of its checkpoint, and what is known about it."""
     name = recipe.model.model
     find_variant(name)
@@ -124,6 +169,8 @@ def restore(recipe: Recipe) -> Trained:
     )
     load_weights(network, weights)
     classes = class_names(recipe, weights.classes, num_classes)
+    if options.export_image_size:
+        transform = at_size(transform, options.export_image_size[0])
     return Trained(network, name, weights.path, transform, classes)
 
 

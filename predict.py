@@ -10,6 +10,7 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 # isort: split
 
 import argparse
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ import numpy as np
 from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
+from mindcv_poolformer.export.description import read_description
+from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run
@@ -33,20 +36,49 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("images", nargs="+", help="image files, or folders searched for images")
+    parser.add_argument("images", nargs="*", help="image files, or folders searched for images")
     parser.add_argument("--bundle", default="runs/digits/bundle", help="folder export.py wrote")
+    parser.add_argument(
+        "--self_test",
+        action="store_true",
+        help="compare the bundle's answers to its golden images with the checkpoint's, no more",
+    )
+    parser.add_argument(
+        "--file_format", choices=["MINDIR", "ONNX"], default="MINDIR", help="graph to run"
+    )
+    parser.add_argument(
+        "--image_size", type=at_least_one, help="one of the bundle's, its first if not given"
+    )
+    parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
     parser.add_argument("--top_k", type=at_least_one, default=5, help="classes for each image")
     parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
     parser.add_argument("--batch_size", type=at_least_one, default=16, help="images in one run")
     parser.add_argument("--device_target", choices=["CPU", "Ascend"], default="CPU", help="device")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.self_test and (arguments.images or arguments.json):
+        parser.error("found images or --json with --self_test, expected it alone")
+    if not arguments.images and not arguments.self_test:
+        parser.error("the following arguments are required: images")
+    return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     paths = find_images(arguments.images)
     set_up_device(arguments.device_target, 0, None, World())
-    results = predict(load_bundle(arguments.bundle), paths, arguments.batch_size, arguments.top_k)
+    load = functools.partial(
+        load_bundle,
+        arguments.bundle,
+        file_format=arguments.file_format,
+        key_file=arguments.dec_key_file,
+    )
+    if arguments.self_test:
+        sizes = read_description(arguments.bundle).image_sizes
+        for size in [arguments.image_size] if arguments.image_size else sizes:
+            print(self_test(load(image_size=size)))
+        return
+    bundle = load(image_size=arguments.image_size)
+    results = predict(bundle, paths, arguments.batch_size, arguments.top_k)
     if arguments.json:
         print(json.dumps(list(results), indent=2, ensure_ascii=False))
         return

@@ -1,4 +1,4 @@
-"""Validate a checkpoint: exact top-1, top-5 and cross entropy over every image once.
+"""Validate a checkpoint or a bundle: exact top-1, top-5, cross entropy over every image once.
 
 Without flags this validates the best checkpoint of the demo run.
 """
@@ -12,12 +12,16 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from jsonargparse.typing import PositiveInt
+from mindspore import Tensor
 
 from mindcv_poolformer.config import Recipe, parse_recipe
-from mindcv_poolformer.data import splits
+from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
-from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement
+from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement, evaluate
+from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.device import set_up_device
@@ -38,11 +42,20 @@ class Options:
         compare_amp_level: validate the plain form at this level too, and tell for how many images
             both predict the same; null for no comparison.
         result_file: write the results to this file, as JSON; empty for none.
+        bundle: validate what export.py wrote to this folder instead of a checkpoint; images are
+            prepared as the bundle tells. Empty for a checkpoint.
+        file_format: the bundle's graph to run.
+        image_size: one of the bundle's, null for its first.
+        dec_key_file: file with the key of an encrypted bundle.
     """
 
     deploy: bool = False
     compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
     result_file: str = ""
+    bundle: str = ""
+    file_format: Literal["MINDIR", "ONNX"] = "MINDIR"
+    image_size: PositiveInt | None = None
+    dec_key_file: str = ""
 
 
 def main() -> None:
@@ -51,16 +64,30 @@ def main() -> None:
             None, description=__doc__, default_config=str(DEMO), options=Options
         )
     world = discover()
-    find_variant(recipe.model.model)
+    check_options(recipe, options)
     system = recipe.system
     set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
     with joined(world, system.device_target):
-        validate(recipe, options, world)
+        (validate_bundle if options.bundle else validate)(recipe, options, world)
+
+
+def check_options(recipe: Recipe, options: Options) -> None:
+    """Refuse what excludes each other, before the work instead of after it."""
+    find_variant(recipe.model.model)
+    check_result_file(options.result_file)
+    if options.bundle:
+        for key in ("deploy", "compare_amp_level"):
+            if getattr(options, key):
+                raise UserError(f"{key}: found it with bundle, expected it with a checkpoint alone")
+        if recipe.model.ckpt_path:
+            raise UserError("ckpt_path: found it with bundle, expected one of them")
+    for key in ("file_format", "image_size", "dec_key_file"):
+        if not options.bundle and getattr(options, key) != getattr(Options, key):
+            raise UserError(f"{key}: found it without bundle, expected one")
 
 
 def validate(recipe: Recipe, options: Options, world: World) -> None:
     """Evaluate at one AMP level or two, and report."""
-    check_result_file(options.result_file)
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     images = splits.validation_images(recipe.data, weights.folders)
     known = weights.num_classes if weights.folders else len(images.classes)
@@ -89,6 +116,73 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
             describe(options.compare_amp_level, other),
             f"{level} and {options.compare_amp_level} agree on {same:.2f} % of the images",
         ]
+    publish(lines, report, options, world)
+
+
+def validate_bundle(recipe: Recipe, options: Options, world: World) -> None:
+    """Evaluate the graph that a bundle holds, and report; of the recipe only images and workers."""
+    bundle = load_bundle(
+        options.bundle,
+        image_size=options.image_size,
+        file_format=options.file_format,
+        key_file=options.dec_key_file or None,
+    )
+    images, note = images_for(bundle, recipe)
+    dataset = loader.evaluation_dataset(
+        images,
+        bundle.loading,
+        batch_size=recipe.data.batch_size,
+        shard=loader.Shard(world.rank, world.size),
+        num_parallel_workers=recipe.system.num_parallel_workers,
+        python_multiprocessing=recipe.system.python_multiprocessing,
+    )
+    result = evaluate(
+        lambda batch: Tensor(bundle.logits(bundle.to_input(batch.asnumpy()))),
+        loader.batches(dataset),
+        world_size=world.size,
+        bar=world.is_main,
+    )
+    report = {
+        "model": bundle.model,
+        "bundle": options.bundle,
+        "files": bundle.checksums,
+        "precision": bundle.precision,
+        "image_size": bundle.transform.image_size,
+        "data": str(images.root),
+        "ranks": world.size,
+        **result.scores,
+    }
+    names = ", ".join(str(bundle.folder / name) for name in bundle.checksums)
+    lines = [
+        f"{names} on {len(images)} images of {images.root}",
+        describe(bundle.precision, result),
+    ]
+    publish([*note, *lines], report, options, world)
+
+
+def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
+    """The validation images with labels that index the bundle's outputs, and what to say of them.
+
+    Folders are classes of the same name. Where the bundle's names are no folders', such as "tench,
+    Tinca tinca", the folders' order tells.
+    """
+    images = splits.validation_images(recipe.data, None)
+    strangers = sorted(set(images.classes) - set(bundle.classes))
+    if not strangers:
+        return splits.validation_images(recipe.data, bundle.classes), []
+    if len(images.classes) != len(bundle.classes):
+        raise UserError(
+            f"{images.root}: found the class {strangers[0]} among {len(images.classes)}, expected "
+            f"those of the bundle, or as many in their order: {len(bundle.classes)}"
+        )
+    return images, [
+        f"classes: the folders are not named as the bundle's ({strangers[0]} is none of them), "
+        "so their order tells"
+    ]
+
+
+def publish(lines: list[str], report: dict[str, Any], options: Options, world: World) -> None:
+    """Print the lines and write the result file, on one rank."""
     if not world.is_main:
         return
     print("\n".join(lines))

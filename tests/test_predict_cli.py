@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
+from bundles import sign
 from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
@@ -95,6 +98,25 @@ def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path: Path) -> None:
+    done = script("predict.py", tmp_path, "--bundle", str(run / "bundle"), "--self_test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"self test at 32 px: logits of 3 images, batch size 3, within \S+ of the checkpoint's "
+        r"\(allowed 0.0001\), top-1 equal on 100%\n",
+        done.stdout,
+    )
+    shutil.copytree(run / "bundle", tmp_path / "moved")
+    golden = dict(np.load(tmp_path / "moved" / "golden.npz"))
+    golden["logits"] = golden["logits"] + np.float32(0.5)
+    np.savez(tmp_path / "moved" / "golden.npz", **golden)
+    sign(tmp_path / "moved", "golden.npz")
+    done = script("predict.py", tmp_path, "--bundle", "moved", "--self_test")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: self test at 32 px: found logits up to 0.5 off the check")
+    assert done.stderr.count("\n") == 1
+
+
 def test_unreadable_image_is_named_and_json_is_not_begun(run: Path) -> None:
     done = script(
         "predict.py", run, "photos/1.png", "photos/readme.txt", "--bundle", "bundle", "--json"
@@ -111,6 +133,7 @@ def test_unreadable_image_is_named_and_json_is_not_begun(run: Path) -> None:
         (["a.png", "--top_k", "0"], "argument --top_k: found '0', expected an integer >= 1"),
         (["a.png", "--batch_size", "x"], "argument --batch_size: found 'x', expected an"),
         (["a.png", "--device_target", "GPU"], "argument --device_target: invalid choice"),
+        (["a.png", "--self_test"], "found images or --json with --self_test, expected it alone"),
         (["a.png", "--topk", "3"], "unrecognized arguments: --topk 3"),
     ],
 )
@@ -133,6 +156,9 @@ def test_wrong_flags(
     [
         (["photos", "--bundle", "photos"], "photos/model.json: found 'No such file"),
         (["photos", "--bundle", "nowhere"], "bundle nowhere: found no such folder"),
+        (["photos", "--bundle", "bundle", "--image_size", "64"], "found 64, expected .*: 32"),
+        (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
+        (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
         (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),
         (["nowhere.png", "--bundle", "bundle"], "image nowhere.png does not exist"),
     ],

@@ -1,26 +1,24 @@
-"""A bundle: a folder with a MINDIR and, in model.json, all it takes to classify images with it."""
+"""A bundle: a folder with a graph and, in model.json, all it takes to classify images with it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from PIL import Image
 
 from ..data.preprocess import EvalTransform
-from ..runtime.errors import UserError
-from ..runtime.mindspore_log import logged_on_success
+from .description import DESCRIPTION, MINDIR, Description, Graph, read_description
+from .graph import load_mindir
+from .key import read_key
 
-FORMAT = 1  # of model.json; counts up when an older reader would misread it
-DESCRIPTION = "model.json"
-MINDIR = "model.mindir"
+__all__ = ["DESCRIPTION", "MINDIR", "Bundle", "load_bundle", "log_probabilities", "softmax"]
+
+Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,138 +29,179 @@ class Bundle:
         folder: where it was read from.
         model: name of the model, such as poolformer_s12.
         classes: name of each output.
-        transform: from an image to the network's input.
-        batch_size: the only one the network takes, None for any.
-        precision: fp32 or fp16, of weights and arithmetic; input and logits are always float32.
-        network: the MINDIR.
+        transform: from an image to a normalised one, (C, image_size, image_size) float32.
+        batch_sizes: the only ones the network takes, in rising order; empty for any.
+        precision: fp32 or fp16, of weights and arithmetic; the output is always float32.
+        takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
+            pixels (N, H, W, C).
+        gives: "logits" or "probabilities".
+        network: the graph, or for several batch sizes a call that chooses among theirs.
+        checksums: SHA-256 of the graph's file, or of several, by name.
     """
 
     folder: Path
     model: str
     classes: tuple[str, ...]
     transform: EvalTransform
-    batch_size: int | None
+    batch_sizes: tuple[int, ...]
     precision: str
-    network: nn.GraphCell
+    takes: str
+    gives: str
+    network: Network
+    checksums: Mapping[str, str]
 
     @property
     def channels(self) -> int:
         """Channels of the images: 1 grey, 3 RGB, 4 RGBA."""
         return len(self.transform.mean)
 
-    def logits(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """Run the network on normalised images.
+    @property
+    def loading(self) -> EvalTransform:
+        """From an image to what :meth:`to_input` takes: normalised unless the graph does that."""
+        if self.takes == "float32":
+            return self.transform
+        zeros, ones = (0.0,) * self.channels, (1.0,) * self.channels
+        return dataclasses.replace(self.transform, mean=zeros, std=ones)
+
+    def to_input(self, images: np.ndarray) -> np.ndarray:
+        """From (N, C, H, W) float32 of :attr:`loading` to what the network takes."""
+        if self.takes == "float32":
+            return images
+        return np.ascontiguousarray(images.astype(np.uint8).transpose(0, 2, 3, 1))
+
+    def prepare(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """From images of any size, with ``channels`` channels, to what the network takes."""
+        return self.to_input(np.stack([self.loading(image) for image in images]))
+
+    def outputs(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """Run the network.
 
         Args:
-            images: (N, C, H, W) float32 with N >= 1.
+            images: (N, C, H, W) float32 or (N, H, W, C) uint8, as ``takes`` tells, with N >= 1.
             batch_size: images in one run; the last run is filled up with zeros, since the network
-                compiles anew for every batch size it meets. None: all in one run. A bundle of a
-                fixed batch size runs at that, whatever is given.
+                compiles anew for every batch size it meets. None: all in one run. A bundle of fixed
+                batch sizes runs at those, whatever is given: at the smallest that takes all that
+                is left, or else at the largest.
 
         Returns:
-            (N, classes) float32.
+            (N, classes) float32, what ``gives`` tells.
         """
-        edge = self.transform.image_size
-        if len(images) == 0 or images.shape[1:] != (self.channels, edge, edge):
-            raise ValueError(f"images: found {images.shape}, expected (N, C, {edge}, {edge})")
-        size = self.batch_size or batch_size or len(images)
+        edge, channels = self.transform.image_size, self.channels
+        shape = (edge, edge, channels) if self.takes == "uint8" else (channels, edge, edge)
+        if len(images) == 0 or images.shape[1:] != shape or images.dtype != self.takes:
+            wanted = ", ".join(map(str, ("N", *shape)))
+            raise ValueError(
+                f"images: found {images.dtype} {images.shape}, expected {self.takes} ({wanted})"
+            )
         rows = []
-        for start in range(0, len(images), size):
+        for start, size in self._runs(len(images), batch_size):
             batch = images[start : start + size]
             padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
             rows.append(self.network(Tensor(np.pad(batch, padding))).asnumpy()[: len(batch)])
         return np.concatenate(rows)
 
+    def _runs(self, count: int, batch_size: int | None) -> Iterator[tuple[int, int]]:
+        """Where each run starts, and its batch size."""
+        start = 0
+        while start < count:
+            size = batch_size or count
+            if self.batch_sizes:
+                enough = (fixed for fixed in self.batch_sizes if fixed >= count - start)
+                size = next(enough, self.batch_sizes[-1])
+            yield start, size
+            start += size
+
+    def logits(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """As :meth:`outputs`, and logits in any case.
+
+        Of probabilities these are the logarithms: logits less a constant of each image.
+        """
+        outputs = self.outputs(images, batch_size)
+        if self.gives == "logits":
+            return outputs
+        return log_probabilities(outputs)
+
+    def probabilities(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """As :meth:`outputs`, and probabilities in any case, float64."""
+        outputs = self.outputs(images, batch_size)
+        return softmax(outputs) if self.gives == "logits" else outputs.astype(np.float64)
+
     def classify(self, images: Sequence[Image.Image], batch_size: int | None = None) -> np.ndarray:
         """Give the probability of each class, (N, classes) float64, for images of any size.
 
-        ``batch_size`` is as in :meth:`logits`. The images have ``channels`` channels, as
+        ``batch_size`` is as in :meth:`outputs`. The images have ``channels`` channels, as
         ``open_image(path, channels)`` gives them.
         """
-        logits = self.logits(np.stack([self.transform(image) for image in images]), batch_size)
-        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return self.probabilities(self.prepare(images), batch_size)
 
 
-def load_bundle(folder: str | Path) -> Bundle:
+def load_bundle(
+    folder: str | Path,
+    *,
+    image_size: int | None = None,
+    file_format: str = "MINDIR",
+    key_file: str | Path | None = None,
+) -> Bundle:
     """Read a bundle that export.py has written, for the device that MindSpore is set to.
 
+    Args:
+        folder: the bundle.
+        image_size: one of the bundle's, None for its first.
+        file_format: "MINDIR", or "ONNX" for the ONNX graph in ONNX Runtime, on the CPU.
+        key_file: holds the key of an encrypted bundle.
+
     Raises:
-        UserError: the folder is no bundle, is damaged (its MINDIR is checked against the SHA-256)
-            or was written by a later version.
+        UserError: the folder is no bundle, is damaged (its files are checked against their
+            SHA-256), does not fit its description, was written by a later version, has no such
+            graph, or the key is not its own.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"bundle {folder}: found no such folder, expected one that export.py wrote")
-    path = folder / DESCRIPTION
-    description = _read_description(path)
-    try:
-        checksum = description["files"][MINDIR]["sha256"]
-        written_with = description["mindspore"]
-        outputs = description["output"]["shape"][-1]
-        facts = {
-            "model": description["model"],
-            "classes": tuple(description["classes"]),
-            "transform": EvalTransform.from_dict(description["preprocessing"]),
-            "batch_size": description["input"]["shape"][0],
-            "precision": description["precision"],
-        }
-    except KeyError as error:
-        raise UserError(f"{path}: found no key {error}, expected it") from None
-    except (IndexError, TypeError, UserError) as error:
-        raise UserError(f"{path}: found a malformed value ({error})") from None
-    classes, batch_size = facts["classes"], facts["batch_size"]
-    if outputs != len(classes):
-        raise UserError(f"{path}: found {len(classes)} classes for {outputs} outputs")
-    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
-        raise UserError(f"{path}: found batch size {batch_size!r}, expected a count or null")
-    _check_file(folder / MINDIR, checksum)
-    return Bundle(folder=folder, network=_load_mindir(folder / MINDIR, written_with), **facts)
+    description = read_description(folder)
+    transform = description.transform
+    if image_size is not None:
+        transform = dataclasses.replace(transform, image_size=image_size)
+    graphs = description.graphs_for(file_format, transform.image_size)
+    networks = _load(description, graphs, file_format, key_file)
+    return Bundle(
+        folder=description.folder,
+        model=description.model,
+        classes=description.classes,
+        transform=transform,
+        batch_sizes=tuple(sorted(size for size in networks if size is not None)),
+        precision=description.precision,
+        takes=description.takes,
+        gives=description.gives,
+        network=_by_batch_size(networks),
+        checksums={graph.file: description.files[graph.file][1] for graph in graphs},
+    )
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Give probabilities for logits (N, classes), in float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path}: found {error.strerror!r}, expected the description of a bundle"
-        ) from None
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise UserError(f"{path}: found no readable JSON ({error}), expected a bundle's") from None
-    version = description.get("format") if isinstance(description, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise UserError(f"{path}: found format {version!r}, expected {FORMAT}")
-    if version > FORMAT:
-        raise UserError(
-            f"{path}: found format {version}, expected at most {FORMAT}: "
-            "a later version of mindcv_poolformer wrote it"
-        )
-    return description
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Give the logarithms, finite ones also of what is zero in float32."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
-def _check_file(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: found no such file, expected it beside {DESCRIPTION}")
-    found = sha256(path)
-    if found != expected:
-        raise UserError(f"{path}: found SHA-256 {found}, expected {expected}: damaged or replaced")
+def _load(
+    description: Description,
+    graphs: Sequence[Graph],
+    file_format: str,
+    key_file: str | Path | None,
+) -> Mapping[int | None, Network]:
+    """The network for each batch size."""
+    if file_format == "ONNX":
+        from .onnx import load_onnx  # ONNX Runtime is an extra
+
+        return {graph.batch_size: load_onnx(description, graph) for graph in graphs}
+    key = read_key(description.folder, description.cipher, key_file)
+    return {graph.batch_size: load_mindir(description, graph, key) for graph in graphs}
 
 
-def _load_mindir(path: Path, written_with: str) -> nn.GraphCell:
-    try:
-        with logged_on_success():
-            return nn.GraphCell(ms.load(str(path)))
-    except (RuntimeError, ValueError):
-        raise UserError(
-            f"{path}: found no MINDIR that MindSpore {ms.__version__} can load, "
-            f"expected one; it was written with {written_with}"
-        ) from None
+def _by_batch_size(networks: Mapping[int | None, Network]) -> Network:
+    if len(networks) == 1:
+        return next(iter(networks.values()))
+    return lambda images: networks[images.shape[0]](images)

@@ -1,14 +1,13 @@
-"""Writing a bundle: the network as a MINDIR, its description, and the proof that both are right."""
+"""Writing a bundle: its graphs, their description, and the proof that both are right."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -16,32 +15,25 @@ from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
 from ..models.deploy import to_deploy
-from ..runtime.amp import mixed_precision
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
-from .bundle import DESCRIPTION, FORMAT, MINDIR, load_bundle, sha256
+from .bundle import load_bundle
+from .choices import Choices
+from .description import CIPHER, DESCRIPTION, FORMAT, MINDIR, ONNX, sha256
+from .golden import Golden, compare
+from .graph import ServedGraph, in_float16, write_air, write_mindir
+from .key import read_key_file
+from .readme import README, write_readme
+from .settings import SETTINGS, write_settings
 
 AIR = "model.air"
-# The largest difference of a logit that passes: absolute for fp32, where the deploy form rounds
-# otherwise; for fp16 a part of the range of the checkpoint's logits. fp16 measures 0.002 of the
-# range on poolformer_s12 and 0.005 on poolformer_m48, layer scales at 0.3.
-FP32_TOLERANCE = 1e-4
-FP16_TOLERANCE = 2e-2
+GOLDEN = "golden.npz"
+DEFAULT = Choices()
+Ends = dict[str, int | None]  # "batch_size" and "image_size" that a graph takes, None for any
 
 
 class UnprovenError(UserError):
     """A bundle that does not give the checkpoint's logits."""
-
-
-class _Graph(nn.Cell):
-    """Names the graph's input, and keeps training's further inputs out of it."""
-
-    def __init__(self, network: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-
-    def construct(self, images: Tensor) -> Tensor:
-        return self.network(images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,52 +59,54 @@ def write_bundle(
     trained: Trained,
     target: str | Path,
     samples: np.ndarray,
+    choices: Choices = DEFAULT,
     *,
-    precision: Literal["fp32", "fp16"] = "fp32",
-    deploy: bool = True,
-    batch_size: int | None = None,
-    air: bool = False,
+    further: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the folder ``target``, which appears once it is proven, or not at all.
 
-    The proof: read again, the bundle gives the logits of ``trained.network`` on ``samples``. An
+    The proof: read again, the bundle gives the outputs of ``trained.network`` on the samples. An
     older bundle at ``target`` stays until then.
 
     Args:
         trained: fp16 without ``deploy`` converts its network in place.
         target: the bundle to be.
         samples: (N, C, H, W) float32, real images through ``trained.transform``.
-        precision: of weights and arithmetic; input and logits are float32 in both.
-        deploy: write the deploy form, see :func:`to_deploy`.
-        batch_size: the only one the bundle takes, None for any.
-        air: write model.air too; only an Ascend device can, and it is not proven.
+        choices: what the graphs are to be.
+        further: samples of other image sizes, each of which gets graphs of its own.
         overwrite: replace a bundle at ``target``.
 
     Returns:
         the content of model.json.
 
     Raises:
-        UserError: ``target`` exists and is not to be replaced.
+        UserError: ``target`` exists and is not to be replaced, the key cannot be read, or the
+            choices exclude each other.
         UnprovenError: the proof failed.
     """
     target = Path(target).resolve()
     _check_target(target, overwrite)
+    choices.check()
     network = trained.network.set_train(False)
-    reference = network(Tensor(samples)).asnumpy()
-    if deploy:
+    goldens = [
+        Golden.of(images, trained.transform, network(Tensor(images)).asnumpy())
+        for images in (samples, *further)
+    ]
+    if choices.deploy:
         network = to_deploy(network)
-    if precision == "fp16":
-        network = _in_float16(network)
-    shape = [batch_size, *samples.shape[1:]]
-    names = [MINDIR, AIR] if air else [MINDIR]
     with replaced_folder(target) as staging:
-        _write_graphs(network, shape, staging, names)
-        files = [staging / name for name in names]
-        description = _describe(trained, precision, deploy, shape, files)
+        graphs = {}
+        if choices.beside == "ONNX":
+            graphs[ONNX] = _write_onnx(network, trained, goldens, choices, staging)
+        graphs |= _write_mindirs(network, trained, goldens, choices, staging)
+        answers = _write_goldens(goldens, staging)
+        description = _describe(trained, choices, goldens[0], graphs, answers, staging)
         _write_description(staging, description)
-        description["verification"] = _prove(staging, samples, reference)
+        description["verification"] = list(_prove(staging, goldens, choices))
         _write_description(staging, description)
+        write_settings(staging, description)
+        write_readme(staging, description)
     return description
 
 
@@ -121,101 +115,146 @@ def _check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"export_dir: {target} exists, expected a new folder, or --overwrite")
-    ours = {DESCRIPTION, MINDIR, AIR}
-    if not target.is_dir() or not {entry.name for entry in target.iterdir()} <= ours:
+    if not target.is_dir() or not all(map(_is_ours, target.iterdir())):
         raise UserError(
             f"export_dir: found {target} to be or to hold something else than a bundle, "
             "expected a bundle to overwrite"
         )
 
 
-def _in_float16(network: nn.Cell) -> nn.Cell:
-    """Convert ``network``; mixed precision alone would store float32 weights."""
-    in_float16 = mixed_precision(network, "O3")
-    for parameter in network.get_parameters():
-        parameter.set_dtype(ms.float16)
-    return in_float16
+def _is_ours(entry: Path) -> bool:
+    """Whether a file is one that an export writes."""
+    if entry.name in (DESCRIPTION, SETTINGS, README, ONNX, AIR):
+        return True
+    return entry.match("model*.mindir") or entry.match("golden*.npz")
 
 
-def _write_graphs(
-    network: nn.Cell, shape: list[int | None], folder: Path, names: list[str]
-) -> None:
-    graph = _Graph(network).set_train(False)
-    images = Tensor(shape=shape, dtype=ms.float32)
-    with _working_in(folder):
-        ms.export(graph, images, file_name=MINDIR, file_format="MINDIR", custom_func=_name_ends)
-        if AIR in names:
-            ms.export(graph, images, file_name=AIR, file_format="AIR")
+def _write_onnx(
+    network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
+) -> Ends:
+    """Write one ONNX graph, of any batch or image size where there are several."""
+    from .onnx import write_onnx  # the package onnx is an extra
+
+    ends = {
+        "batch_size": choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None,
+        "image_size": trained.transform.image_size if len(goldens) == 1 else None,
+    }
+    write_onnx(
+        network,
+        folder / ONNX,
+        trained.transform,
+        half=choices.precision == "fp16",
+        takes=choices.takes,
+        gives=choices.gives,
+        **ends,
+    )
+    return ends
 
 
-@contextlib.contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    """Change the working directory: ms.export refuses paths with a blank or an accent in them."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+def _write_mindirs(
+    network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
+) -> dict[str, Ends]:
+    """Write a MINDIR for each image size and batch size, and AIR for the first of them.
+
+    Returns:
+        what each takes, by its file's name.
+    """
+    if choices.precision == "fp16":
+        network = in_float16(network)
+    transform = trained.transform if choices.takes == "uint8" else None
+    graph = ServedGraph(network, transform, choices.gives == "probabilities")
+    key = read_key_file(choices.key_file) if choices.key_file else None
+    graphs: dict[str, Ends] = {}
+    for golden in goldens:
+        image = (golden.pixels if choices.takes == "uint8" else golden.images).shape[1:]
+        for batch_size in choices.batch_sizes or (None,):
+            edge = golden.images.shape[-1]
+            batch = "" if batch_size is None else f"_b{batch_size}"
+            name = f"model_{edge}px{batch}.mindir" if graphs else MINDIR
+            write_mindir(graph, (batch_size, *image), folder / name, key)
+            if choices.beside == "AIR" and not graphs:
+                write_air(graph, (batch_size, *image), folder / AIR)
+            graphs[name] = {"batch_size": batch_size, "image_size": edge}
+    return graphs
+
+
+def _write_goldens(goldens: list[Golden], folder: Path) -> dict[str, str]:
+    """Write a golden pair for each image size; give their files' names by size."""
+    names: dict[str, str] = {}
+    for golden in goldens:
+        edge = str(golden.images.shape[-1])
+        names[edge] = f"golden_{edge}px.npz" if names else GOLDEN
+        golden.write(folder / names[edge])
+    return names
 
 
 def _describe(
-    trained: Trained, precision: str, deploy: bool, shape: list[int | None], files: list[Path]
+    trained: Trained,
+    choices: Choices,
+    golden: Golden,
+    graphs: dict[str, Ends],
+    answers: dict[str, str],
+    folder: Path,
 ) -> dict[str, Any]:
     """The content of model.json before the proof."""
-    batch_size, classes = shape[0], list(trained.classes)
+    classes, pixels = list(trained.classes), choices.takes == "uint8"
+    batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
+    image = (golden.pixels if pixels else golden.images).shape[1:]
     return {
         "format": FORMAT,
         "model": trained.model,
         "parameters": sum(parameter.size for parameter in trained.network.get_parameters()),
-        "form": "deploy" if deploy else "plain",
-        "precision": precision,
-        "input": {"name": "images", "shape": shape, "layout": "NCHW", "dtype": "float32"},
-        "output": {"name": "logits", "shape": [batch_size, len(classes)], "dtype": "float32"},
+        "form": "deploy" if choices.deploy else "plain",
+        "precision": choices.precision,
+        "input": {
+            "name": "images",
+            "shape": [batch_size, *image],
+            "layout": "NHWC" if pixels else "NCHW",
+            "dtype": choices.takes,
+        },
+        "output": {"name": choices.gives, "shape": [batch_size, len(classes)], "dtype": "float32"},
         "preprocessing": trained.transform.to_dict(),
         "classes": classes,
         "checkpoint": {"name": trained.checkpoint.name, "sha256": sha256(trained.checkpoint)},
+        "graphs": graphs,
+        "golden": answers,
+        "encryption": CIPHER if choices.key_file else None,
         "files": {
-            file.name: {"sha256": sha256(file), "size": file.stat().st_size} for file in files
+            file.name: {"sha256": sha256(file), "size": file.stat().st_size}
+            for file in sorted(folder.iterdir())
         },
         "mindspore": ms.__version__,
         "verification": None,
     }
 
 
-def _name_ends(model: Any) -> None:
-    """Call the graph's input "images" and its output "logits"; MindSpore puts the pid in both.
-
-    Args:
-        model: MindSpore's protocol buffer of the MINDIR, changed in place.
-    """
-    graph = model.graph
-    names = {graph.input[0].name: "images", graph.output[0].name: "logits"}
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            ends[:] = [names.get(end, end) for end in ends]
-    graph.input[0].name, graph.output[0].name = "images", "logits"
-
-
-def _prove(folder: Path, samples: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
-    """Compare the logits of the bundle in ``folder`` on ``samples`` with ``reference``."""
-    bundle = load_bundle(folder)
-    logits = bundle.logits(samples)
-    difference = float(np.abs(logits - reference).max())
-    tolerance = FP32_TOLERANCE
-    if bundle.precision == "fp16":
-        tolerance = FP16_TOLERANCE * float(np.ptp(reference))
-    if not difference <= tolerance:  # also when it is NaN
-        raise UnprovenError(
-            f"export: found logits of the MINDIR up to {difference:.3g} off the checkpoint's on "
-            f"{len(samples)} images, expected at most {tolerance:.3g}; nothing is kept"
-        )
-    return {
-        "images": len(samples),
-        "max_abs_logit_difference": difference,
-        "tolerance": tolerance,
-        "top1_agreement": float((logits.argmax(1) == reference.argmax(1)).mean()),
-    }
+def _prove(folder: Path, goldens: list[Golden], choices: Choices) -> Iterator[dict[str, Any]]:
+    """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
+    formats = ["MINDIR"]
+    if choices.beside == "ONNX" and find_spec("onnxruntime"):
+        formats.append("ONNX")
+    for file_format in formats:
+        for golden in goldens:
+            edge = golden.images.shape[-1]
+            bundle = load_bundle(
+                folder, image_size=edge, file_format=file_format, key_file=choices.key_file
+            )
+            result = compare(bundle, golden)
+            if not result.passes:
+                raise UnprovenError(
+                    f"export: found {result.compared} of the {file_format} up to "
+                    f"{result.difference:.3g} off the checkpoint's on {result.images} images of "
+                    f"{edge} px, expected at most {result.tolerance:.3g}; nothing is kept"
+                )
+            yield {
+                "file_format": file_format,
+                "image_size": edge,
+                "compared": result.compared,
+                "images": result.images,
+                "max_abs_difference": result.difference,
+                "tolerance": result.tolerance,
+                "top1_agreement": result.agreement,
+            }
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:

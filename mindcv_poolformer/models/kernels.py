@@ -88,6 +88,14 @@ def as_product(weight: np.ndarray) -> np.ndarray:
     return weight
 
 
+def as_convolution(conv: nn.Conv2d) -> np.ndarray:
+    """Give the weight (O, I, k, k) of a convolution, also where it comes from as_product."""
+    weight, size = conv.weight.asnumpy(), conv.kernel_size[0]
+    if weight.ndim == 4:
+        return weight
+    return weight.reshape(size, size, -1, conv.out_channels).transpose(3, 2, 0, 1)
+
+
 class _Affine(nn.Cell):
     """x W^T + b for x (M, I), W (O, I) and b (O,).
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
+from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
@@ -83,6 +84,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: n
     target = tmp_path_factory.mktemp("export") / "bundle"
     trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
     write_bundle(trained, target, inputs)
+    return target
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray
+) -> Path:
+    """As ``folder``, with an ONNX graph beside the MINDIR."""
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra onnx")
+    target = tmp_path_factory.mktemp("onnx") / "bundle"
+    trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    write_bundle(trained, target, inputs, Choices(beside="ONNX"))
     return target
 
 

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
+from bundles import redescribe, sign
 from mindspore import Tensor
+from mindspore.train.mind_ir_pb2 import ModelProto
 
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
@@ -90,17 +93,94 @@ def no_mindir_with_right_checksum(folder: Path) -> None:
     (folder / "model.mindir").write_bytes(b"not a MINDIR")
     checksum = hashlib.sha256(b"not a MINDIR").hexdigest()
     change("files", {"model.mindir": {"sha256": checksum, "size": 12}})(folder)
+    change("golden", {})(folder)
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.mindir"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def graph(**changes: Any) -> Callable[[Path], None]:
+    """Tell something else of the graph."""
+
+    def apply(folder: Path) -> None:
+        redescribe(folder, lambda told: told["graphs"]["model.mindir"].update(changes))
+
+    return apply
+
+
+def end(which: str, /, **changes: Any) -> Callable[[Path], None]:
+    """Tell something else of the input or the output."""
+    return lambda folder: redescribe(folder, lambda told: told[which].update(changes))
+
+
+def eleven_classes(folder: Path) -> None:
+    def change(told: dict[str, Any]) -> None:
+        told["classes"].append("one more")
+        told["output"]["shape"][1] = 11
+
+    redescribe(folder, change)
+
+
+def four_channels(folder: Path) -> None:
+    preprocessing = {"mean": [1.0] * 4, "std": [1.0] * 4}
+    redescribe(folder, lambda told: told["preprocessing"].update(preprocessing))
+
+
+def newer_graph(folder: Path, version: str = "2.11.0", ir_version: int | None = None) -> None:
+    """As a MINDIR that another MindSpore wrote, while model.json tells ours."""
+    path = folder / "model.mindir"
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    model.model_version = version
+    if ir_version is not None:
+        model.mind_ir_version = ir_version
+    path.write_bytes(model.SerializeToString())
+    sign(folder, "model.mindir")
+
+
+def elsewhere(folder: Path) -> None:
+    """A name that leads out of the folder."""
+
+    def change(told: dict[str, Any]) -> None:
+        told["files"]["../model.mindir"] = told["files"]["model.mindir"]
+        told["graphs"]["../model.mindir"] = told["graphs"].pop("model.mindir")
+
+    redescribe(folder, change)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (cut_off, "model.mindir: found .* bytes, expected .*: cut off or replaced"),
+        (graph(batch_size=8), r"found a graph of \(-1, 3, 32, 32\) .*, expected \(8, 3, 32, 32\)"),
+        (graph(batch_size="8"), "found batch size '8', expected a count or null"),
+        (graph(image_size=0), "found image size 0, expected a count"),
+        (eleven_classes, r"found a graph of .* to \(-1, 10\), expected .* to \(-1, 11\)"),
+        (four_channels, r"found a graph of \(-1, 3, 32, 32\) .*, expected \(-1, 4, 32, 32\)"),
+        (end("input", dtype="uint8"), r"found a graph of .* expected \(-1, 32, 32, 3\)"),
+        (end("input", dtype="int8"), "found input dtype 'int8', expected one of"),
+        (end("output", name="votes"), "found output name 'votes', expected one of"),
+        (change("encryption", "ROT13"), "found encryption 'ROT13', expected one of"),
+        (change("classes", list(range(10))), "found a model or class that is no text"),
+        (change("mindspore", "2.11.0"), "written with MindSpore 2.11.0, expected at most 2.10"),
+        (change("mindspore", "new"), "found MindSpore version 'new', expected such as 2.10"),
+        (newer_graph, "model.mindir: found it written with MindSpore 2.11.0, expected at most"),
+        (
+            lambda folder: newer_graph(folder, ms.__version__, 99),
+            "model.mindir: found no MINDIR that MindSpore .* can load",
+        ),
+        (elsewhere, r"found the file '../model.mindir', expected one in the bundle's folder"),
         (shutil.rmtree, "bundle .*: found no such folder"),
         (lambda folder: (folder / "model.json").unlink(), "model.json: found 'No such file"),
         (lambda folder: (folder / "model.json").write_text("{"), "model.json: found no readable"),
         (lambda folder: (folder / "model.json").write_bytes(b"\xff"), "found no readable JSON"),
-        (lambda folder: (folder / "model.json").write_text("[]"), "found format None, expected 1"),
-        (change("format", 2), "found format 2, expected at most 1: a later version"),
+        (
+            lambda folder: (folder / "model.json").write_text("[]"),
+            "found format None, expected 1 to 2",
+        ),
+        (change("format", 3), "found format 3, expected at most 2: a later version"),
         (remove("preprocessing"), "found no key 'preprocessing'"),
         (change("files", {}), "found no key 'model.mindir'"),
         (change("files", 3), "found a malformed value"),

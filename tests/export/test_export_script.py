@@ -72,7 +72,7 @@ def test_sample_images_are_spread_over_the_validation_classes(
     first = ["a/00.png", "b/00.png", "c/00.png", "a/01.png", "c/01.png", "a/02.png", "c/02.png"]
     assert names == first + [f"a/{index:02d}.png" for index in range(3, 12)]
     description = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert description["verification"]["images"] == 16
+    assert description["verification"][0]["images"] == 16
 
 
 def test_pynative_recipe_and_foreign_checkpoint(
@@ -131,6 +131,61 @@ def test_a_deploy_form_that_fails_its_proof_gives_way_aloud(
     assert json.loads((tmp_path / "out" / "model.json").read_text())["form"] == "plain"
 
 
+def test_every_choice_from_the_command_line(
+    run_export: Export,
+    tmp_path: Path,
+    pictures: list[Path],
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    flags = ("--input", "uint8", "--output", "probabilities", "--export_image_size", "32", "48")
+    flags += ("--export_batch_size", "4", "1", "--enc_key_file", str(tmp_path / "key"))
+    run_export("--sample_images", str(pictures[0].parent), *flags)
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["input"]["shape"] == [None, 32, 32, 3]
+    assert description["encryption"] == "AES-GCM"
+    assert [tuple(graph.values()) for graph in description["graphs"].values()] == [
+        (1, 32),
+        (4, 32),
+        (1, 48),
+        (4, 48),
+    ]
+    bundle = load_bundle(tmp_path / "out", key_file=tmp_path / "key")
+    images = [export.open_image(path) for path in pictures]
+    softmax = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
+    np.testing.assert_allclose(bundle.classify(images), softmax, atol=1e-4)
+    printed = capsys.readouterr().out
+    assert "MINDIR at 48 px: log-probabilities on 5 images within" in printed
+    assert "beside it: model_32px_b4.mindir, model_48px_b1.mindir, model_48px_b4.mindir" in printed
+
+
+def test_onnx_beside_the_mindir(
+    run_export: Export,
+    tmp_path: Path,
+    pictures: list[Path],
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    flags = ("--sample_images", str(pictures[0].parent), "--file_format", "ONNX")
+    run_export(*flags)
+    assert "ONNX at 32 px: logits on 5 images within" in capsys.readouterr().out
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"images": inputs})[0], expected, atol=1e-4)
+
+    find_spec = mindir.find_spec
+    monkeypatch.setattr(
+        mindir, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+    )
+    run_export(*flags, "--overwrite")
+    assert "model.onnx: not run, only checked: found no package onnxru" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "folders", "names"),
     [
@@ -170,6 +225,8 @@ def test_class_names(
     ("flags", "message"),
     [
         (["--file_format", "AIR"], "file_format: found AIR on the CPU, expected MINDIR: .* Ascend"),
+        (["--enc_key_file", "nokey"], "key file nokey: found 'No such file or directory'"),
+        (["--file_format", "ONNX", "--deploy", "false"], "deploy: found false with file_format"),
         (["--crop_pct", "0.9"], "crop_pct: found 0.9 in the recipe, expected 0.8 as in .*best"),
         (["--image_resize", "64"], "image_resize: found 64 in the recipe, expected 32"),
         (["--val_interpolation", "bilinear"], "val_interpolation: found bilinear .* bicubic"),

@@ -12,10 +12,13 @@ import pytest
 from mindspore import Tensor
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from mindcv_poolformer.export import mindir
+from mindcv_poolformer.export import golden
 from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.runtime.errors import UserError
+
+FILES = {"model.json", "model.mindir", "golden.npz", "model-settings.json", "README.md"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,13 +43,18 @@ def test_description_says_what_was_written(folder: Path, checkpoint: Path) -> No
         "name": "best.ckpt",
         "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
     }
-    assert description["files"] == {
-        "model.mindir": {"sha256": hashlib.sha256(graph).hexdigest(), "size": len(graph)}
+    assert set(description["files"]) == {"model.mindir", "golden.npz"}
+    assert description["files"]["model.mindir"] == {
+        "sha256": hashlib.sha256(graph).hexdigest(),
+        "size": len(graph),
     }
+    assert description["graphs"] == {"model.mindir": {"batch_size": None, "image_size": 32}}
+    assert description["golden"] == {"32": "golden.npz"}
     assert description["mindspore"] == ms.__version__
-    assert description["verification"]["images"] == 5
-    assert description["verification"]["max_abs_logit_difference"] <= 1e-4
-    assert description["verification"]["top1_agreement"] == 1.0
+    (proof,) = description["verification"]
+    assert (proof["file_format"], proof["image_size"], proof["images"]) == ("MINDIR", 32, 5)
+    assert proof["max_abs_difference"] <= 1e-4
+    assert proof["top1_agreement"] == 1.0
 
 
 def test_graph_has_named_ends_and_a_dynamic_batch(folder: Path) -> None:
@@ -65,7 +73,7 @@ def test_whoever_reads_the_description_reads_the_graph(folder: Path) -> None:
 def test_fp16_halves_the_file_and_keeps_the_logits_close(
     trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, expected: np.ndarray
 ) -> None:
-    description = write_bundle(trained, tmp_path / "half", inputs, precision="fp16")
+    description = write_bundle(trained, tmp_path / "half", inputs, Choices(precision="fp16"))
     half = (tmp_path / "half" / "model.mindir").stat().st_size
     assert half < 0.55 * (folder / "model.mindir").stat().st_size
     assert description["parameters"] == 11_915_176 - 990 * 513
@@ -73,17 +81,17 @@ def test_fp16_halves_the_file_and_keeps_the_logits_close(
     assert bundle.network(Tensor(inputs)).dtype == ms.float32
     difference = np.abs(bundle.logits(inputs) - expected).max()
     assert 1e-5 < difference < 0.02 * np.ptp(expected)
-    assert description["verification"]["tolerance"] == pytest.approx(0.02 * np.ptp(expected), 1e-3)
-    measured = description["verification"]["max_abs_logit_difference"]
-    assert measured == pytest.approx(difference, rel=0.05)
+    (proof,) = description["verification"]
+    assert proof["tolerance"] == pytest.approx(0.02 * np.ptp(expected), 1e-3)
+    assert proof["max_abs_difference"] == pytest.approx(difference, rel=0.05)
 
 
 def test_fixed_batch_size(
     trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
 ) -> None:
-    write_bundle(trained, tmp_path / "fixed", inputs, batch_size=4)
+    write_bundle(trained, tmp_path / "fixed", inputs, Choices(batch_sizes=(4,)))
     bundle = load_bundle(tmp_path / "fixed")
-    assert bundle.batch_size == 4
+    assert bundle.batch_sizes == (4,)
     for count in (1, 4, 5):
         logits = bundle.logits(inputs[:count], batch_size=2)
         np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
@@ -105,8 +113,8 @@ def test_existing_target_needs_overwrite(
         write_bundle(trained, target, inputs[:2])
     assert contents(tmp_path) == before
     write_bundle(trained, target, inputs[:2], overwrite=True)
-    assert set(contents(tmp_path)) == {"bundle/model.json", "bundle/model.mindir"}
-    assert json.loads((target / "model.json").read_text())["verification"]["images"] == 2
+    assert {path.name for path in target.iterdir()} == FILES
+    assert json.loads((target / "model.json").read_text())["verification"][0]["images"] == 2
 
 
 def test_overwrite_spares_what_is_no_bundle(
@@ -129,8 +137,13 @@ def test_failed_proof_leaves_everything_as_it_was(
     for name, parameter in trained.network.parameters_and_names():
         if "layer_scale_2" in name:  # beyond fp16's 65504, well within fp32
             parameter.set_data(Tensor(np.full(parameter.shape, 1e6, np.float32)))
-    with pytest.raises(UserError, match=r"export: found logits .* off the checkpoint's on 5"):
-        write_bundle(trained, tmp_path / "bundle", inputs, precision="fp16", overwrite=True)
+    with pytest.raises(
+        UserError,
+        match=r"export: found logits of the MINDIR .* off the checkpoint's on 5 images of 32 px",
+    ):
+        write_bundle(
+            trained, tmp_path / "bundle", inputs, Choices(precision="fp16"), overwrite=True
+        )
     assert contents(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
 
@@ -138,7 +151,7 @@ def test_failed_proof_leaves_everything_as_it_was(
 def test_fp32_is_proven_too(
     trained: Trained, tmp_path: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mindir, "FP32_TOLERANCE", -1.0)
+    monkeypatch.setattr(golden, "FP32_TOLERANCE", -1.0)
     with pytest.raises(UserError, match="expected at most -1; nothing is kept"):
         write_bundle(trained, tmp_path / "bundle", inputs)
     assert list(tmp_path.iterdir()) == []

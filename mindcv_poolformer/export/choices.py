@@ -1,0 +1,60 @@
+"""What the graphs of a bundle may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from ..runtime.errors import UserError
+from .key import read_key_file
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the graphs of a bundle are to be.
+
+    Args:
+        precision: of weights and arithmetic; the output is float32 in both. ONNX graphs of fp16
+            store weights in float16 and compute in float32.
+        deploy: write the deploy form, see :func:`to_deploy`.
+        batch_sizes: the only ones the bundle takes, a MINDIR for each; empty for any.
+        takes: float32 images, normalised, (N, C, H, W); or uint8 pixels (N, H, W, C).
+        gives: logits or probabilities.
+        beside: ONNX or AIR, a graph in that format beside the MINDIRs; None for none. Only an
+            Ascend device can write AIR, and it is not proven.
+        key_file: holds the key to encrypt the MINDIRs with; None to leave them readable.
+    """
+
+    precision: Literal["fp32", "fp16"] = "fp32"
+    deploy: bool = True
+    batch_sizes: tuple[int, ...] = ()
+    takes: Literal["float32", "uint8"] = "float32"
+    gives: Literal["logits", "probabilities"] = "logits"
+    beside: Literal["ONNX", "AIR"] | None = None
+    key_file: str | None = None
+
+    def check(self) -> None:
+        """Refuse choices that exclude each other, or that cannot be met here.
+
+        Raises:
+            UserError: names them.
+        """
+        if self.key_file:
+            read_key_file(self.key_file)  # before the work instead of after it
+            if self.beside:
+                raise UserError(
+                    f"enc_key_file: found one with file_format {self.beside}, expected MINDIR: "
+                    "the other formats are not encrypted"
+                )
+        if self.beside == "ONNX":
+            if not self.deploy:
+                raise UserError(
+                    "deploy: found false with file_format ONNX, expected true: "
+                    "the ONNX graph is made of the deploy form's weights"
+                )
+            if find_spec("onnx") is None:
+                raise UserError(
+                    "file_format: found ONNX without the package onnx, expected it: "
+                    'pip install ".[onnx]"'
+                )

@@ -1,0 +1,237 @@
+"""model.json: what a bundle says of itself, read and checked before any graph is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.preprocess import EvalTransform
+from ..runtime.errors import UserError
+
+FORMAT = 2  # of model.json; counts up when an older reader would misread it
+DESCRIPTION = "model.json"
+MINDIR = "model.mindir"
+ONNX = "model.onnx"
+SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx"}
+CIPHER = "AES-GCM"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A file with a graph, and what the graph takes.
+
+    Args:
+        file: name in the bundle's folder.
+        batch_size: the only one it takes, None for any.
+        image_size: edge of its images, None for any size of the bundle.
+    """
+
+    file: str
+    batch_size: int | None
+    image_size: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """The content of a model.json.
+
+    Args:
+        folder: the bundle's.
+        model: name of the model.
+        classes: name of each output.
+        transform: from an image to the network's input, at the bundle's first image size.
+        precision: fp32 or fp16.
+        takes: "float32", normalised images (N, C, H, W), or "uint8", pixels (N, H, W, C).
+        gives: "logits" or "probabilities".
+        cipher: of the MINDIRs, None for none.
+        written_with: version of MindSpore.
+        graphs: MINDIRs and ONNX graphs.
+        golden: the file with a golden pair for each image size.
+        files: size, if told, and SHA-256 of each file.
+    """
+
+    folder: Path
+    model: str
+    classes: tuple[str, ...]
+    transform: EvalTransform
+    precision: str
+    takes: str
+    gives: str
+    cipher: str | None
+    written_with: str
+    graphs: tuple[Graph, ...]
+    golden: Mapping[int, str]
+    files: Mapping[str, tuple[int | None, str]]
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Edges of the images that the MINDIRs take, the bundle's first size first."""
+        sizes = [graph.image_size for graph in self.graphs if graph.image_size is not None]
+        return tuple(dict.fromkeys([self.transform.image_size, *sizes]))
+
+    def graphs_for(self, file_format: str, image_size: int) -> tuple[Graph, ...]:
+        """The graphs of a format, "MINDIR" or "ONNX", for an image size: one per batch size.
+
+        Raises:
+            UserError: there is none.
+        """
+        if image_size not in self.image_sizes:
+            raise UserError(
+                f"image_size: found {image_size}, expected one of the bundle's: "
+                f"{', '.join(map(str, self.image_sizes))}"
+            )
+        suffix = SUFFIXES[file_format]
+        found = [graph for graph in self.graphs if graph.file.endswith(suffix)]
+        if not found:
+            raise UserError(
+                f"bundle {self.folder}: found no {file_format} graph, expected one: "
+                f"export.py --file_format {file_format} writes it"
+            )
+        return tuple(graph for graph in found if graph.image_size in (None, image_size))
+
+    def checked(self, name: str) -> Path:
+        """The path of a file whose content is what it was when the bundle was written.
+
+        Raises:
+            UserError: it is missing, cut off, damaged, or replaced.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: found no such file, expected it beside {DESCRIPTION}")
+        size, checksum = self.files[name]
+        if size is not None and path.stat().st_size != size:
+            raise UserError(
+                f"{path}: found {path.stat().st_size:,} bytes, expected {size:,}: "
+                "cut off or replaced"
+            )
+        found = sha256(path)
+        if found != checksum:
+            raise UserError(
+                f"{path}: found SHA-256 {found}, expected {checksum}: damaged or replaced"
+            )
+        return path
+
+
+def read_description(folder: str | Path) -> Description:
+    """Read a bundle's model.json.
+
+    Raises:
+        UserError: the folder is no bundle, its model.json is damaged or contradicts itself, or a
+            later version wrote it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"bundle {folder}: found no such folder, expected one that export.py wrote")
+    path = folder / DESCRIPTION
+    values = _read_json(path)
+    try:
+        description = _parse(folder, values)
+    except KeyError as error:
+        raise UserError(f"{path}: found no key {error}, expected it") from None
+    except (AttributeError, IndexError, TypeError, ValueError, UserError) as error:
+        raise UserError(f"{path}: found a malformed value ({error})") from None
+    _check(path, description, values["output"]["shape"][-1])
+    return description
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_version(path: Path, written_with: str, here: str) -> None:
+    """Refuse a MINDIR of a newer MindSpore, which may hold what this one misreads.
+
+    Raises:
+        UserError: its major and minor version are above those of ``here``.
+    """
+    written, ours = (re.match(r"(\d+)\.(\d+)", version) for version in (written_with, here))
+    if not written:
+        raise UserError(f"{path}: found MindSpore version {written_with!r}, expected such as 2.10")
+    if tuple(map(int, written.groups())) > tuple(map(int, ours.groups())):
+        raise UserError(
+            f"{path}: found it written with MindSpore {written_with}, expected at most {here}, "
+            "which runs here"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{path}: found {error.strerror!r}, expected the description of a bundle"
+        ) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+        raise UserError(f"{path}: found no readable JSON ({error}), expected a bundle's") from None
+    version = values.get("format") if isinstance(values, dict) else None
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: found format {version!r}, expected 1 to {FORMAT}")
+    if version > FORMAT:
+        raise UserError(
+            f"{path}: found format {version}, expected at most {FORMAT}: "
+            "a later version of mindcv_poolformer wrote it"
+        )
+    return values
+
+
+def _parse(folder: Path, values: dict[str, Any]) -> Description:
+    transform = EvalTransform.from_dict(values["preprocessing"])
+    if values["format"] == 1:  # one MINDIR, float32 to logits, no golden pair
+        one = {"batch_size": values["input"]["shape"][0], "image_size": transform.image_size}
+        values = values | {"graphs": {MINDIR: one}, "golden": {}, "encryption": None}
+        values["input"] = values["input"] | {"dtype": "float32"}
+        values["output"] = values["output"] | {"name": "logits"}
+    files = values["files"]
+    graphs = tuple(
+        Graph(name, told["batch_size"], told["image_size"])
+        for name, told in values["graphs"].items()
+    )
+    named = [*(graph.file for graph in graphs), *values["golden"].values()]
+    return Description(
+        folder=folder,
+        model=values["model"],
+        classes=tuple(values["classes"]),
+        transform=transform,
+        precision=values["precision"],
+        takes=values["input"]["dtype"],
+        gives=values["output"]["name"],
+        cipher=values["encryption"],
+        written_with=str(values["mindspore"]),
+        graphs=graphs,
+        golden={int(size): name for size, name in values["golden"].items()},
+        files={name: (files[name].get("size"), files[name]["sha256"]) for name in named},
+    )
+
+
+def _check(path: Path, description: Description, outputs: Any) -> None:
+    """What the parts of a description must have to do with each other."""
+    classes = description.classes
+    if outputs != len(classes):
+        raise UserError(f"{path}: found {len(classes)} classes for {outputs} outputs")
+    if not all(isinstance(name, str) for name in (description.model, *classes)):
+        raise UserError(f"{path}: found a model or class that is no text, expected names")
+    for key, found, allowed in (
+        ("input dtype", description.takes, ("float32", "uint8")),
+        ("output name", description.gives, ("logits", "probabilities")),
+        ("precision", description.precision, ("fp32", "fp16")),
+        ("encryption", description.cipher, (None, CIPHER)),
+    ):
+        if found not in allowed:
+            raise UserError(f"{path}: found {key} {found!r}, expected one of {allowed}")
+    for name in description.files:
+        if Path(name).name != name:
+            raise UserError(f"{path}: found the file {name!r}, expected one in the bundle's folder")
+    for graph in description.graphs:
+        for what, number in (("batch", graph.batch_size), ("image", graph.image_size)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise UserError(f"{path}: found {what} size {number!r}, expected a count or null")

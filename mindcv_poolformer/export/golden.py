@@ -1,0 +1,169 @@
+"""The golden pair: images and what the checkpoint says of them, to check an installation with."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.preprocess import EvalTransform, normalize
+from ..runtime.errors import UserError
+from .bundle import Bundle, log_probabilities, softmax
+from .description import read_description
+
+MOST_IMAGES = 4  # in the file
+
+# The largest difference that passes: absolute for fp32, where the deploy form rounds otherwise; for
+# fp16 a part of the range of the checkpoint's logits. fp16 measures 0.002 of the range on
+# poolformer_s12 and 0.005 on poolformer_m48, layer scales at 0.3.
+FP32_TOLERANCE = 1e-4
+FP16_TOLERANCE = 2e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Images at the network's size, and the checkpoint's answer.
+
+    Args:
+        pixels: (N, H, W, C) uint8.
+        images: (N, C, H, W) float32, the same normalised.
+        logits: (N, classes) float32.
+        probabilities: (N, classes) float64.
+    """
+
+    pixels: np.ndarray
+    images: np.ndarray
+    logits: np.ndarray
+    probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, images: np.ndarray, transform: EvalTransform, logits: np.ndarray) -> Golden:
+        """The pair for normalised images (N, C, H, W), and the checkpoint's logits of them.
+
+        Raises:
+            ValueError: the images do not come of 8-bit pixels through ``transform``.
+        """
+        std, mean = (
+            np.array(v, np.float32)[:, None, None] for v in (transform.std, transform.mean)
+        )
+        values = images * std + mean
+        pixels = np.rint(values).clip(0, 255).astype(np.uint8)
+        if not np.allclose(pixels, values, rtol=0, atol=0.01):
+            raise ValueError("images: found no 8-bit pixels behind them, expected a transform's")
+        return cls(pixels.transpose(0, 2, 3, 1).copy(), images, logits, softmax(logits))
+
+    def write(self, path: Path) -> None:
+        """Write the first images to a NumPy archive, an entry for each attribute."""
+        entries = {key: value[:MOST_IMAGES] for key, value in vars(self).items()}
+        np.savez(path, **entries)
+
+
+_ENTRIES = [field.name for field in dataclasses.fields(Golden)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A bundle's answers beside the checkpoint's: the largest difference, over all batch sizes.
+
+    ``compared`` says of what: of probabilities it is their logarithms, since of many small
+    probabilities the differences are small too, whatever a graph gives.
+    """
+
+    compared: str
+    images: int
+    difference: float
+    tolerance: float
+    agreement: float
+
+    @property
+    def passes(self) -> bool:
+        """Also not if the difference is NaN."""
+        return self.difference <= self.tolerance
+
+
+def compare(bundle: Bundle, golden: Golden) -> Comparison:
+    """Run a bundle on golden images, at each of its batch sizes."""
+    expected = golden.logits
+    if bundle.gives == "probabilities":
+        expected = log_probabilities(golden.probabilities)
+    inputs = golden.pixels if bundle.takes == "uint8" else golden.images
+    choices = [(size,) for size in bundle.batch_sizes] or [()]
+    runs = [dataclasses.replace(bundle, batch_sizes=sizes).logits(inputs) for sizes in choices]
+    tolerance = FP32_TOLERANCE
+    if bundle.precision == "fp16":
+        tolerance = FP16_TOLERANCE * float(np.ptp(expected))
+    return Comparison(
+        compared="logits" if bundle.gives == "logits" else "log-probabilities",
+        images=len(inputs),
+        difference=float(np.max([np.abs(found - expected).max() for found in runs])),
+        tolerance=tolerance,
+        agreement=min(float((r.argmax(1) == expected.argmax(1)).mean()) for r in runs),
+    )
+
+
+def self_test(bundle: Bundle) -> str:
+    """Check an installation: the bundle must give the checkpoint's answers to its golden images.
+
+    Returns:
+        one line that tells what was compared.
+
+    Raises:
+        UserError: it does not; or the golden pair is missing or damaged.
+    """
+    golden = read_golden(bundle)
+    normalised = normalize(
+        golden.pixels.transpose(0, 3, 1, 2), bundle.transform.mean, bundle.transform.std
+    )
+    size = f"{bundle.transform.image_size} px"
+    off = float(np.abs(normalised - golden.images).max())
+    if not off <= 1e-5:
+        raise UserError(
+            f"self test at {size}: found normalised images up to {off:.3g} off the golden ones, "
+            "expected the same: the preprocessing is another"
+        )
+    result = compare(bundle, golden)
+    sizes = ", ".join(map(str, bundle.batch_sizes)) or str(result.images)
+    if not result.passes:
+        raise UserError(
+            f"self test at {size}: found {result.compared} up to {result.difference:.3g} off the "
+            f"checkpoint's on {result.images} images, expected at most {result.tolerance:.3g}"
+        )
+    return (
+        f"self test at {size}: {result.compared} of {result.images} images, batch size {sizes}, "
+        f"within {result.difference:.2g} of the checkpoint's (allowed {result.tolerance:.2g}), "
+        f"top-1 equal on {result.agreement:.0%}"
+    )
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """Read the golden pair for the bundle's image size.
+
+    Raises:
+        UserError: there is none, or it is damaged or does not fit the bundle.
+    """
+    description = read_description(bundle.folder)
+    edge, channels = bundle.transform.image_size, bundle.channels
+    if edge not in description.golden:
+        raise UserError(
+            f"bundle {bundle.folder}: found no golden pair for {edge} px, expected one; "
+            "export.py writes it"
+        )
+    path = description.checked(description.golden[edge])
+    try:
+        with np.load(path, allow_pickle=False) as entries:
+            golden = Golden(**{name: entries[name] for name in _ENTRIES})
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: found no readable golden pair ({error})") from None
+    count, classes = len(golden.pixels), len(bundle.classes)
+    shapes = [value.shape for value in vars(golden).values()]
+    expected = [
+        (count, edge, edge, channels),
+        (count, channels, edge, edge),
+        *2 * [(count, classes)],
+    ]
+    if count == 0 or shapes != expected:
+        raise UserError(f"{path}: found arrays of {shapes}, expected {expected}")
+    return golden

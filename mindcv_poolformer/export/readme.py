@@ -1,0 +1,98 @@
+"""README.md of a bundle: the commands for that bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .description import ONNX
+
+README = "README.md"
+
+_TEXT = """\
+# {model}, {precision}, {form} form
+
+{classes} classes; written with MindSpore {mindspore} from {checkpoint}.
+
+| | name | type | shape |
+|---|---|---|---|
+| input | {input[name]} | {input[dtype]}, {input[layout]}, {meaning} | {input_shape} |
+| output | {output[name]} | {output[dtype]} | {output_shape} |
+
+{sizes}
+
+`model.json` describes the bundle; its checksums are compared whenever it is loaded. `golden.npz`
+holds images and the checkpoint's answer to them.
+
+## Commands
+
+In a checkout of mindcv_poolformer, with `BUNDLE` as the path of this folder:
+
+```shell
+python predict.py --bundle "$BUNDLE" --self_test{key}
+python predict.py --bundle "$BUNDLE" photo.jpg folder/ --top_k 3{key}
+python validate.py --bundle "$BUNDLE" --data_dir DIR{key}          # DIR/val/<class>/*
+python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]"
+```
+"""
+
+_KEY = """
+The graph is encrypted with AES-GCM. `KEY` is a file with the key, nothing else in it.
+"""
+
+_ONNX = """
+## ONNX
+
+`model.onnx` needs neither MindSpore nor this project, only the packages onnxruntime and numpy:
+
+```python
+import numpy as np
+import onnxruntime
+
+golden = np.load("golden.npz")
+session = onnxruntime.InferenceSession("model.onnx")
+(found,) = session.run(None, {{"images": golden["{golden}"]}})
+print(abs(found - golden["{output[name]}"]).max())
+```
+
+`--file_format ONNX` has the first three commands above take it instead of the MINDIR.
+"""
+
+
+def write_readme(folder: Path, description: dict[str, Any]) -> None:
+    """Write README.md for the content of model.json."""
+    pixels = description["input"]["dtype"] == "uint8"
+    facts = description | {
+        "classes": len(description["classes"]),
+        "checkpoint": f"`{description['checkpoint']['name']}`",
+        "meaning": "pixels 0 to 255" if pixels else "normalised as `model.json` tells",
+        "input_shape": _shape(description["input"]["shape"]),
+        "output_shape": _shape(description["output"]["shape"]),
+        "sizes": _sizes(description),
+        "key": " --dec_key_file KEY" if description["encryption"] else "",
+        "golden": "pixels" if pixels else "images",
+    }
+    text = _TEXT.format_map(facts)
+    if description["encryption"]:
+        text += _KEY
+    if ONNX in description["files"]:
+        text += _ONNX.format_map(facts)
+    (folder / README).write_text(text, encoding="utf-8")
+
+
+def _shape(shape: list[int | None]) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)
+
+
+def _sizes(description: dict[str, Any]) -> str:
+    """What batch and image sizes there are, in a sentence."""
+    graphs = description["graphs"].values()
+    batches = sorted({graph["batch_size"] for graph in graphs if graph["batch_size"]})
+    images = list(dict.fromkeys(graph["image_size"] for graph in graphs if graph["image_size"]))
+    text = f"Batch sizes: {', '.join(map(str, batches))}." if batches else "Any batch size."
+    if len(images) > 1:
+        others = ", ".join(map(str, images[1:]))
+        text += (
+            f" Images of {images[0]} px, or with `--image_size` {others}, each a graph of its own."
+        )
+    return text

@@ -1,0 +1,88 @@
+"""What an operations team finds in a bundle: its README's commands run, and MLServer reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindcv_poolformer.export.choices import Choices
+from mindcv_poolformer.export.mindir import Trained, write_bundle
+
+ROOT = Path(__file__).parents[2]
+CLASSES = 10
+
+
+def blocks(folder: Path, language: str) -> list[str]:
+    """The code of a language in a bundle's README."""
+    text = (folder / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_settings_are_the_graphs(folder: Path) -> None:
+    assert json.loads((folder / "model-settings.json").read_text()) == {
+        "name": "poolformer_s12",
+        "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime",
+        "parameters": {"uri": "."},
+        "max_batch_size": 16,
+        "max_batch_time": 0.01,
+        "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 32]}],
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, CLASSES]}],
+    }
+
+
+def test_settings_of_pixels_and_fixed_batches(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray
+) -> None:
+    choices = Choices(takes="uint8", gives="probabilities", batch_sizes=(1, 4))
+    write_bundle(trained, tmp_path / "bundle", inputs, choices)
+    settings = json.loads((tmp_path / "bundle" / "model-settings.json").read_text())
+    assert settings["max_batch_size"] == 4
+    assert settings["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}]
+    assert settings["outputs"][0]["name"] == "probabilities"
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "| images | uint8, NHWC, pixels 0 to 255 | N x 32 x 32 x 3 |" in text
+    assert "Batch sizes: 1, 4." in text
+
+
+def test_mlserver_takes_the_settings(folder: Path) -> None:
+    settings = pytest.importorskip("mlserver.settings", reason="needs the extra serving")
+    found = settings.ModelSettings.parse_file(str(folder / "model-settings.json"))
+    assert found.name == "poolformer_s12"
+    assert [tensor.shape for tensor in found.inputs] == [[-1, 3, 32, 32]]
+
+
+@pytest.mark.long
+def test_the_readmes_commands_run(folder: Path, pictures: list[Path], tmp_path: Path) -> None:
+    (shell,) = blocks(folder, "shell")
+    commands = {line.split()[1]: line for line in shell.splitlines() if line.startswith("python")}
+    lines = [line for line in shell.splitlines() if line.startswith("python predict.py")]
+    assert set(commands) == {"predict.py", "validate.py"} and len(lines) == 2
+    for index, line in enumerate(lines):
+        line = line.replace("photo.jpg folder/", str(pictures[0]))
+        words = ["bash", "-c", line.replace("python ", f"{sys.executable} ", 1)]
+        environment = {**os.environ, "BUNDLE": str(folder)}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("self test at 32 px" if index == 0 else str(pictures[0]))
+
+
+def test_the_readmes_onnx_program_runs(onnx_folder: Path) -> None:
+    (program,) = blocks(onnx_folder, "python")
+    assert "mindspore" not in program
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=onnx_folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) <= 1e-4
+
+
+def test_a_readme_without_onnx_does_not_speak_of_it(folder: Path) -> None:
+    assert blocks(folder, "python") == []
+    assert "ONNX" not in (folder / "README.md").read_text()
