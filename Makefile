@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo test test-all lint bench
+.PHONY: demo serve test test-all lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -12,15 +12,19 @@ demo: .venv/installed
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
 
+# The inference server with the demo's bundle, on this machine alone.
+serve: .venv/installed-serving
+	$(BIN)/python -m mindcv_poolformer.serving $(RUN)/bundle
+
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 # The long tests have whole jobs of processes to themselves.
-test-all: lint .venv/installed-parity
+test-all: lint .venv/installed-all
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long
 
-# Ten to fifteen minutes; make bench BENCH=--quick takes two. Figures are of this machine's CPU.
+# Twenty minutes; make bench BENCH=--quick takes two to three. Figures are of this machine's CPU.
 bench: .venv/installed-parity
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
@@ -42,4 +46,12 @@ lint: .venv/installed-test
 
 .venv/installed-parity: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
+	touch $@
+
+.venv/installed-serving: pyproject.toml .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[serving]"
+	touch $@
+
+.venv/installed-all: .venv/installed-parity
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[serving,onnx]"
 	touch $@

@@ -1,0 +1,250 @@
+"""Load on the inference server beside the bare network: throughput and latency.
+
+python -m benchmarks.serving --bundle runs/digits/bundle --json serving.json
+
+Starts a server with batching, one without, and a process that runs the bundle's network in a loop,
+and measures them in turn at each concurrency, on the loopback interface. --soak 10 instead loads
+the server with batching for ten minutes and watches errors and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from .load import Load, Others, ask_all, request
+
+CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64)
+PATIENCE_SECONDS = 300  # for a server to get ready
+SOAK_CLIENTS = 32
+TARGET = 0.8  # of the bare loop
+SATURATED = 8  # clients, from which on the target counts
+QUIET = 0.1  # cores that others may take
+
+
+@dataclass
+class Server:
+    """A server process and where it listens."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    address: str
+
+    def wait(self) -> None:
+        client = InferenceServerClient(self.address)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name}: ended with {self.process.returncode}")
+            with contextlib.suppress(InferenceServerException):
+                if client.is_server_ready():
+                    return
+            time.sleep(0.1)
+        raise TimeoutError(f"{self.name}: not ready in {PATIENCE_SECONDS} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", type=Path, default=Path("runs/digits/bundle"))
+    parser.add_argument("--kind", choices=["encoded", "pixels", "images"], default="encoded")
+    parser.add_argument("--images", type=int, default=1, help="in each request")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCIES)
+    parser.add_argument("--soak", type=float, default=0.0, help="minutes, instead of the table")
+    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        loop_bare(arguments.bundle)
+        return
+    description = json.loads((arguments.bundle / "model.json").read_text())
+    message = request(description, arguments.kind, arguments.images)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.soak:
+            with serving(arguments.bundle, Path(folder), "batching") as server:
+                report: Any = asyncio.run(
+                    soak(server, message, arguments.images, arguments.soak * 60)
+                )
+        else:
+            loads = compare(arguments, message, Path(folder))
+            print_table(loads)
+            report = [asdict(load) for load in loads]
+    if arguments.json:
+        facts = {"bundle": description["model"], "input": description["input"]["shape"]}
+        facts |= {"kind": arguments.kind, "images_per_request": arguments.images}
+        arguments.json.write_text(json.dumps({**facts, "results": report}, indent=2) + "\n")
+
+
+def compare(arguments: argparse.Namespace, message: bytes, folder: Path) -> list[Load]:
+    """Each contender in turn, at each concurrency; the bare loop at the server's largest batch."""
+    loads = []
+    with (
+        serving(arguments.bundle, folder, "batching") as batching,
+        serving(arguments.bundle, folder, "one by one", max_batch_size=1) as single,
+        bare(arguments.bundle) as loop,
+    ):
+        for concurrency in arguments.concurrency:
+            for server in (batching, single):
+                asked = ask_all(
+                    server.name,
+                    server.address,
+                    message,
+                    arguments.images,
+                    concurrency,
+                    arguments.seconds,
+                )
+                loads.append(asyncio.run(asked))
+            watch = Others()
+            loop.stdin.write(f"{arguments.seconds}\n")
+            loop.stdin.flush()
+            rate = float(loop.stdout.readline())
+            loads.append(Load("bare loop", concurrency, rate, None, None, 0, watch.cores()))
+    return loads
+
+
+@contextlib.contextmanager
+def serving(bundle: Path, folder: Path, name: str, **extra: Any) -> Iterator[Server]:
+    """A server of the bundle, with `parameters.extra` of its own."""
+    settings = json.loads((bundle / "model-settings.json").read_text())
+    settings["parameters"] = {"uri": str(bundle.resolve()), "extra": extra}
+    place = folder / name.replace(" ", "_")
+    place.mkdir()
+    (place / "model-settings.json").write_text(json.dumps(settings))
+    ports = free_ports(3)
+    names = ("MLSERVER_GRPC_PORT", "MLSERVER_HTTP_PORT", "MLSERVER_METRICS_PORT")
+    environment = {**os.environ, **dict(zip(names, map(str, ports), strict=True))}
+    with (folder / f"{place.name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mindcv_poolformer.serving", str(place)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        server = Server(name, process, f"127.0.0.1:{ports[0]}")
+        server.wait()
+        yield server
+        process.terminate()
+        if process.wait(60):
+            raise RuntimeError(f"{name}: ended with {process.returncode}")
+    finally:
+        process.kill()
+
+
+@contextlib.contextmanager
+def bare(bundle: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the network for as many seconds as it is told, and says images/s."""
+    command = [sys.executable, "-m", "benchmarks.serving", "--bare", "--bundle", str(bundle)]
+    process = subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+
+
+def loop_bare(folder: Path) -> None:
+    """The network at the server's largest batch size, nothing else."""
+    from mindcv_poolformer.export.bundle import load_bundle
+    from mindcv_poolformer.runtime.device import set_up_device
+    from mindcv_poolformer.runtime.launch import World
+
+    set_up_device("CPU", 0, None, World())
+    bundle = load_bundle(folder)
+    size = json.loads((folder / "model-settings.json").read_text())["max_batch_size"]
+    edge = bundle.transform.image_size
+    images = np.random.default_rng(0).normal(size=(size, bundle.channels, edge, edge))
+    images = bundle.to_input(images.astype(np.float32))
+    bundle.outputs(images, size)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started, runs = time.perf_counter(), 0
+        while time.perf_counter() - started < float(line):
+            bundle.outputs(images, size)
+            runs += 1
+        print(runs * size / (time.perf_counter() - started), flush=True)
+
+
+async def soak(server: Server, message: bytes, images: int, seconds: float) -> dict[str, Any]:
+    """Load a server for long, in steps of ten seconds; print what it answers and holds."""
+    process = psutil.Process(server.process.pid)
+    steps = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        load = await ask_all("soak", server.address, message, images, SOAK_CLIENTS, 10.0)
+        steps.append({**asdict(load), "resident_mb": process.memory_info().rss / 1e6})
+        print(
+            f"{load.images_per_second:8.1f} images/s  p99 {load.p99_ms:7.1f} ms  "
+            f"{load.errors} errors  {steps[-1]['resident_mb']:.0f} MB",
+            flush=True,
+        )
+    return {
+        "minutes": seconds / 60,
+        "errors": sum(step["errors"] for step in steps),
+        "resident_mb_first_and_last": [steps[0]["resident_mb"], steps[-1]["resident_mb"]],
+        "steps": steps,
+    }
+
+
+def print_table(loads: list[Load]) -> None:
+    """Each server against the bare loop of its own round.
+
+    The target is judged by every round from SATURATED clients on, not by the best of them.
+    """
+    bare_rates = {one.concurrency: one for one in loads if one.p50_ms is None}
+    shares = []
+    print("| clients | server | images/s | bare loop | share | p50 | p99 | errors | others |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for one in loads:
+        if one.p50_ms is None:
+            continue
+        loop = bare_rates[one.concurrency]
+        share = one.images_per_second / loop.images_per_second
+        if one.contender == "batching" and one.concurrency >= SATURATED:
+            shares.append(share)
+        print(
+            f"| {one.concurrency} | {one.contender} | {one.images_per_second:.1f} "
+            f"| {loop.images_per_second:.1f} | {share:.0%} | {one.p50_ms:.1f} ms "
+            f"| {one.p99_ms:.1f} ms | {one.errors} | {max(one.others, loop.others):.2f} |"
+        )
+    if shares:
+        met = "met" if min(shares) >= TARGET else "short"
+        print(
+            f"\nbatching, {SATURATED} clients and more: {min(shares):.0%} to {max(shares):.0%} of "
+            f"the bare loop; target {TARGET:.0%} in each: {met}"
+        )
+    if max(one.others for one in loads) > QUIET:
+        print(f"other processes took more than {QUIET} cores now and then: not a quiet machine")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A bundle as a service: a runtime for MLServer, and MLServer with limits at its edge."""

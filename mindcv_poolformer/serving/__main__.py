@@ -1,0 +1,82 @@
+"""Serve a bundle: MLServer, with limits at its edge, on this machine alone.
+
+python -m mindcv_poolformer.serving runs/digits/bundle
+
+Host, ports, workers and the rest are MLServer's settings: settings.json in the folder, or variables
+such as MLSERVER_HTTP_PORT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+
+from mlserver import Settings
+from mlserver.cli.serve import load_settings
+from mlserver.utils import install_uvloop_event_loop
+
+from ..runtime.arguments import OneLineParser, at_least_one
+from ..runtime.errors import UserError, run
+from .server import Server
+
+# Where neither settings.json nor a variable says otherwise. Worker processes cost each request a
+# trip through a pipe, and MindSpore uses all cores from one process.
+DEFAULTS = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(
+        prog="python -m mindcv_poolformer.serving",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", help="a bundle of export.py, or a folder with several versions")
+    parser.add_argument(
+        "--max_request_bytes", type=at_least_one, default=32 << 20, help="longer ones get 413"
+    )
+    parser.add_argument(
+        "--max_requests", type=at_least_one, default=128, help="more at once get 429"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve a folder."""
+    arguments = parse_arguments()
+    if not Path(arguments.folder).is_dir():
+        raise UserError(f"{arguments.folder}: found no such folder, expected a bundle")
+    install_uvloop_event_loop()
+    asyncio.run(serve(arguments.folder, arguments.max_request_bytes, arguments.max_requests))
+
+
+async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
+    """Serve until a signal asks for the end.
+
+    Raises:
+        UserError: there is nothing to serve.
+    """
+    settings, models = await load_settings(folder)
+    if not models:
+        raise UserError(f"{folder}: found no model-settings.json, expected one of export.py")
+    server = Server(with_defaults(settings, max_request_bytes), max_request_bytes, max_requests)
+    logging.getLogger("mlserver").setLevel(logging.INFO)
+    await server.start(models)
+    if not await server.has_models():
+        raise UserError(f"{folder}: found no bundle that can be loaded; the reason is above")
+
+
+def with_defaults(settings: Settings, max_request_bytes: int) -> Settings:
+    """Fill in what the user has left open."""
+    defaults = {**DEFAULTS, "grpc_max_message_length": max_request_bytes}
+    for name, value in defaults.items():
+        if name not in settings.model_fields_set:
+            setattr(settings, name, value)
+    return settings
+
+
+if __name__ == "__main__":
+    run(main)

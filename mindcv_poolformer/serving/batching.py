@@ -1,0 +1,151 @@
+"""Requests that wait for the device, run together, and get their own rows back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# MindSpore compiles and runs in this one thread, whatever number of models there is.
+DEVICE = ThreadPoolExecutor(1, "mindspore")
+
+
+class BusyError(Exception):
+    """More images are under way than may be: come back later."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    images: np.ndarray
+    answer: Future[np.ndarray] = field(default_factory=Future)
+
+
+class Batcher:
+    """Runs what waits together, up to a number of images; the rest waits for the next run.
+
+    After a run of one request the next goes at once; after a run of several, the first to wait
+    does so until as many are there, or for ``seconds``.
+
+    Args:
+        run: from (N, ...) images to N rows; called in the thread of :data:`DEVICE` alone.
+        size: images in one run; a request of more has a run of its own.
+        seconds: the longest that a request waits for company.
+        most: images under way at once, from :meth:`place` on.
+    """
+
+    def __init__(
+        self, run: Callable[[np.ndarray], np.ndarray], size: int, seconds: float, most: int
+    ) -> None:
+        self._run, self._size, self._seconds, self._most = run, size, seconds, most
+        self._changed = threading.Condition()
+        self._queue: deque[_Waiting] = deque()
+        self._stepping = False  # a step is on its way through DEVICE
+        self._company = 1  # requests in the last run
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def place(self, count: int) -> Iterator[None]:
+        """Hold a place for ``count`` images until their request is answered.
+
+        Raises:
+            BusyError: there is none.
+        """
+        if self._under_way + count > self._most:
+            raise BusyError(
+                f"queue: found {self._under_way} images under way and {count} more, "
+                f"expected at most {self._most}"
+            )
+        self._under_way += count
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= count
+            if not self._under_way:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Return once no place is held."""
+        await self._idle.wait()
+
+    async def answer(self, images: np.ndarray) -> np.ndarray:
+        """Wait for the rows of ``images``."""
+        waiting = _Waiting(images)
+        with self._changed:
+            self._queue.append(waiting)
+            self._changed.notify()
+            if not self._stepping:
+                self._stepping = True
+                DEVICE.submit(self._step)
+        return await asyncio.wrap_future(waiting.answer)
+
+    def _step(self) -> None:
+        """One run. Other models' runs, and the compilation of new ones, come in between."""
+        batch = [one for one in self._take() if one.answer.set_running_or_notify_cancel()]
+        if batch:
+            self._company = len(batch)
+            _answer(batch, self._run)
+        with self._changed:
+            self._stepping = bool(self._queue)
+            if self._stepping:
+                DEVICE.submit(self._step)
+
+    def _take(self) -> list[_Waiting]:
+        deadline = time.monotonic() + self._seconds
+        with self._changed:
+            while self._is_worth_waiting() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            taken = [self._queue.popleft()]
+            room = self._size - len(taken[0].images)
+            while self._queue and len(self._queue[0].images) <= room:
+                taken.append(self._queue.popleft())
+                room -= len(taken[-1].images)
+            return taken
+
+    def _is_worth_waiting(self) -> bool:
+        images = sum(len(one.images) for one in self._queue)
+        return len(self._queue) < self._company and images < self._size
+
+
+def _answer(batch: Sequence[_Waiting], run: Callable[[np.ndarray], np.ndarray]) -> None:
+    try:
+        rows = run(np.concatenate([one.images for one in batch]))
+    except Exception as error:  # whatever it is belongs to those who asked
+        for one in batch:
+            one.answer.set_exception(error)
+        return
+    start = 0
+    for one in batch:
+        one.answer.set_result(rows[start : start + len(one.images)])
+        start += len(one.images)
+
+
+def quickest(seconds: Mapping[int, float], up_to: int) -> list[tuple[int, ...]]:
+    """For each number of images, the sizes of the runs that take it in the least time.
+
+    Args:
+        seconds: of a run, by its size. A run may be filled up.
+        up_to: the largest number.
+
+    Returns:
+        for 0, 1, ... up_to images.
+    """
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for count in range(1, up_to + 1):
+        options = [(size, best[max(0, count - size)]) for size in seconds]
+        best.append(min((seconds[size] + rest[0], (size, *rest[1])) for size, rest in options))
+    return [tuple(sorted(sizes, reverse=True)) for _, sizes in best]
+
+
+def sizes_up_to(largest: int) -> Collection[int]:
+    """1, 2, 4, ... and ``largest``."""
+    return sorted({largest, *(1 << power for power in range(largest.bit_length()))})

@@ -1,0 +1,189 @@
+"""MLServer, with limits where requests come in and an end that loses none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from typing import Any
+
+import grpc
+from fastapi.exceptions import RequestValidationError
+from google.protobuf.message import DecodeError
+from grpc import aio
+from mlserver import MLServer, Settings
+from mlserver.errors import MLServerError
+from mlserver.grpc import GRPCServer
+from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from mlserver.grpc.interceptors import PromServerInterceptor
+from mlserver.grpc.model_repository import ModelRepositoryServicer
+from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
+from mlserver.grpc.servicers import InferenceServicer
+from mlserver.grpc.utils import handle_mlserver_error
+from mlserver.types import InferenceRequest, InferenceResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from .edge import Edge
+from .payload import BadRequestError
+
+_UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
+GRACE_SECONDS = 60  # for requests under way when the server is asked to stop
+STREAMS = ("/generate", "/generate_stream", "/infer_stream")  # of texts, not of images
+
+
+class Server(MLServer):
+    """MLServer for bundles.
+
+    Args:
+        settings: MLServer's.
+        max_request_bytes: of a request's body, in REST and gRPC.
+        max_requests: being read or answered at once, in REST and in gRPC each; more get 429, in
+            gRPC RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self, settings: Settings, max_request_bytes: int, max_requests: int) -> None:
+        self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
+        self._stopping = False
+        super().__init__(settings)
+
+    async def has_models(self) -> bool:
+        """Whether any model is loaded."""
+        return any(True for _ in await self._model_registry.get_models())
+
+    async def stop(self, sig: int | None = None) -> None:
+        """Take no more requests, answer those under way, then end the workers.
+
+        MLServer ends the workers first. A second signal changes nothing.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        rest = self._rest_server._server
+        rest.should_exit = True
+        await self._grpc_server._server.stop(GRACE_SECONDS)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while rest.server_state.tasks and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if self._inference_pool_registry:
+            await self._inference_pool_registry.close()
+        if self._metrics_server:
+            await self._metrics_server.stop(sig)
+
+    def _create_servers(self) -> None:
+        self._choose_models_first()
+        super()._create_servers()
+        app = self._rest_server._app
+        app.router.routes[:] = [one for one in app.routes if not one.path.endswith(STREAMS)]
+        app.add_exception_handler(RequestValidationError, _say_briefly)
+        app.add_middleware(Edge, most_bytes=self._max_request_bytes, most=self._max_requests)
+        self._grpc_server = _GRPCServer(
+            self._settings, self._data_plane, self._model_repository_handlers
+        )
+        self._grpc_server.max_requests = self._max_requests
+        for name in ("mlserver.grpc", "mlserver.parallel"):
+            logging.getLogger(name).addFilter(_without_traceback)
+
+    def _choose_models_first(self) -> None:
+        """Have requests that name no version answered while a newer one loads.
+
+        MLServer gives them to the newest, ready or not. And its counters keep each name and
+        version that was ever asked for, if there is none.
+        """
+        infer, registry = self._data_plane.infer, self._model_registry
+
+        async def chosen(
+            payload: InferenceRequest, name: str, version: str | None = None
+        ) -> InferenceResponse:
+            model = await registry.get_model(name, version)
+            if not version and not model.ready:
+                ready = [one for one in await registry.get_models(name) if one.ready]
+                version = ready[-1].version if ready else version
+            return await infer(payload, name, version)
+
+        self._data_plane.infer = chosen
+
+
+class _GRPCServer(GRPCServer):
+    max_requests: int
+
+    def _create_server(self) -> aio.Server:
+        interceptors: list[aio.ServerInterceptor] = [_Readable()]
+        if self._settings.metrics_endpoint:
+            interceptors.append(PromServerInterceptor(enable_handling_time_histogram=True))
+        self._server = aio.server(
+            interceptors=interceptors,
+            options=self._get_options(),
+            maximum_concurrent_rpcs=self.max_requests,
+        )
+        handlers = self._model_repository_handlers
+        add_GRPCInferenceServiceServicer_to_server(
+            _Servicer(self._data_plane, handlers), self._server
+        )
+        add_ModelRepositoryServiceServicer_to_server(
+            ModelRepositoryServicer(handlers), self._server
+        )
+        self._server.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
+        return self._server
+
+
+class _Readable(aio.ServerInterceptor):
+    """Answers a message that is none with INVALID_ARGUMENT, where gRPC would with INTERNAL."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def read(content: bytes) -> Any:
+            try:
+                return handler.request_deserializer(content)
+            except (DecodeError, *_UNREADABLE):
+                return None
+
+        async def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            if request is None:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "message: found unreadable")
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
+
+
+class _Servicer(InferenceServicer):
+    """Tells clients of their mistakes where MLServer reports errors of its own."""
+
+    def _InsertHeaders(self, request: Any, context: grpc.ServicerContext) -> InferenceRequest:
+        try:
+            return super()._InsertHeaders(request, context)
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split())
+            raise BadRequestError(f"request: found unreadable tensors ({reason:.120})") from None
+
+    @handle_mlserver_error
+    async def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return await super().ModelReady(request, context)
+
+    @handle_mlserver_error
+    async def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return await super().RepositoryIndex(request, context)
+
+    async def ModelStreamInfer(self, requests: Any, context: grpc.ServicerContext) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams: expected ModelInfer")
+        yield  # never reached; makes this the generator that gRPC expects
+
+
+async def _say_briefly(request: Request, error: RequestValidationError) -> JSONResponse:
+    """The first mistake, without the data; FastAPI's own answer repeats all of it."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return JSONResponse({"error": f"{place:.120}: {first['msg']:.120}"}, 422)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """One line for a client's mistake."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, MLServerError) and error.status_code < 500:
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True

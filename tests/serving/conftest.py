@@ -1,0 +1,90 @@
+"""A bundle, images in files, what predict.py says of them, and a server of the bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mindcv
+import mindspore as ms
+import numpy as np
+import pytest
+from official import load_official_weights
+from PIL import Image
+
+# Not imported: in one process, tritonclient's messages and MLServer's get into each other's way.
+if importlib.util.find_spec("mlserver") is None:
+    pytest.skip("needs the extra serving", allow_module_level=True)
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `service`
+
+from scripts import NO_KERNELS, ROOT  # noqa: E402
+from service import CLASSES, TRANSFORM, Service  # noqa: E402
+
+from mindcv_poolformer.export.mindir import Trained, write_bundle  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle. Tests read it; those that change it copy it first."""
+    folder = tmp_path_factory.mktemp("served")
+    network = load_official_weights(mindcv.create_model("poolformer_s12", num_classes=10))
+    ms.save_checkpoint(network, str(folder / "best.ckpt"))
+    noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    samples = np.stack([TRANSFORM(Image.fromarray(pixels)) for pixels in noise])
+    trained = Trained(
+        network.set_train(False), "poolformer_s12", folder / "best.ckpt", TRANSFORM, CLASSES
+    )
+    write_bundle(trained, folder / "bundle", samples)
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """JPEG and PNG; colour, grey and transparent; wide, high and small."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(1)
+    kinds = [("RGB", (90, 60), "jpg"), ("L", (40, 77), "png"), ("RGBA", (33, 33), "png")]
+    kinds += [("RGB", (20, 31), "jpg"), ("CMYK", (50, 50), "jpg"), ("RGB", (64, 64), "png")]
+    paths = []
+    for number, (mode, size, suffix) in enumerate(kinds):
+        shape = (5, 5) if mode == "L" else (5, 5, len(mode))
+        image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8), mode)
+        paths.append(folder / f"{number}.{suffix}")
+        image.resize(size, Image.Resampling.NEAREST).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def predicted(served: Path, photos: list[Path]) -> np.ndarray:
+    """Probabilities of each photo by predict.py, (photos, classes)."""
+    words = [sys.executable, str(ROOT / "predict.py"), *map(str, photos), "--bundle", str(served)]
+    done = subprocess.run(
+        [*words, "--json", "--top_k", "10"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=NO_KERNELS,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = np.zeros((len(photos), 10))
+    for row, result in zip(rows, json.loads(done.stdout), strict=True):
+        for one in result["predictions"]:
+            row[one["index"]] = one["probability"]
+    return rows
+
+
+@pytest.fixture(scope="session")
+def service(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server for the tests that leave it as it was."""
+    one = Service(served, tmp_path_factory.mktemp("service"), "--max_request_bytes", "2000000")
+    try:
+        one.wait()
+        yield one
+        assert one.end() == 0, one.log.read_text()[-3000:]
+    finally:
+        one.running.kill()

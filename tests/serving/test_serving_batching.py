@@ -1,0 +1,148 @@
+"""Who runs with whom, and what each gets back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from mindcv_poolformer.serving.batching import Batcher, BusyError, quickest, sizes_up_to
+
+
+class Network:
+    """Doubles numbers, one run at a time, each of which waits for `go`."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.go.acquire(timeout=20)
+        self.runs.append(len(images))
+        if (images < 0).any():
+            raise ValueError("found a negative number")
+        return images * 2
+
+
+def ask(batcher: Batcher, *numbers: float) -> asyncio.Task[np.ndarray]:
+    async def asked() -> np.ndarray:
+        with batcher.place(len(numbers)):
+            return await batcher.answer(np.array(numbers))
+
+    return asyncio.ensure_future(asked())
+
+
+def run(test: Callable[[Network], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(test(Network()), 30)
+
+    asyncio.run(limited())
+
+
+def test_what_waits_runs_together_and_gets_its_own_rows() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 4, 0.0, 99)
+        asked = [ask(batcher, 1)]
+        await asyncio.sleep(0.1)  # it runs
+        asked += [ask(batcher, *numbers) for numbers in ([2, 3], [4], [5, 6], [7])]
+        await asyncio.sleep(0.1)  # they wait
+        network.go.release(9)
+        answers = [list(rows) for rows in await asyncio.gather(*asked)]
+        assert answers == [[2], [4, 6], [8], [10, 12], [14]]
+        assert network.runs == [1, 3, 3]
+
+    run(test)
+
+
+def test_a_large_request_runs_alone() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 2, 0.0, 99)
+        network.go.release(9)
+        assert list(await ask(batcher, 1, 2, 3, 4, 5)) == [2, 4, 6, 8, 10]
+        assert network.runs == [5]
+
+    run(test)
+
+
+def test_an_error_is_for_those_who_ran_and_the_next_run_goes_on() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 1, 0.0, 99)
+        network.go.release(9)
+        asked = [ask(batcher, 1), ask(batcher, -1), ask(batcher, 3)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert answers[0] == [2] and answers[2] == [6]
+        assert str(answers[1]) == "found a negative number"
+
+    run(test)
+
+
+def test_who_leaves_is_not_run_and_holds_up_nobody() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 8, 0.0, 99)
+        first = ask(batcher, 1)
+        await asyncio.sleep(0.1)
+        leaves, stays = ask(batcher, 2), ask(batcher, 3)
+        await asyncio.sleep(0.1)
+        leaves.cancel()
+        await asyncio.sleep(0.1)
+        network.go.release(9)
+        assert list(await first) == [2] and list(await stays) == [6]
+        assert network.runs == [1, 1]
+        await batcher.drained()
+
+    run(test)
+
+
+def test_no_more_than_may_wait() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 8, 0.0, 3)
+        asked = [ask(batcher, 1, 2), ask(batcher, 3)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(BusyError, match="found 3 images under way and 1 more, expected at"):
+            await ask(batcher, 4)
+        drained = asyncio.ensure_future(batcher.drained())
+        await asyncio.sleep(0.1)
+        assert not drained.done()
+        network.go.release(9)
+        await asyncio.gather(*asked, drained)
+        assert list(await ask(batcher, 4)) == [8]
+
+    run(test)
+
+
+def test_waits_for_as_many_as_last_time() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 8, 20.0, 99)
+        network.go.release(1)
+        await ask(batcher, 1)  # alone, at once, despite 20 seconds
+        first = ask(batcher, 1)
+        await asyncio.sleep(0.1)
+        pair = [ask(batcher, 2), ask(batcher, 3)]
+        await asyncio.sleep(0.1)
+        network.go.release(9)
+        await asyncio.gather(first, *pair)
+        one = ask(batcher, 4)
+        await asyncio.sleep(0.2)
+        assert network.runs == [1, 1, 2]  # the last was a pair, so one waits for another
+        await asyncio.gather(one, ask(batcher, 5))
+        assert network.runs == [1, 1, 2, 2]
+
+    run(test)
+
+
+def test_quickest_runs() -> None:
+    flat = quickest({1: 1.0, 2: 2.0, 4: 4.0}, 7)  # filling up costs, splitting does not
+    assert [sum(sizes) for sizes in flat] == list(range(8))
+    steep = quickest({1: 1.0, 4: 1.1}, 9)  # a full run costs hardly more than one image
+    assert steep[1:] == [(1,), (4,), (4,), (4,), (4, 1), (4, 4), (4, 4), (4, 4), (4, 4, 1)]
+    assert quickest({8: 1.0}, 9)[9] == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16])]
+)
+def test_sizes(largest: int, sizes: list[int]) -> None:
+    assert sizes_up_to(largest) == sizes

@@ -1,0 +1,229 @@
+"""Start, swap, failure and end of a server, with requests under way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+from service import MLSERVER, MODEL, Service, over_grpc, over_http
+from tritonclient.utils import InferenceServerException
+
+IMAGES = np.random.default_rng(3).normal(size=(2, 3, 32, 32)).astype(np.float32)
+
+
+def version(served: Path, folder: Path, number: str, name: str, **extra: Any) -> None:
+    """Put a bundle into a repository of versions."""
+    shutil.copytree(served, folder / name)
+    path = folder / name / "model-settings.json"
+    settings = json.loads(path.read_text())
+    settings["parameters"] |= {"version": number, "extra": extra}
+    path.write_text(json.dumps(settings))
+
+
+def ask(service: Service) -> np.ndarray:
+    answer = service.grpc.infer(MODEL, [over_grpc("images", IMAGES, "FP32")], client_timeout=100)
+    return answer.as_numpy("probabilities")
+
+
+@contextlib.contextmanager
+def serving(*arguments: Any, **more: Any) -> Iterator[Service]:
+    one = Service(*arguments, **more)
+    try:
+        yield one
+    finally:
+        one.running.kill()
+
+
+@dataclass
+class Stream:
+    """Requests without a break, each on its own connection's heels."""
+
+    service: Service
+    answers: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        client = tritonclient.grpc.InferenceServerClient(self.service.address)
+        deadline = time.monotonic() + 150
+        while not self.done.is_set() and time.monotonic() < deadline:
+            try:
+                tensors = [over_grpc("images", IMAGES, "FP32")]
+                answer = client.infer(MODEL, tensors, client_timeout=100)
+            except InferenceServerException as error:
+                self.errors.append(str(error))
+            else:
+                number = answer.get_response().model_version
+                self.answers.append((number, answer.as_numpy("probabilities")))
+
+
+def test_never_ready_before_it_answers(served: Path, tmp_path: Path) -> None:
+    with serving(served, tmp_path) as service:
+        assert service.wait()[-2:] == [False, True] or service.wait() == [True]
+        assert ask(service).shape == (2, 10)
+        listening = [one for one in service.process.net_connections() if one.status == "LISTEN"]
+        assert {one.laddr.ip.removeprefix("::ffff:") for one in listening} == {"127.0.0.1"}
+        assert service.end() == 0
+
+
+def test_mlserver_start(served: Path, tmp_path: Path) -> None:
+    """MLServer's own command serves a bundle as it is."""
+    local = {"MLSERVER_HOST": "127.0.0.1", "MLSERVER_PARALLEL_WORKERS": "0"}
+    with serving(served, tmp_path, command=MLSERVER, variables=local) as service:
+        service.wait()
+        assert ask(service).shape == (2, 10)
+        assert service.end() == 0
+
+
+def test_a_full_queue_is_told(served: Path, tmp_path: Path) -> None:
+    version(served, tmp_path, "1", "bundle", max_queue=1, max_batch_size=1)
+    with serving(tmp_path / "bundle", tmp_path) as service:
+        service.wait()
+        with pytest.raises(InferenceServerException) as caught:
+            ask(service)
+        assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+        assert "found 0 images under way and 2 more, expected at most 1" in caught.value.message()
+        with pytest.raises(InferenceServerException) as caught:
+            service.http.infer(MODEL, [over_http("images", IMAGES, "FP32")])
+        assert caught.value.status() == "429"
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder: (folder / "model.mindir").write_bytes(b"x"), "model.mindir: found"),
+        (lambda folder: (folder / "model-settings.json").unlink(), "no model-settings.json"),
+        (
+            lambda folder: (folder / "model-settings.json").write_text(
+                (folder / "model-settings.json")
+                .read_text()
+                .replace('"uri": "."', '"uri": ".", "extra": {"max_batchsize": 4}')
+            ),
+            "parameters.extra: found 'max_batchsize', expected one of max_batch_size",
+        ),
+    ],
+)
+def test_what_cannot_be_served_ends_with_a_reason(
+    served: Path, tmp_path: Path, harm: Any, reason: str
+) -> None:
+    shutil.copytree(served, tmp_path / "bundle")
+    harm(tmp_path / "bundle")
+    with serving(tmp_path / "bundle", tmp_path) as service:
+        assert service.running.finish(60).code == 1
+        assert reason in service.log.read_text()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_requests_under_way_are_answered_before_the_end(
+    served: Path, tmp_path: Path, sign: int, workers: str
+) -> None:
+    variables = {"MLSERVER_PARALLEL_WORKERS": workers}
+    with serving(served, tmp_path, variables=variables) as service:
+        service.wait()
+        expected = ask(service)
+        many = np.repeat(IMAGES, 32, axis=0)
+        with ThreadPoolExecutor(6) as pool:
+            asked = [
+                pool.submit(service.grpc.infer, MODEL, [over_grpc("images", many[:40], "FP32")])
+                for _ in range(5)
+            ]
+            time.sleep(0.15)
+            assert not all(one.done() for one in asked)
+            service.running.process.send_signal(sign)
+            for one in asked:
+                found = one.result(60).as_numpy("probabilities")[:1]
+                assert found == pytest.approx(expected[:1], abs=1e-5)
+        assert service.running.finish(60).code in (0, -sign, 130)
+
+
+@pytest.mark.long
+def test_a_new_version_takes_over_without_a_lost_request(served: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    version(served, repository, "1", "one", max_batch_size=2)
+    with serving(repository, tmp_path) as service:
+        service.wait()
+        expected = ask(service)
+        stream = Stream(service)
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(stream.ask) for _ in range(2)]
+            try:
+                time.sleep(0.5)
+                version(served, repository, "2", "two", max_batch_size=2)
+                service.http.load_model(MODEL)  # next to version 1
+                shutil.rmtree(repository / "one")
+                service.http.load_model(MODEL)  # version 1 has gone
+                time.sleep(0.5)
+            finally:
+                stream.done.set()
+            for one in asking:
+                one.result(120)
+        assert stream.errors == []
+        numbers = [number for number, _ in stream.answers]
+        assert numbers[0] == "1" and numbers[-1] == "2"
+        for _, found in stream.answers:
+            assert found == pytest.approx(expected, abs=1e-5)
+        assert service.grpc.is_model_ready(MODEL, "2")
+        with pytest.raises(InferenceServerException, match="NOT_FOUND"):
+            service.grpc.is_model_ready(MODEL, "1")
+
+
+@pytest.mark.long
+def test_a_damaged_new_version_leaves_the_old_one(served: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    version(served, repository, "1", "one", max_batch_size=2)
+    with serving(repository, tmp_path) as service:
+        service.wait()
+        expected = ask(service)
+        version(served, repository, "2", "two", max_batch_size=2)
+        (repository / "two" / "model.mindir").write_bytes(b"x")
+        with pytest.raises(InferenceServerException) as caught:
+            service.http.load_model(MODEL)
+        assert caught.value.status() == "422"
+        assert "model.mindir: found" in caught.value.message()
+        assert ask(service) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.long
+def test_a_killed_worker_comes_back_or_the_server_ends(served: Path, tmp_path: Path) -> None:
+    with serving(served, tmp_path, variables={"MLSERVER_PARALLEL_WORKERS": "2"}) as service:
+        service.wait()
+        expected = ask(service)
+        workers = [one for one in service.process.children() if "spawn_main" in str(one.cmdline())]
+        assert len(workers) == 2
+        stream = Stream(service)
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(stream.ask) for _ in range(2)]
+            try:
+                time.sleep(0.5)
+                workers[0].kill()
+                time.sleep(1)
+            finally:
+                stream.done.set()
+            for one in asking:
+                one.result(120)  # nobody waits for ever
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and service.running.process.poll() is None:
+            alive = [
+                one for one in service.process.children() if "spawn_main" in str(one.cmdline())
+            ]
+            if len(alive) == 2 and "is now ready" in service.log.read_text():
+                break
+            time.sleep(0.2)
+        if service.running.process.poll() is None:
+            for _ in range(4):
+                assert ask(service) == pytest.approx(expected, abs=1e-5)
+        else:
+            assert service.running.process.returncode != 0
