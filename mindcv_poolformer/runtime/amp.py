@@ -1,8 +1,9 @@
 """Automatic mixed precision: what runs in float16.
 
 O0 keeps float32. O2 runs everything in float16 but BatchNorm and LayerNorm, of which PoolFormer
-has none. O3 runs the whole network in float16. ``auto`` keeps the operators that need range,
-GroupNorm among them, in float32. Parameters stay float32 in each of them.
+has none. O3 runs the whole network in float16, on the CPU with the statistics of the norms and
+GELU's arithmetic in float32. ``auto`` keeps the operators that need range, GroupNorm among them, in
+float32. Parameters stay float32 in each of them.
 """
 
 from __future__ import annotations
