@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mindcv
 import mindspore as ms
@@ -15,22 +15,21 @@ import numpy as np
 import pytest
 from official import load_official_weights
 from PIL import Image
+from scripts import NO_KERNELS, ROOT
 
-# Not imported: in one process, tritonclient's messages and MLServer's get into each other's way.
-if importlib.util.find_spec("mlserver") is None:
-    pytest.skip("needs the extra serving", allow_module_level=True)
+from mindcv_poolformer.export.mindir import Trained, write_bundle
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `service`
+if TYPE_CHECKING:
+    from service import Service
 
-from scripts import NO_KERNELS, ROOT  # noqa: E402
-from service import CLASSES, TRANSFORM, Service  # noqa: E402
-
-from mindcv_poolformer.export.mindir import Trained, write_bundle  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))  # for `service`, which needs the extra serving
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle. Tests read it; those that change it copy it first."""
+    from service import CLASSES, TRANSFORM
+
     folder = tmp_path_factory.mktemp("served")
     network = load_official_weights(mindcv.create_model("poolformer_s12", num_classes=10))
     ms.save_checkpoint(network, str(folder / "best.ckpt"))
@@ -81,6 +80,8 @@ def predicted(served: Path, photos: list[Path]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def service(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server for the tests that leave it as it was."""
+    from service import Service
+
     one = Service(served, tmp_path_factory.mktemp("service"), "--max_request_bytes", "2000000")
     try:
         one.wait()

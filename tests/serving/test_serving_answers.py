@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.http
 from PIL import Image
-from service import CLASSES, MODEL, TRANSFORM, Service, over_grpc, over_http
-from tritonclient.utils import InferenceServerException
 
 from mindcv_poolformer.data.preprocess import open_image
+
+pytest.importorskip("tritonclient", reason="needs the extra serving")
+
+# isort: split
+import tritonclient.http  # noqa: E402
+from service import CLASSES, MODEL, TRANSFORM, Service, over_grpc, over_http  # noqa: E402
+from tritonclient.utils import InferenceServerException  # noqa: E402
 
 NEAR = {"abs": 2e-6}
 

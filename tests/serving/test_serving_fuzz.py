@@ -9,11 +9,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from service import MODEL, Service, over_grpc, over_http
-from tritonclient.grpc import service_pb2
+
+pytest.importorskip("tritonclient", reason="needs the extra serving")
+
+# isort: split
+import grpc  # noqa: E402
+from service import MODEL, Service, over_grpc, over_http  # noqa: E402
+from tritonclient.grpc import service_pb2  # noqa: E402
 
 REQUESTS = 1250  # over each of REST and gRPC
 IMAGE = np.random.default_rng(5).integers(0, 256, (1, 24, 20, 3), dtype=np.uint8)

@@ -16,9 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc
-from service import MLSERVER, MODEL, Service, over_grpc, over_http
-from tritonclient.utils import InferenceServerException
+
+pytest.importorskip("tritonclient", reason="needs the extra serving")
+
+# isort: split
+import tritonclient.grpc  # noqa: E402
+from service import MLSERVER, MODEL, Service, over_grpc, over_http  # noqa: E402
+from tritonclient.utils import InferenceServerException  # noqa: E402
 
 IMAGES = np.random.default_rng(3).normal(size=(2, 3, 32, 32)).astype(np.float32)
 
