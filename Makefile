@@ -20,7 +20,7 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 # The long tests have whole jobs of processes to themselves.
-test-all: lint .venv/installed-all
+test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long
 
@@ -40,18 +40,7 @@ lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-test: pyproject.toml .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	touch $@
-
-.venv/installed-parity: .venv/installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
-	touch $@
-
-.venv/installed-serving: pyproject.toml .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[serving]"
-	touch $@
-
-.venv/installed-all: .venv/installed-parity
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[serving,onnx]"
+# The extras of pyproject.toml.
+.venv/installed-%: pyproject.toml .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	touch $@
