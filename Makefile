@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo serve test test-all lint bench
+.PHONY: demo serve test test-all test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -24,6 +24,10 @@ test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long
 
+# The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
+test-page: .venv-page/installed
+	PAGE=required .venv-page/bin/python -m pytest tests/test_demo_page.py
+
 # Twenty minutes; make bench BENCH=--quick takes two to three. Figures are of this machine's CPU.
 bench: .venv/installed-parity
 	$(BIN)/python -m benchmarks.bench $(BENCH)
@@ -43,4 +47,9 @@ lint: .venv/installed-test
 # The extras of pyproject.toml.
 .venv/installed-%: pyproject.toml .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
+.venv-page/installed: requirements.txt pyproject.toml .venv/bin/python
+	.venv/bin/python -m venv --clear .venv-page
+	.venv-page/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable ".[test,demo]"
 	touch $@

@@ -1,0 +1,148 @@
+"""Grad-CAM against places known beforehand, finite differences, and transformers with autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from colours import tell_colours
+from mindspore import Tensor
+from official import load_official_weights, official_weight
+
+from mindcv_poolformer.gradcam import GradCam, heat, stage_for
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV
+
+DEPTHS, DIMS = (1, 2, 1, 1), (8, 12, 16, 24)
+IMAGES = np.random.default_rng(3).standard_normal((2, 3, 96, 64)).astype(np.float32)
+
+
+def colour_network(head: str = "norm_pool") -> PoolFormer:
+    return tell_colours(PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=3, head=head))
+
+
+def paint(image: np.ndarray, colour: int, top: int, left: int, edge: int) -> None:
+    image[colour, top : top + edge, left : left + edge] = 1
+
+
+@pytest.mark.parametrize("head", ["norm_pool", "pool_norm"])
+def test_the_map_lights_up_where_the_class_is(head: str) -> None:
+    places = [(0, 96), (96, 0), (64, 32)]
+    image = np.zeros((3, 128, 128), np.float32)
+    for colour, (top, left) in enumerate(places):
+        paint(image, colour, top, left, 32)
+    maps = GradCam(colour_network(head)).maps(np.stack([image] * 3), [0, 1, 2])
+    assert maps.shape == (3, 4, 4)
+    for found, (top, left) in zip(maps, places, strict=True):
+        large = heat(found, 32, (128, 128), (128, 128))
+        y, x = np.unravel_index(large.argmax(), large.shape)
+        assert top <= y < top + 32 and left <= x < left + 32
+        assert large[top : top + 32, left : left + 32].mean() > 4 * large.mean()
+
+
+def test_an_earlier_stage_tells_the_place_more_finely() -> None:
+    image = np.zeros((1, 3, 128, 128), np.float32)
+    paint(image[0], 0, 40, 80, 16)
+    found = GradCam(colour_network(), stage=1).maps(image, [0])[0]
+    assert found.shape == (16, 16)
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    assert 40 <= y * 8 + 4 < 56 and 80 <= x * 8 + 4 < 96
+
+
+def test_nothing_lights_up_for_a_class_that_is_not_there() -> None:
+    image = np.zeros((1, 3, 128, 128), np.float32)
+    paint(image[0], 0, 32, 32, 64)
+    found = GradCam(colour_network("pool_norm")).maps(image, [2])
+    assert not found.any()
+    assert not heat(found[0], 32, (128, 128), (50, 50)).any()
+
+
+def small_network(head: str = "norm_pool") -> PoolFormer:
+    network = PoolFormer(DEPTHS, DIMS, num_classes=5, head=head)
+    return load_official_weights(network).set_train(False)
+
+
+@pytest.mark.parametrize("stage, head", [(0, "norm_pool"), (3, "norm_pool"), (3, "pool_norm")])
+def test_the_map_is_the_formula_by_finite_differences(stage: int, head: str) -> None:
+    network, image, label = small_network(head), IMAGES[:1], 4
+    found = GradCam(network, stage).maps(image, [label])[0]
+
+    # A stage ends with x + scale * mlp(...): this bias moves a channel of its map everywhere.
+    block = list(network.network)[2 * stage][-1]
+    scale, bias = block.layer_scale_2.asnumpy(), block.mlp.fc2.bias
+    before = bias.asnumpy().copy()
+    activations = network.stages(Tensor(image))[stage].asnumpy()[0]
+    step = 0.02
+    weights = []
+    for channel in range(len(activations)):
+        logits = []
+        for move in (step, -step):
+            moved = before.copy()
+            moved[channel] += move / scale[channel]
+            bias.set_data(Tensor(moved))
+            logits.append(network(Tensor(image)).asnumpy()[0, label])
+        weights.append((logits[0] - logits[1]) / (2 * step) / activations[0].size)
+    expected = np.maximum((np.array(weights)[:, None, None] * activations).sum(0), 0)
+    assert expected.max() > 0
+    np.testing.assert_allclose(found, expected, atol=0.01 * expected.max())
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_the_map_is_that_of_transformers_and_autograd(stage: int) -> None:
+    torch = pytest.importorskip("torch", reason="needs torch to compare with")
+    transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
+    config = transformers.PoolFormerConfig(
+        depths=list(DEPTHS), hidden_sizes=list(DIMS), num_labels=5
+    )
+    theirs = transformers.PoolFormerForImageClassification(config).eval()
+    state = {
+        name: torch.from_numpy(official_weight(name, tuple(value.shape)))
+        for name, value in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    ours = small_network()
+    parameters = {parameter.name: parameter for parameter in ours.get_parameters()}
+    for our_name, their_name in zip(MINDCV.names(DEPTHS), HUGGINGFACE.names(DEPTHS), strict=True):
+        parameters[our_name].set_data(Tensor(state[their_name].numpy()))
+
+    labels = [1, 3]
+    output = theirs(torch.from_numpy(IMAGES), output_hidden_states=True)
+    activations = output.hidden_states[stage]
+    (gradients,) = torch.autograd.grad(output.logits[[0, 1], labels].sum(), activations)
+    weights = gradients.mean((2, 3), keepdim=True)
+    expected = torch.relu((weights * activations).sum(1)).detach().numpy()
+    assert expected.max() > 0
+    found = GradCam(ours, stage).maps(IMAGES, labels)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+
+
+def test_the_network_stays_as_it_is() -> None:
+    network = small_network()
+    names = [parameter.name for parameter in network.get_parameters()]
+    logits = network(Tensor(IMAGES)).asnumpy()
+    GradCam(network).maps(IMAGES, [0, 1])
+    assert [parameter.name for parameter in network.get_parameters()] == names
+    assert network(Tensor(IMAGES)).asnumpy().tobytes() == logits.tobytes()
+
+
+def test_what_has_no_map_is_refused() -> None:
+    with pytest.raises(ValueError, match="found no classifier"):
+        GradCam(PoolFormer(DEPTHS, DIMS, features_only=True))
+    with pytest.raises(ValueError, match="stage: found 4, expected 0 to 3"):
+        GradCam(small_network(), 4)
+    with pytest.raises(ValueError, match="labels: found -1, expected 0 to 4"):
+        GradCam(small_network()).maps(IMAGES[:1], [-1])
+
+
+@pytest.mark.parametrize("image_size, stage", [(224, 3), (128, 3), (127, 2), (32, 1), (8, 0)])
+def test_the_stage_for_a_size_has_places_to_tell(image_size: int, stage: int) -> None:
+    assert stage_for(image_size) == stage
+
+
+def test_heat_lies_where_the_strided_convolutions_look() -> None:
+    cam = np.zeros((4, 5), np.float32)
+    cam[1, 3] = 0.2
+    large = heat(cam, 8, (40, 32), (400, 320))
+    assert large.shape == (320, 400)
+    y, x = np.unravel_index(large.argmax(), large.shape)
+    assert abs(y - 95) <= 5 and abs(x - 255) <= 5  # the middles of pixels 9 and 25
+    assert large.min() == 0 and 0.9 < large.max() <= 1
