@@ -10,9 +10,9 @@ from PIL import Image
 
 from ..data.preprocess import MODES, EvalTransform, convert, turn_upright
 from ..runtime.errors import UserError
+from .pixels import MOST_PIXELS, resized_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 25_000_000
 OVERLAY_EDGE = 448
 COLOURS = "turbo"
 OPACITY = 0.6  # of the peak; where a map is 0 the image is seen as it is
@@ -36,7 +36,7 @@ def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Ima
             f"This is not an image in one of the formats {', '.join(FORMATS)}."
         ) from None
     except Image.DecompressionBombError:
-        raise UserError(f"The image has more than {MAX_PIXELS:,} pixels.") from None
+        raise UserError(f"The image has more than {MOST_PIXELS:,} pixels.") from None
     # Pillow's decoders answer damaged data with any of these.
     except (OSError, SyntaxError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -64,11 +64,10 @@ def overlay(picture: Image.Image, strength: np.ndarray) -> Image.Image:
 
 
 def _check_size(width: int, height: int, transform: EvalTransform) -> None:
-    """Refuse an image that is large, or will be: resizing takes a line of pixels to a ribbon."""
-    shortest = int(transform.image_size / transform.crop_pct)
-    resized = shortest * shortest * max(width, height) // min(width, height)
-    if max(width * height, resized) > MAX_PIXELS:
+    """Refuse an image that is large, or will be."""
+    resized = resized_pixels(width, height, transform)
+    if max(width * height, resized) > MOST_PIXELS:
         found = f"{width:,} x {height:,} = {width * height:,} pixels"
-        if width * height <= MAX_PIXELS:
+        if width * height <= MOST_PIXELS:
             found = f"{width:,} x {height:,} pixels, and {resized:,} once resized"
-        raise UserError(f"The image has {found}; at most {MAX_PIXELS:,} are taken.")
+        raise UserError(f"The image has {found}; at most {MOST_PIXELS:,} are taken.")

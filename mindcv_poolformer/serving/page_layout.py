@@ -15,8 +15,9 @@ from PIL import Image
 from ..export.bundle import Bundle
 from ..gradcam import heat
 from ..runtime.errors import UserError
-from .page_image import MAX_PIXELS, overlay, read_image, seen
+from .page_image import overlay, read_image, seen
 from .page_model import Answer, PageModel
+from .pixels import MOST_PIXELS
 
 TOP_K = 5
 BEGIN = "Drop an image, paste one, or pick an example."
@@ -183,7 +184,7 @@ def _heading(bundle: Bundle) -> str:
         f"# {bundle.model}\n"
         f"{len(bundle.classes):,} classes, images of {edge} × {edge} pixels, {bundle.precision}. "
         f"Images stay on this server and are deleted within two hours. "
-        f"At most {MAX_PIXELS // 1_000_000} megapixels."
+        f"At most {MOST_PIXELS // 1_000_000} megapixels."
     )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ..data.preprocess import MODES, EvalTransform, convert
 from ..export.bundle import Bundle, softmax
+from .pixels import MOST_PIXELS, resized_pixels
 
 IMAGES, PIXELS, ENCODED = "images", "pixels", "encoded"
 LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"
@@ -42,7 +43,7 @@ class Limits:
     """
 
     images: int = 64
-    pixels: int = 25_000_000
+    pixels: int = MOST_PIXELS
     queue: int = 256
 
 
@@ -247,9 +248,8 @@ def _decode(content: bytes, index: int, bundle: Bundle, limits: Limits) -> Image
 
 
 def _check_size(width: int, height: int, transform: EvalTransform, limits: Limits) -> None:
-    """Refuse an image that is large, or will be: resizing takes a line of pixels to a ribbon."""
-    shortest = int(transform.image_size / transform.crop_pct)
-    resized = shortest * shortest * max(width, height) // min(width, height)
+    """Refuse an image that is large, or will be."""
+    resized = resized_pixels(width, height, transform)
     for pixels, how in ((width * height, ""), (resized, ", resized,")):
         if pixels > limits.pixels:
             raise BadRequestError(
