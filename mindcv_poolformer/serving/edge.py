@@ -25,6 +25,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         if refusal := self._refusal(dict(scope["headers"])):
+            await self._discard(receive)
             await refusal(scope, receive, send)
             return
         self._active += 1
@@ -53,15 +54,29 @@ class Edge:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most_bytes:
+                if message.get("more_body"):
+                    await self._discard(receive)
                 raise HTTPException(413, self._too_long("more"))
             return message
 
         return counted
+
+    async def _discard(self, receive: Receive) -> None:
+        """Take as much again as a body may have, and forget it.
+
+        A client that is still sending when the connection ends sees that, and not the answer.
+        """
+        seen = 0
+        while seen <= self._most_bytes:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
     def _too_long(self, found: str) -> str:
         return f"body: found {found} bytes, expected at most {self._most_bytes:,}"
 
 
 def _refuse(status: int, reason: str) -> JSONResponse:
-    """The body is left unread, so the connection ends with the answer."""
+    """The body may not have been read to its end, so the connection ends with the answer."""
     return JSONResponse({"error": reason}, status, headers={"connection": "close"})
