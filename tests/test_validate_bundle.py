@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = Trained(network, "poolformer_s12", folder / "net.ckpt", TRANSFORM, CLASSES)
     paths = sorted((folder / "data" / "val").glob("*/*.png"))[:3]
     samples = np.stack([preprocess(path) for path in paths])
-    onnx = "ONNX" if _installed("onnx") and _installed("onnxruntime") else None
+    onnx = "ONNX" if find_spec("onnx") and find_spec("onnxruntime") else None
     write_bundle(trained, folder / "plain", samples, Choices(beside=onnx))
     pixels = Choices(takes="uint8", gives="probabilities", batch_sizes=(2, 4))
     write_bundle(trained, folder / "pixels", samples, pixels)
     return folder
-
-
-def _installed(package: str) -> bool:
-    finder = f"import {package}"
-    return subprocess.run([sys.executable, "-c", finder], capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="module")

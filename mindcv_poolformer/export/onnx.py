@@ -62,13 +62,17 @@ class _Builder:
             pads=[padding] * 4,
         )
 
-    def standardize(self, x: str, eps: float, axes: Sequence[int]) -> tuple[str, str]:
-        """Each sample less its mean, and that divided by its deviation."""
+    def center(self, x: str, eps: float, axes: Sequence[int]) -> tuple[str, str]:
+        """Each sample less its mean, and its deviation."""
         centred = self.node("Sub", x, self.node("ReduceMean", x, axes=axes, keepdims=1))
         squares = self.node("Mul", centred, centred)
         variance = self.node("ReduceMean", squares, axes=axes, keepdims=1)
         deviation = self.node("Sqrt", self.node("Add", variance, self.constant(eps)))
-        return deviation, self.node("Div", centred, deviation)
+        return centred, deviation
+
+    def standardize(self, x: str, eps: float, axes: Sequence[int]) -> str:
+        """Each sample less its mean, divided by its deviation."""
+        return self.node("Div", *self.center(x, eps, axes))
 
     def gelu(self, x: str) -> str:
         erf = self.node("Erf", self.node("Div", x, self.constant(math.sqrt(2))))
@@ -77,14 +81,14 @@ class _Builder:
 
     def block(self, x: str, block: DeployedBlock) -> str:
         """As :meth:`DeployedBlock.construct`."""
-        deviation, _ = self.standardize(x, block.eps, (1, 2, 3))
+        _, deviation = self.center(x, block.eps, (1, 2, 3))
         pooled = self.node(
             "AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], count_include_pad=0
         )
         scale = self.constant(block.mixer_scale.asnumpy())
         scale = self.node("Div", self._column(scale, len(block.mixer_scale)), deviation)
         x = self.node("Add", x, self.node("Mul", scale, self.node("Sub", pooled, x)))
-        _, y = self.standardize(x, block.eps, (1, 2, 3))
+        y = self.standardize(x, block.eps, (1, 2, 3))
         y = self.conv(self.gelu(self.conv(y, block.mlp.fc1)), block.mlp.fc2)
         return self.node("Add", x, y)
 
@@ -104,10 +108,10 @@ class _Builder:
             else:
                 x = self.conv(x, part.proj)
         if model.norms_map:
-            _, x = self.standardize(x, model.eps, (1, 2, 3))
+            x = self.standardize(x, model.eps, (1, 2, 3))
         x = self.node("ReduceMean", x, axes=[2, 3], keepdims=0)
         if not model.norms_map:
-            _, x = self.standardize(x, model.eps, (1,))
+            x = self.standardize(x, model.eps, (1,))
         head = (
             self.constant(model.head.weight.asnumpy()),
             self.constant(model.head.bias.asnumpy()),
