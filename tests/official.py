@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from mindspore import Tensor, nn
+
+from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OUTPUTS = np.load(FIXTURES / "official_logits.npz")
@@ -56,3 +62,26 @@ def official_state_dict(variant: str) -> dict[str, np.ndarray]:
     The variant is one of official_state_dict_shapes.json.
     """
     return {name: official_weight(name, tuple(shape)) for name, shape in SHAPES[variant].items()}
+
+
+def transformers_twin(network: PoolFormer, dims: Sequence[int]) -> Any:
+    """A PoolFormer of transformers with the same weights, drawn by its own names.
+
+    Skips the test where torch or transformers is missing.
+    """
+    torch = pytest.importorskip("torch", reason="needs torch to compare with")
+    transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
+    config = transformers.PoolFormerConfig(
+        depths=list(network.depths), hidden_sizes=list(dims), num_labels=network.num_classes
+    )
+    theirs = transformers.PoolFormerForImageClassification(config).eval()
+    state = {
+        name: torch.from_numpy(official_weight(name, tuple(value.shape)))
+        for name, value in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    names = zip(MINDCV.names(network.depths), HUGGINGFACE.names(network.depths), strict=True)
+    for our_name, their_name in names:
+        parameters[our_name].set_data(Tensor(state[their_name].numpy()))
+    return theirs

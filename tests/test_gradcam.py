@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from colours import tell_colours
 from mindspore import Tensor
-from official import load_official_weights, official_weight
+from official import load_official_weights, transformers_twin
 
 from mindcv_poolformer.gradcam import GradCam, heat, stage_for
 from mindcv_poolformer.models import PoolFormer
-from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV
 
 DEPTHS, DIMS = (1, 2, 1, 1), (8, 12, 16, 24)
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 96, 64)).astype(np.float32)
@@ -89,20 +88,8 @@ def test_the_map_is_the_formula_by_finite_differences(stage: int, head: str) -> 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_the_map_is_that_of_transformers_and_autograd(stage: int) -> None:
     torch = pytest.importorskip("torch", reason="needs torch to compare with")
-    transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
-    config = transformers.PoolFormerConfig(
-        depths=list(DEPTHS), hidden_sizes=list(DIMS), num_labels=5
-    )
-    theirs = transformers.PoolFormerForImageClassification(config).eval()
-    state = {
-        name: torch.from_numpy(official_weight(name, tuple(value.shape)))
-        for name, value in theirs.state_dict().items()
-    }
-    theirs.load_state_dict(state)
     ours = small_network()
-    parameters = {parameter.name: parameter for parameter in ours.get_parameters()}
-    for our_name, their_name in zip(MINDCV.names(DEPTHS), HUGGINGFACE.names(DEPTHS), strict=True):
-        parameters[our_name].set_data(Tensor(state[their_name].numpy()))
+    theirs = transformers_twin(ours, DIMS)
 
     labels = [1, 3]
     output = theirs(torch.from_numpy(IMAGES), output_hidden_states=True)

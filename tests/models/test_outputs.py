@@ -4,11 +4,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from official import load_official_weights, official_weight
+from official import load_official_weights, transformers_twin
 
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.outputs import ClassifierOutput
-from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV
 
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 32, 64)).astype(np.float32)
 LABELS = np.array([4, 0], np.int32)
@@ -105,21 +104,8 @@ def test_names_of_classes() -> None:
 
 def test_outputs_are_those_of_transformers(both_modes: str) -> None:
     torch = pytest.importorskip("torch", reason="needs torch to compare with")
-    transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
-    config = transformers.PoolFormerConfig(
-        depths=list(DEPTHS), hidden_sizes=list(DIMS), num_labels=5
-    )
-    theirs = transformers.PoolFormerForImageClassification(config).eval()
-    state = {
-        name: torch.from_numpy(official_weight(name, tuple(value.shape)))
-        for name, value in theirs.state_dict().items()
-    }
-    theirs.load_state_dict(state)
     ours = small_model()
-    names = zip(MINDCV.names(DEPTHS), HUGGINGFACE.names(DEPTHS), strict=True)
-    parameters = {parameter.name: parameter for parameter in ours.get_parameters()}
-    for our_name, their_name in names:
-        parameters[our_name].set_data(Tensor(state[their_name].numpy()))
+    theirs = transformers_twin(ours, DIMS)
 
     with torch.no_grad():
         expected = theirs(
