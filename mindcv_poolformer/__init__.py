@@ -11,7 +11,7 @@ from . import models, weights  # noqa: E402
 
 cpu.fuse()
 
-models.poolformer.load_pretrained = weights.load_pretrained
+models.registry.load_pretrained = weights.load_pretrained
 
 __all__ = ["ImageProcessor", "classify", "load_model", "models", "weights"]
 

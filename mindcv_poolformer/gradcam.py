@@ -8,16 +8,14 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from PIL import Image
 
-from .models.kernels import from_channels_first, to_channels_first
-from .models.poolformer import POOL_NORM, PoolFormer
+from .models.classifier import StagedClassifier
 
 
 class GradCam(nn.Cell):
     """Images (N, C, H, W) and a class for each to maps (N, h, w), float32, 0 and up.
 
     A map is relu(sum over c of mean(d logit / d A_c) A_c), with A the output of a stage before any
-    further norm. Only what lies above A is
-    differentiated. Puts the network out of training.
+    further norm. Only what lies above A is differentiated. Puts the network out of training.
 
     Args:
         network: with a classifier.
@@ -27,7 +25,7 @@ class GradCam(nn.Cell):
         ValueError: the network has no classifier, or not that stage.
     """
 
-    def __init__(self, network: PoolFormer, stage: int = 3) -> None:
+    def __init__(self, network: StagedClassifier, stage: int = 3) -> None:
         super().__init__(auto_prefix=False)  # the network's parameters keep their names
         if network.features_only or network.num_classes == 0:
             raise ValueError("model: found no classifier, expected one")
@@ -40,7 +38,7 @@ class GradCam(nn.Cell):
 
     def construct(self, x: Tensor, chosen: Tensor) -> Tensor:
         """``chosen`` is one-hot, (N, num_classes)."""
-        activations = self.network.stages(x)[self.stage]
+        activations = self.network.stage_maps(x)[self.stage]
         gradients = self.gradient(self.above)(activations, chosen)
         weights = gradients.mean((2, 3), keep_dims=True)
         return ops.relu((weights * activations).sum(1))
@@ -62,23 +60,15 @@ class GradCam(nn.Cell):
 class _Above(nn.Cell):
     """From a stage's map (N, C, h, w) to the sum of the chosen logits.
 
-    Samples do not meet in a PoolFormer, so the sum's gradient is that of each sample's own logit.
+    Samples do not meet in these networks, so the sum's gradient is that of each sample's own logit.
     """
 
-    def __init__(self, network: PoolFormer, stage: int) -> None:
+    def __init__(self, network: StagedClassifier, stage: int) -> None:
         super().__init__(auto_prefix=False)
-        self.network = network
-        parts = list(network.network)[2 * stage + 1 :]  # downsample, stage, downsample, ...
-        blocks = [part if isinstance(part, nn.CellList) else [part] for part in parts]
-        self.rest = [block for part in blocks for block in part]
-        self.norm = nn.Identity() if network.head_order == POOL_NORM else network.norm
+        self.network, self.stage = network, stage
 
     def construct(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        x = from_channels_first(maps)
-        for block in self.rest:
-            x = block(x)
-        logits = self.network.forward_head(to_channels_first(self.norm(x)))
-        return (logits * chosen).sum()
+        return (self.network.logits_after(maps, self.stage) * chosen).sum()
 
 
 def stage_for(image_size: int, places: int = 4) -> int:

@@ -69,7 +69,7 @@ def test_the_map_is_the_formula_by_finite_differences(stage: int, head: str) -> 
     block = list(network.network)[2 * stage][-1]
     scale, bias = block.layer_scale_2.asnumpy(), block.mlp.fc2.bias
     before = bias.asnumpy().copy()
-    activations = network.stages(Tensor(image))[stage].asnumpy()[0]
+    activations = network.stage_maps(Tensor(image))[stage].asnumpy()[0]
     step = 0.02
     weights = []
     for channel in range(len(activations)):

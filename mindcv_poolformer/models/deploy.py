@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from .classifier import POOL_NORM
 from .kernels import as_product, center, from_channels_first, per_channel, spatial_mean, standardize
 from .layers import ConvMlp, PatchEmbed, PoolFormerBlock, Pooling
-from .poolformer import POOL_NORM, PoolFormer
+from .poolformer import PoolFormer
 
 
 def to_deploy(model: PoolFormer) -> DeployedPoolFormer:

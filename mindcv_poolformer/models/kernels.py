@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from .fusing_gelu import FusingGELU
@@ -266,3 +266,58 @@ class GELU(nn.Cell):
 def _fuses() -> bool:
     """Whether elementwise chains become graph kernels: in graph mode, if runtime/cpu.py says so."""
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
+
+
+def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
+    """Call a cell whose maps lie as the device likes them on a map (N, H, W, C)."""
+    if channels_last():
+        return cell(x)
+    return cell(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+
+
+class SampleNorm(nn.Cell):
+    """Each sample of a map (N, H, W, C) is normalised, eps 1e-6; a scale, no shift."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
+
+    def construct(self, x: Tensor) -> Tensor:
+        return (standardize(x, 1e-6) * self.gamma).astype(x.dtype)
+
+
+class ChannelNorm(nn.Cell):
+    """Each place of a map (N, H, W, C) is normalised over its channels, eps 1e-6; no shift."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
+        self.native = ops.LayerNorm(-1, -1, 1e-6)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not channels_last():
+            gamma = self.gamma.astype(x.dtype)
+            return self.native(x, gamma, ops.zeros_like(gamma))[0]
+        part = 1.0 / x.shape[-1]
+        wide = x.astype(ms.float32)
+        centred = wide - wide.sum(-1, keepdims=True) * part
+        variance = (centred * centred).sum(-1, keepdims=True) * part
+        return (centred * ops.rsqrt(variance + 1e-6) * self.gamma).astype(x.dtype)
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A convolution of each channel alone, stride 1, without bias, on maps (N, H, W, C)."""
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__(
+            channels,
+            channels,
+            kernel_size,
+            pad_mode="pad",
+            padding=kernel_size // 2,
+            group=channels,
+            has_bias=False,
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        return super().construct(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)

@@ -1,52 +1,200 @@
-"""The table of PoolFormer variants: every fact about a variant stands here and nowhere else.
+"""The table of models: every fact about a model stands here and nowhere else.
 
-Source: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, table 1
-and appendix; training settings and ImageNet-1K top-1 as published in sail-sg/poolformer.
+Sources: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, table 1
+and appendix, and "MetaFormer Baselines for Vision", arXiv 2210.13452; training settings, MACs and
+ImageNet-1K top-1 as published in sail-sg/poolformer and sail-sg/metaformer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..runtime.errors import UserError
 
 
 @dataclass(frozen=True)
+class Family:
+    """What the models of a family are made of; see the Cells of ``metaformer.py``.
+
+    Args:
+        token_mixers: of the blocks in each stage: identity, random, pooling, conv or attention.
+        norm: what the blocks normalise over: "sample", all of it, or "channels" at each place.
+        mlp_head: the classifier is an MLP, else it is linear.
+    """
+
+    token_mixers: tuple[str, str, str, str]
+    norm: str
+    mlp_head: bool = False
+
+
+FAMILIES = MappingProxyType(
+    {
+        "identityformer": Family(("identity",) * 4, "sample"),
+        "randformer": Family(("identity", "identity", "random", "random"), "sample"),
+        "poolformerv2": Family(("pooling",) * 4, "sample"),
+        "convformer": Family(("conv",) * 4, "channels", mlp_head=True),
+        "caformer": Family(("conv", "conv", "attention", "attention"), "channels", mlp_head=True),
+    }
+)
+
+
+@dataclass(frozen=True)
 class Variant:
-    """One PoolFormer.
+    """One model.
 
     Args:
         depths: blocks in each of the four stages.
         dims: channels of each stage.
-        layer_scale_init: initial value of both layer scales.
         drop_path_rate: stochastic depth rate of the official recipe.
         crop_pct: share of the resized image's side that the evaluation crop keeps.
-        parameters: number of parameters with 1000 classes and 3 input channels.
-        gmacs: multiply-accumulates at 224 px, in billions, as counted by fvcore.
-        published_top1: ImageNet-1K top-1 in percent, published by the authors.
+        parameters: number of parameters with its classes and 3 input channels.
+        gmacs: multiply-accumulates at its image size, in billions, published or by fvcore.
+        published_top1: ImageNet-1K top-1 in percent, published by the authors; None for
+            ImageNet-21K, for which they publish none.
+        layer_scale_init: initial value of both layer scales of a PoolFormer; None for a MetaFormer.
+        image_size: edge of its images.
+        num_classes: 1000, or 21,841 for ImageNet-21K.
+        head_drop_rate: dropout in the MLP head of the official recipe.
+        family: a key of FAMILIES for a MetaFormer, None for PoolFormer itself.
     """
 
     depths: tuple[int, int, int, int]
     dims: tuple[int, int, int, int]
-    layer_scale_init: float
     drop_path_rate: float
     crop_pct: float
     parameters: int
     gmacs: float
-    published_top1: float
+    published_top1: float | None
+    layer_scale_init: float | None = None
+    image_size: int = 224
+    num_classes: int = 1000
+    head_drop_rate: float = 0.0
+    family: str | None = None
+
+    @property
+    def only_size(self) -> int | None:
+        """The only image size the network takes, None for any: random mixing fixes it."""
+        mixers = FAMILIES[self.family].token_mixers if self.family else ()
+        return self.image_size if "random" in mixers else None
+
+    def same_network(self, other: Variant) -> bool:
+        """Whether one's weights fit the other, classifiers apart."""
+        return (self.family, self.depths, self.dims) == (other.family, other.depths, other.dims)
 
 
+_DEPTHS = {
+    "s12": (2, 2, 6, 2),
+    "s24": (4, 4, 12, 4),
+    "s36": (6, 6, 18, 6),
+    "m36": (6, 6, 18, 6),
+    "m48": (8, 8, 24, 8),
+}
+_DEEP = {"s18": (3, 3, 9, 3), "s36": (3, 12, 18, 3), "m36": (3, 12, 18, 3), "b36": (3, 12, 18, 3)}
 _SMALL = (64, 128, 320, 512)
-_MEDIUM = (96, 192, 384, 768)
+_DIMS = {"s": _SMALL, "m": (96, 192, 384, 768)}
+_DEEP_DIMS = {"s": _SMALL, "m": (96, 192, 384, 576), "b": (128, 256, 512, 768)}
 
+
+def _plain(size: str, *facts: float, layer_scale: float | None = None, family: str = "") -> Variant:
+    """A model of PoolFormer's depths and dims."""
+    rate, crop_pct, parameters, gmacs, top1 = facts
+    return Variant(
+        _DEPTHS[size],
+        _DIMS[size[0]],
+        rate,
+        crop_pct,
+        int(parameters),
+        gmacs,
+        top1,
+        layer_scale_init=layer_scale,
+        family=family or None,
+    )
+
+
+def _deep(family: str, size: str, *facts: float) -> dict[str, Variant]:
+    """A model of ConvFormer's depths and dims, at 224 px and fine-tuned at 384."""
+    rate, head_rate, parameters, gmacs, top1, gmacs_384, top1_384 = facts
+    at_224 = Variant(
+        _DEEP[size],
+        _DEEP_DIMS[size[0]],
+        rate,
+        1.0,
+        int(parameters),
+        gmacs,
+        top1,
+        head_drop_rate=head_rate,
+        family=family,
+    )
+    at_384 = replace(at_224, image_size=384, gmacs=gmacs_384, published_top1=top1_384)
+    return {f"{family}_{size}": at_224, f"{family}_{size}_384": at_384}
+
+
+def _from_21k(base: dict[str, Variant], parameters: int, *top1: float) -> dict[str, Variant]:
+    """The largest model trained on ImageNet-21K: as it is, and fine-tuned on ImageNet-1K."""
+    (name, at_224), (_, at_384) = base.items()
+    return base | {
+        f"{name}_in21ft1k": replace(at_224, published_top1=top1[0]),
+        f"{name}_384_in21ft1k": replace(at_384, published_top1=top1[1]),
+        f"{name}_in21k": replace(
+            at_224, num_classes=21_841, parameters=parameters, published_top1=None
+        ),
+    }
+
+
+# Drop path, crop, parameters, MACs, top-1; in the lower half drop path, dropout in the head,
+# parameters, and MACs and top-1 at 224 and 384 px.
 VARIANTS = MappingProxyType(
     {
-        "poolformer_s12": Variant((2, 2, 6, 2), _SMALL, 1e-5, 0.1, 0.90, 11_915_176, 1.82, 77.2),
-        "poolformer_s24": Variant((4, 4, 12, 4), _SMALL, 1e-5, 0.1, 0.90, 21_388_968, 3.41, 80.3),
-        "poolformer_s36": Variant((6, 6, 18, 6), _SMALL, 1e-6, 0.2, 0.90, 30_862_760, 5.00, 81.4),
-        "poolformer_m36": Variant((6, 6, 18, 6), _MEDIUM, 1e-6, 0.3, 0.95, 56_172_520, 8.80, 82.1),
-        "poolformer_m48": Variant((8, 8, 24, 8), _MEDIUM, 1e-6, 0.4, 0.95, 73_473_448, 11.59, 82.5),
+        "poolformer_s12": _plain("s12", 0.1, 0.90, 11_915_176, 1.82, 77.2, layer_scale=1e-5),
+        "poolformer_s24": _plain("s24", 0.1, 0.90, 21_388_968, 3.41, 80.3, layer_scale=1e-5),
+        "poolformer_s36": _plain("s36", 0.2, 0.90, 30_862_760, 5.00, 81.4, layer_scale=1e-6),
+        "poolformer_m36": _plain("m36", 0.3, 0.95, 56_172_520, 8.80, 82.1, layer_scale=1e-6),
+        "poolformer_m48": _plain("m48", 0.4, 0.95, 73_473_448, 11.59, 82.5, layer_scale=1e-6),
+        "identityformer_s12": _plain(
+            "s12", 0.1, 1.0, 11_891_712, 1.8, 74.6, family="identityformer"
+        ),
+        "identityformer_s24": _plain(
+            "s24", 0.1, 1.0, 21_341_464, 3.4, 78.2, family="identityformer"
+        ),
+        "identityformer_s36": _plain(
+            "s36", 0.2, 1.0, 30_791_216, 5.0, 79.3, family="identityformer"
+        ),
+        "identityformer_m36": _plain(
+            "m36", 0.3, 1.0, 56_077_168, 8.8, 80.0, family="identityformer"
+        ),
+        "identityformer_m48": _plain(
+            "m48", 0.4, 1.0, 73_346_056, 11.5, 80.4, family="identityformer"
+        ),
+        "randformer_s12": _plain("s12", 0.1, 1.0, 12_127_010, 1.9, 76.6, family="randformer"),
+        "randformer_s24": _plain("s24", 0.1, 1.0, 21_812_060, 3.5, 78.2, family="randformer"),
+        "randformer_s36": _plain("s36", 0.2, 1.0, 31_497_110, 5.2, 79.5, family="randformer"),
+        "randformer_m36": _plain("m36", 0.3, 1.0, 56_783_062, 9.0, 81.2, family="randformer"),
+        "randformer_m48": _plain("m48", 0.3, 1.0, 74_287_248, 11.9, 81.4, family="randformer"),
+        "poolformerv2_s12": _plain("s12", 0.1, 1.0, 11_891_712, 1.8, 78.0, family="poolformerv2"),
+        "poolformerv2_s24": _plain("s24", 0.1, 1.0, 21_341_464, 3.4, 80.7, family="poolformerv2"),
+        "poolformerv2_s36": _plain("s36", 0.2, 1.0, 30_791_216, 5.0, 81.6, family="poolformerv2"),
+        "poolformerv2_m36": _plain("m36", 0.3, 1.0, 56_077_168, 8.8, 82.2, family="poolformerv2"),
+        "poolformerv2_m48": _plain("m48", 0.4, 1.0, 73_346_056, 11.5, 82.6, family="poolformerv2"),
+        **_deep("convformer", "s18", 0.2, 0.0, 26_774_448, 3.9, 83.0, 11.6, 84.4),
+        **_deep("convformer", "s36", 0.3, 0.0, 40_012_152, 7.6, 84.1, 22.4, 85.4),
+        **_deep("convformer", "m36", 0.4, 0.0, 57_051_640, 12.8, 84.5, 37.7, 85.6),
+        **_from_21k(
+            _deep("convformer", "b36", 0.6, 0.0, 99_882_616, 22.6, 84.8, 66.5, 85.7),
+            163_927_009,
+            87.0,
+            87.6,
+        ),
+        **_deep("caformer", "s18", 0.15, 0.0, 26_341_656, 4.1, 83.6, 13.4, 85.0),
+        **_deep("caformer", "s36", 0.3, 0.4, 39_297_102, 8.0, 84.5, 26.0, 85.7),
+        **_deep("caformer", "m36", 0.4, 0.4, 56_204_878, 13.2, 85.2, 42.0, 86.2),
+        **_from_21k(
+            _deep("caformer", "b36", 0.6, 0.5, 98_753_614, 23.2, 85.5, 72.2, 86.4),
+            162_798_007,
+            87.4,
+            88.1,
+        ),
     }
 )
 
@@ -58,5 +206,9 @@ def find_variant(name: str) -> Variant:
         UserError: there is none.
     """
     if name not in VARIANTS:
-        raise UserError(f"model: found {name!r}, expected one of {', '.join(VARIANTS)}")
+        near = ", ".join(difflib.get_close_matches(name, VARIANTS, 5, 0.4)) or "poolformer_s12"
+        raise UserError(
+            f"model: found {name!r}, expected one of the {len(VARIANTS)} that python -m "
+            f"mindcv_poolformer.models list shows, such as {near}"
+        )
     return VARIANTS[name]

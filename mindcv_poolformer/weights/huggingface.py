@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models import VARIANTS
+from ..models import VARIANTS, default_cfgs
 from ..models.outputs import name_classes, placeholder
-from ..models.poolformer import default_cfgs
 from ..runtime.errors import UserError
 
 CONFIG = "config.json"

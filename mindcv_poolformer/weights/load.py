@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Tensor
 
-from ..models.poolformer import NORM_POOL, POOL_NORM, PoolFormer
+from ..models.classifier import NORM_POOL, POOL_NORM, StagedClassifier
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .names import MINDCV
@@ -32,7 +32,7 @@ def head_order(metadata: Mapping[str, Any], path: str | Path) -> str:
     return head
 
 
-def load_weights(network: PoolFormer, weights: ModelWeights) -> None:
+def load_weights(network: StagedClassifier, weights: ModelWeights) -> None:
     """Fill every parameter of ``network``; it learns its classes' names and its preprocessing.
 
     Raises:
@@ -43,7 +43,7 @@ def load_weights(network: PoolFormer, weights: ModelWeights) -> None:
 
 
 def start_from(
-    network: PoolFormer,
+    network: StagedClassifier,
     weights: ModelWeights,
     classes: Sequence[str] | None = None,
     *,
@@ -116,7 +116,10 @@ def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:
 
 
 def _load(
-    network: PoolFormer, values: Mapping[str, np.ndarray], weights: ModelWeights, fresh: set[str]
+    network: StagedClassifier,
+    values: Mapping[str, np.ndarray],
+    weights: ModelWeights,
+    fresh: set[str],
 ) -> None:
     """Fill all parameters but the fresh ones."""
     if not network.features_only and weights.head != network.head_order:

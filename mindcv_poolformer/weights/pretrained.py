@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ..config import ModelConfig
-from ..models import VARIANTS, PoolFormer
+from ..models import VARIANTS, StagedClassifier
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
@@ -69,7 +69,7 @@ def read_published(model: str, cache_dir: str = "") -> ModelWeights:
     return _of_model(weights, model)
 
 
-def load_pretrained(network: PoolFormer, model: str) -> None:
+def load_pretrained(network: StagedClassifier, model: str) -> None:
     """Fill a network with a variant's published weights, for ``create_model(pretrained=True)``.
 
     What does not fit its classes, channels or ``features_only`` is as :func:`start_from` has it.

@@ -11,7 +11,7 @@ import mindcv
 import numpy as np
 
 from ..models import VARIANTS
-from ..models.poolformer import POOL_NORM
+from ..models.classifier import POOL_NORM
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
 from . import huggingface

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ..models import VARIANTS
-from ..models.poolformer import NORM_POOL
+from ..models.classifier import NORM_POOL
 from ..runtime.checkpoint_file import save_checkpoint
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder

@@ -29,7 +29,7 @@ def test_what_is_asked_for_is_given(both_modes: str) -> None:
     network = small_model()
     plain = network(Tensor(IMAGES))
     assert isinstance(plain, Tensor)
-    stages = [stage.asnumpy() for stage in network.stages(Tensor(IMAGES))]
+    stages = [stage.asnumpy() for stage in network.stage_maps(Tensor(IMAGES))]
 
     hidden = network(Tensor(IMAGES), output_hidden_states=True)
     assert isinstance(hidden, ClassifierOutput)

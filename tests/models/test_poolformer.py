@@ -114,7 +114,7 @@ def test_stage_maps(indices: tuple[int, ...], both_modes: str) -> None:
         norm.gamma.set_data(Tensor(rng.uniform(0.5, 2, SMALL["dims"][i]).astype(np.float32)))
         norm.beta.set_data(Tensor(rng.uniform(-1, 1, SMALL["dims"][i]).astype(np.float32)))
     maps = network(images)
-    stages = network.stages(images)
+    stages = network.stage_maps(images)
     assert len(maps) == len(indices)
     for i, found, info in zip(indices, maps, network.feature_info):
         stride = 4 * 2**i
@@ -216,7 +216,7 @@ def test_head_that_pools_first(both_modes: str) -> None:
     network.set_train(False)
     images = random_images(2, 3, 64, 96)
     features = network.forward_features(images)
-    np.testing.assert_array_equal(features.asnumpy(), network.stages(images)[-1].asnumpy())
+    np.testing.assert_array_equal(features.asnumpy(), network.stage_maps(images)[-1].asnumpy())
     pooled = features.asnumpy().astype(np.float64).mean(axis=(2, 3))
     centred = pooled - pooled.mean(axis=1, keepdims=True)
     normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6)

@@ -62,7 +62,7 @@ def test_there_and_back(variant: str, tmp_path: Path) -> None:
     expected = run(theirs, images)
     logits = ours(Tensor(images)).asnumpy()
     np.testing.assert_allclose(logits, expected.logits.numpy(), rtol=0, atol=1e-4)
-    stages = ours.stages(Tensor(images))
+    stages = ours.stage_maps(Tensor(images))
     for stage, hidden in zip(stages, expected.hidden_states, strict=True):
         np.testing.assert_allclose(stage.asnumpy(), hidden.numpy(), rtol=0, atol=1e-4)
 
@@ -119,7 +119,7 @@ def test_other_channels_and_preprocessing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", ["poolformer_s12", "poolformer_m36"])
 def test_their_processor_prepares_images_as_ours(variant: str, tmp_path: Path) -> None:
-    from mindcv_poolformer.models.poolformer import default_cfgs
+    from mindcv_poolformer.models import default_cfgs
     from mindcv_poolformer.weights.huggingface import preprocessor_config
 
     content = json.dumps(preprocessor_config(variant, 3, None))

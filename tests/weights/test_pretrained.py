@@ -18,8 +18,7 @@ import pytest
 from server import Server, serving
 
 from mindcv_poolformer.config import ModelConfig
-from mindcv_poolformer.models import VARIANTS
-from mindcv_poolformer.models.poolformer import default_cfgs
+from mindcv_poolformer.models import VARIANTS, default_cfgs
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import find_weights, read_weights, write_weights
 from mindcv_poolformer.weights.names import MINDCV

@@ -1,0 +1,74 @@
+"""The variants as MindCV's registry knows them.
+
+Importing this module registers them, PoolFormer's in the place of MindCV's own of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mindcv.models.registry import register_model
+
+from .classifier import StagedClassifier
+from .metaformer import MetaFormer
+from .poolformer import PoolFormer
+from .variants import VARIANTS, Variant
+
+__all__: list[str] = []
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Fills a network with a variant's published weights. The package sets it: models know no files.
+load_pretrained: Callable[[StagedClassifier, str], None] | None = None
+
+
+def _config(variant: Variant) -> dict[str, object]:
+    first = "downsample_layers.0.conv" if variant.family else "patch_embed.proj"
+    return {
+        "url": "",
+        "num_classes": variant.num_classes,
+        "input_size": (3, variant.image_size, variant.image_size),
+        "crop_pct": variant.crop_pct,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "first_conv": first,
+        "classifier": "head",
+    }
+
+
+# MindCV's registry reads the configuration of each model from this name.
+default_cfgs = {name: _config(variant) for name, variant in VARIANTS.items()}
+
+
+def build(variant: Variant, **settings: object) -> StagedClassifier:
+    """Give a network of a variant; the settings are those of its Cell."""
+    if variant.family is None:
+        settings = {"layer_scale_init": variant.layer_scale_init, **settings}
+        return PoolFormer(variant.depths, variant.dims, **settings)
+    return MetaFormer(variant.depths, variant.dims, variant.family, **settings)
+
+
+def _entry_point(name: str) -> Callable[..., StagedClassifier]:
+    variant = VARIANTS[name]
+    cell = MetaFormer if variant.family else PoolFormer
+
+    def create(
+        pretrained: bool = False,
+        num_classes: int = variant.num_classes,
+        in_channels: int = 3,
+        **kwargs: object,
+    ) -> StagedClassifier:
+        network = build(variant, num_classes=num_classes, in_channels=in_channels, **kwargs)
+        if pretrained:
+            load_pretrained(network, name)
+        return network
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"Give a {name}; the keywords are those of :class:`{cell.__name__}`."
+    return create
+
+
+for _name in VARIANTS:
+    globals()[_name] = register_model(_entry_point(_name))
