@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from .fusing_gelu import FusingGELU
@@ -57,12 +57,22 @@ def center(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
     From the centred sample: E[x^2] - E[x]^2 would cancel where the mean is large.
     """
-    flat = x.reshape(x.shape[0], -1).astype(ms.float32)
-    part = 1.0 / flat.shape[1]
-    centred = flat - flat.sum(1, keepdims=True) * part
-    variance = (centred * centred).sum(1, keepdims=True) * part
+    wide = x.reshape(x.shape[0], -1, x.shape[-1]).astype(ms.float32)
+    part = 1.0 / (wide.shape[1] * wide.shape[2])
+    centred = wide - _sample_sum(wide) * part
+    variance = _sample_sum(centred * centred) * part
     rstd = ops.rsqrt(variance + eps).reshape((-1,) + (1,) * (x.ndim - 1))
     return centred.reshape(x.shape), rstd
+
+
+def _sample_sum(x: Tensor) -> Tensor:
+    """Sum each sample of (N, L, R): (N, 1, 1).
+
+    Rows first, then over them with a product: one sum over a large map would round eight times as
+    much, and two would be fused into it.
+    """
+    rows = x.sum(-1)
+    return ops.matmul(rows, ops.ones((rows.shape[1], 1), rows.dtype)).reshape(-1, 1, 1)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -266,58 +276,3 @@ class GELU(nn.Cell):
 def _fuses() -> bool:
     """Whether elementwise chains become graph kernels: in graph mode, if runtime/cpu.py says so."""
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
-
-
-def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
-    """Call a cell whose maps lie as the device likes them on a map (N, H, W, C)."""
-    if channels_last():
-        return cell(x)
-    return cell(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
-
-
-class SampleNorm(nn.Cell):
-    """Each sample of a map (N, H, W, C) is normalised, eps 1e-6; a scale, no shift."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
-
-    def construct(self, x: Tensor) -> Tensor:
-        return (standardize(x, 1e-6) * self.gamma).astype(x.dtype)
-
-
-class ChannelNorm(nn.Cell):
-    """Each place of a map (N, H, W, C) is normalised over its channels, eps 1e-6; no shift."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
-        self.native = ops.LayerNorm(-1, -1, 1e-6)
-
-    def construct(self, x: Tensor) -> Tensor:
-        if not channels_last():
-            gamma = self.gamma.astype(x.dtype)
-            return self.native(x, gamma, ops.zeros_like(gamma))[0]
-        part = 1.0 / x.shape[-1]
-        wide = x.astype(ms.float32)
-        centred = wide - wide.sum(-1, keepdims=True) * part
-        variance = (centred * centred).sum(-1, keepdims=True) * part
-        return (centred * ops.rsqrt(variance + 1e-6) * self.gamma).astype(x.dtype)
-
-
-class DepthwiseConv(nn.Conv2d):
-    """A convolution of each channel alone, stride 1, without bias, on maps (N, H, W, C)."""
-
-    def __init__(self, channels: int, kernel_size: int) -> None:
-        super().__init__(
-            channels,
-            channels,
-            kernel_size,
-            pad_mode="pad",
-            padding=kernel_size // 2,
-            group=channels,
-            has_bias=False,
-        )
-
-    def construct(self, x: Tensor) -> Tensor:
-        return super().construct(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)

@@ -12,8 +12,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from .activations import SquaredReLU, StarReLU
+from .channels_last import ChannelNorm, DepthwiseConv, SampleNorm, on_channels_last
 from .classifier import POOL_NORM, StagedClassifier, initialize_linear
-from .kernels import ChannelNorm, DepthwiseConv, SampleNorm, StridedConv, on_channels_last
+from .kernels import StridedConv
 from .layers import DropPath, LayerNorm
 from .mixers import GRIDS, Attention, Pooling, RandomMixing, SepConv
 from .variants import FAMILIES

@@ -10,7 +10,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .activations import StarReLU
-from .kernels import AveragePool, DepthwiseConv, on_channels_last
+from .channels_last import DepthwiseConv, on_channels_last
+from .kernels import AveragePool
 
 HEAD_CHANNELS = 32  # of each attention head
 GRIDS = {2: 14, 3: 7}  # edge of the maps of random mixing at 224 px, by stage
