@@ -29,7 +29,7 @@ from benchmarks.operators import (  # noqa: E402
     deploy_parameters,
     operators,
 )
-from mindcv_poolformer.models import VARIANTS, Variant, find_variant  # noqa: E402
+from mindcv_poolformer.models import POOLFORMERS, Variant, find_variant  # noqa: E402
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one  # noqa: E402
 from mindcv_poolformer.runtime.errors import UserError, run  # noqa: E402
 
@@ -242,7 +242,7 @@ def parse() -> argparse.Namespace:
     parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variant", help="one alone, such as poolformer_s12")
+    parser.add_argument("--variant", choices=POOLFORMERS, help="one alone")
     parser.add_argument("--batch_size", type=at_least_one, default=128, help="per NPU")
     parser.add_argument("--devices", type=at_least_one, default=8)
     parser.add_argument("--image_size", type=at_least_one, default=224)
@@ -271,7 +271,7 @@ def _positive(text: str) -> float:
 
 def main() -> None:
     given = parse()
-    names = [given.variant] if given.variant else list(VARIANTS)
+    names = [given.variant] if given.variant else POOLFORMERS
     models = [model_of(name, find_variant(name), given) for name in names]
     print(*report(models, given), sep="\n")
     if given.json:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models import POOLFORMERS, VARIANTS
 
 from . import report
 from .field import check_agreement, contenders, run_to_end, write_weights
@@ -118,10 +118,10 @@ def scaling(plan: Plan) -> Measured:
 
 
 def variants(plan: Plan) -> Measured:
-    """All five variants at batch 8."""
+    """All five PoolFormers at batch 8."""
     names = ("deploy", "evaluation", "hf")
     measured, rows = Measured(), []
-    for model in VARIANTS:
+    for model in POOLFORMERS:
         write_weights(model, plan.folder, plan.environment)
         with plan.contest(model) as contest:
             contest.start(dict.fromkeys(names, BATCH))

@@ -4,9 +4,10 @@ from .classifier import StagedClassifier
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 from .registry import default_cfgs
-from .variants import VARIANTS, Variant, find_variant
+from .variants import POOLFORMERS, VARIANTS, Variant, find_variant
 
 __all__ = [
+    "POOLFORMERS",
     "VARIANTS",
     "MetaFormer",
     "PoolFormer",

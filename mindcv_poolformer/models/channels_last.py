@@ -12,6 +12,8 @@ from mindspore.ops.primitive import constexpr
 
 from .kernels import channels_last, standardize
 
+NORM_EPS = 1e-6
+
 
 def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
     """Call a cell whose maps lie as the device likes them on a map (N, H, W, C)."""
@@ -28,7 +30,7 @@ class SampleNorm(nn.Cell):
         self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
 
     def construct(self, x: Tensor) -> Tensor:
-        return (standardize(x, 1e-6) * self.gamma).astype(x.dtype)
+        return (standardize(x, NORM_EPS) * self.gamma).astype(x.dtype)
 
 
 class ChannelNorm(nn.Cell):
@@ -37,17 +39,22 @@ class ChannelNorm(nn.Cell):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gamma = Parameter(Tensor(np.ones(channels, np.float32)))
-        self.native = ops.LayerNorm(-1, -1, 1e-6)
 
     def construct(self, x: Tensor) -> Tensor:
-        if not channels_last():
-            gamma = self.gamma.astype(x.dtype)
-            return self.native(x, gamma, ops.zeros_like(gamma))[0]
-        part = 1.0 / x.shape[-1]
-        wide = x.astype(ms.float32)
-        centred = wide - wide.sum(-1, keepdims=True) * part
-        variance = (centred * centred).sum(-1, keepdims=True) * part
-        return (centred * ops.rsqrt(variance + 1e-6) * self.gamma).astype(x.dtype)
+        return standardize_channels(x, self.gamma)
+
+
+def standardize_channels(x: Tensor, gamma: Tensor | None = None) -> Tensor:
+    """Give (x - mean) / sqrt(variance + 1e-6) over the last axis, times ``gamma`` (C,)."""
+    if not channels_last():
+        scale = ops.ones(x.shape[-1:], x.dtype) if gamma is None else gamma.astype(x.dtype)
+        return ops.LayerNorm(-1, -1, NORM_EPS)(x, scale, ops.zeros_like(scale))[0]
+    part = 1.0 / x.shape[-1]
+    wide = x.astype(ms.float32)
+    centred = wide - wide.sum(-1, keepdims=True) * part
+    variance = (centred * centred).sum(-1, keepdims=True) * part
+    normed = centred * ops.rsqrt(variance + NORM_EPS)
+    return (normed if gamma is None else normed * gamma).astype(x.dtype)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -72,21 +79,21 @@ class DepthwiseConv(nn.Conv2d):
     def construct(self, x: Tensor) -> Tensor:
         if not channels_last():
             return super().construct(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+        # In float32: fused into graph kernels, MindSpore 2.10 mixes up the rows of float16.
         n, height, width, channels = x.shape
         size, padding = self.kernel_size[0], self.padding
-        bands = ops.matmul(
-            self.weight.astype(x.dtype).reshape(channels * size, size),
-            _diagonals(size, width).astype(x.dtype),
-        )
-        zeros = ops.zeros((channels, n, padding, width), x.dtype)
-        x = ops.concat((zeros, x.transpose(3, 0, 1, 2), zeros), 2).reshape(channels, n, -1)
+        weight = self.weight.astype(ms.float32).reshape(channels * size, size)
+        bands = ops.matmul(weight, _diagonals(size, width)).reshape(channels, size * width, width)
+        wide = x.astype(ms.float32).transpose(3, 0, 1, 2)
+        zeros = ops.zeros((channels, n, padding, width), ms.float32)
+        wide = ops.concat((zeros, wide, zeros), 2).reshape(channels, n, -1)
         rows = [
-            x[:, :, i * width : (i + height) * width].reshape(channels, n * height, 1, width)
+            wide[:, :, i * width : (i + height) * width].reshape(channels, n * height, 1, width)
             for i in range(size)
         ]
-        x = ops.concat(rows, 2).reshape(channels, n * height, size * width)
-        y = self.product(x, bands.reshape(channels, size * width, width))
-        return y.reshape(channels, n, height, width).transpose(1, 2, 3, 0)
+        rows = ops.concat(rows, 2).reshape(channels, n * height, size * width)
+        y = self.product(rows, bands).reshape(channels, n, height, width)
+        return y.transpose(1, 2, 3, 0).astype(x.dtype)
 
 
 @constexpr

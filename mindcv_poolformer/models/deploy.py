@@ -1,17 +1,20 @@
-"""PoolFormer as it serves: the same logits from fewer passes over memory."""
+"""The networks as they serve: the same logits from fewer passes over memory."""
 
 from __future__ import annotations
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from .classifier import POOL_NORM
+from .classifier import POOL_NORM, StagedClassifier
+from .deploy_metaformer import DeployedMetaFormer
+from .folding import fill, values_of
 from .kernels import as_product, center, from_channels_first, per_channel, spatial_mean, standardize
 from .layers import ConvMlp, PatchEmbed, PoolFormerBlock, Pooling
+from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 
 
-def to_deploy(model: PoolFormer) -> DeployedPoolFormer:
+def to_deploy(model: StagedClassifier) -> DeployedPoolFormer | DeployedMetaFormer:
     """Fold a classifier's norms and layer scales into its weights; the model itself is left alone.
 
     Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
@@ -22,12 +25,14 @@ def to_deploy(model: PoolFormer) -> DeployedPoolFormer:
     4. ls2 (W2 h + c2) = (ls2 W2) h + ls2 c2: no layer scale.
     5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
 
+    A MetaFormer's is told in :class:`DeployedMetaFormer`.
+
     Raises:
         ValueError: the model gives feature maps, or has no classifier.
     """
     if model.features_only or model.num_classes == 0:
-        raise ValueError("to_deploy: found a PoolFormer without classifier, expected one with it")
-    return DeployedPoolFormer(model)
+        raise ValueError("to_deploy: found a network without classifier, expected one with it")
+    return DeployedMetaFormer(model) if isinstance(model, MetaFormer) else DeployedPoolFormer(model)
 
 
 class DeployedPoolFormer(nn.Cell):
@@ -44,13 +49,13 @@ class DeployedPoolFormer(nn.Cell):
                 for part in model.network
             ]
         )
-        weight, bias = _values(model.head.weight, model.head.bias)
-        gamma, beta = _values(model.norm.gamma, model.norm.beta)
+        weight, bias = values_of(model.head.weight, model.head.bias)
+        gamma, beta = values_of(model.norm.gamma, model.norm.beta)
         self.norms_map = model.head_order != POOL_NORM
         self.eps = model.norm.eps if self.norms_map else model.norm.epsilon
         self.head = nn.Dense(model.num_features, model.num_classes)
-        _fill(self.head.weight, weight * gamma)
-        _fill(self.head.bias, weight @ beta + bias)
+        fill(self.head.weight, weight * gamma)
+        fill(self.head.bias, weight @ beta + bias)
         self.set_train(False)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -76,18 +81,20 @@ class DeployedBlock(nn.Cell):
 
     def __init__(self, block: PoolFormerBlock) -> None:
         super().__init__()
-        scale_1, gamma_1 = _values(block.layer_scale_1, block.norm1.gamma)
-        scale_2, gamma_2, beta_2 = _values(block.layer_scale_2, block.norm2.gamma, block.norm2.beta)
+        scale_1, gamma_1 = values_of(block.layer_scale_1, block.norm1.gamma)
+        scale_2, gamma_2, beta_2 = values_of(
+            block.layer_scale_2, block.norm2.gamma, block.norm2.beta
+        )
         fc1, fc2 = block.mlp.fc1, block.mlp.fc2
-        weight_1, bias_1, weight_2, bias_2 = _values(fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        weight_1, bias_1, weight_2, bias_2 = values_of(fc1.weight, fc1.bias, fc2.weight, fc2.bias)
         self.eps = block.norm1.eps
         self.token_mixer = Pooling()
         self.mixer_scale = Parameter(Tensor((scale_1 * gamma_1).astype(np.float32)))
         self.mlp = ConvMlp(fc1.in_channels, fc1.out_channels)
-        _fill(self.mlp.fc1.weight, as_product(weight_1 * gamma_2[:, None, None]))
-        _fill(self.mlp.fc1.bias, weight_1[:, :, 0, 0] @ beta_2 + bias_1)
-        _fill(self.mlp.fc2.weight, as_product(scale_2[:, None, None, None] * weight_2))
-        _fill(self.mlp.fc2.bias, scale_2 * bias_2)
+        fill(self.mlp.fc1.weight, as_product(weight_1 * gamma_2[:, None, None]))
+        fill(self.mlp.fc1.bias, weight_1[:, :, 0, 0] @ beta_2 + bias_1)
+        fill(self.mlp.fc2.weight, as_product(scale_2[:, None, None, None] * weight_2))
+        fill(self.mlp.fc2.bias, scale_2 * bias_2)
 
     def construct(self, x: Tensor) -> Tensor:
         _, rstd = center(x, self.eps)
@@ -105,16 +112,7 @@ def _copy(embed: PatchEmbed) -> PatchEmbed:
         stride=conv.stride[0],
         padding=conv.padding,
     )
-    weight, bias = _values(conv.weight, conv.bias)
-    _fill(copy.proj.weight, as_product(weight))
-    _fill(copy.proj.bias, bias)
+    weight, bias = values_of(conv.weight, conv.bias)
+    fill(copy.proj.weight, as_product(weight))
+    fill(copy.proj.bias, bias)
     return copy
-
-
-def _values(*parameters: Parameter) -> list[np.ndarray]:
-    """Give the values in float64, so that the folding adds no rounding of its own."""
-    return [parameter.asnumpy().astype(np.float64) for parameter in parameters]
-
-
-def _fill(parameter: Parameter, values: np.ndarray) -> None:
-    parameter.set_data(Tensor(values.astype(np.float32)), slice_shape=True)

@@ -12,6 +12,8 @@ the outside. Both devices hold the same parameters, in the official shapes.
 
 from __future__ import annotations
 
+import re
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -276,3 +278,14 @@ class GELU(nn.Cell):
 def _fuses() -> bool:
     """Whether elementwise chains become graph kernels: in graph mode, if runtime/cpu.py says so."""
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
+
+
+@constexpr
+def has_flash_attention() -> bool:
+    """Whether ops.flash_attention_score has the device: Ascend Atlas A2 and A3, not the first 910.
+
+    By name: Ascend910B1 to B4 and Ascend910_93..; the first ones end with a letter.
+    """
+    if ms.get_context("device_target") != "Ascend":
+        return False
+    return re.match(r"Ascend910(B\d|_93)", ms.hal.get_device_name()) is not None

@@ -11,7 +11,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from .activations import StarReLU
 from .channels_last import DepthwiseConv, on_channels_last
-from .kernels import AveragePool
+from .kernels import AveragePool, has_flash_attention
 
 HEAD_CHANNELS = 32  # of each attention head
 GRIDS = {2: 14, 3: 7}  # edge of the maps of random mixing at 224 px, by stage
@@ -76,19 +76,45 @@ class Attention(nn.Cell):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = channels // HEAD_CHANNELS
-        inner = self.heads * HEAD_CHANNELS
-        self.qkv = nn.Dense(channels, 3 * inner, has_bias=False)
-        self.proj = nn.Dense(inner, channels, has_bias=False)
+        inner = channels // HEAD_CHANNELS * HEAD_CHANNELS
         self.scale = HEAD_CHANNELS**-0.5
+        self.qkv = nn.Dense(channels, 3 * inner, has_bias=False)
+        self.attend = Attend(self.scale)
+        self.proj = nn.Dense(inner, channels, has_bias=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.proj(self.attend(self.qkv(x)))
+
+
+class Attend(nn.Cell):
+    """Softmax(scale q k^T) v for maps of q, k and v (N, H, W, 3 C) to maps (N, H, W, C).
+
+    Ascend Atlas A2 and later have it as one operator, in float16, which takes the maps as they
+    are. Elsewhere one transposition brings the heads before the places, and one brings them back.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
         self.scores = ops.BatchMatMul(transpose_b=True)
         self.gather = ops.BatchMatMul()
 
     def construct(self, x: Tensor) -> Tensor:
         n, height, width, channels = x.shape
-        x = self.qkv(x).reshape(n, height * width, 3, self.heads, HEAD_CHANNELS)
-        x = x.transpose(2, 0, 3, 1, 4)
-        scores = self.scores(x[0] * self.scale, x[1])
-        weights = ops.softmax(scores.astype(ms.float32), -1).astype(x.dtype)
-        x = self.gather(weights, x[2]).transpose(0, 2, 1, 3)
-        return self.proj(x.reshape(n, height, width, self.heads * HEAD_CHANNELS))
+        heads = channels // (3 * HEAD_CHANNELS)
+        x = x.reshape(n, height * width, 3, heads, HEAD_CHANNELS)
+        if x.dtype == ms.float16 and has_flash_attention():
+            y = ops.flash_attention_score(
+                x[:, :, 0],
+                x[:, :, 1],
+                x[:, :, 2],
+                heads,
+                scalar_value=self.scale,
+                input_layout="BSND",
+            )
+        else:
+            x = x.transpose(2, 0, 3, 1, 4)
+            scores = self.scores(x[0] * self.scale, x[1])
+            weights = ops.softmax(scores.astype(ms.float32), -1).astype(x.dtype)
+            y = self.gather(weights, x[2]).transpose(0, 2, 1, 3)
+        return y.reshape(n, height, width, heads * HEAD_CHANNELS)

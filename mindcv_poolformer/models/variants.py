@@ -198,6 +198,8 @@ VARIANTS = MappingProxyType(
     }
 )
 
+POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
+
 
 def find_variant(name: str) -> Variant:
     """Give the variant of that name.

@@ -15,7 +15,7 @@ from benchmarks.macs import matrix_macs
 from benchmarks.rounds import Record
 from benchmarks.sections import SECTIONS, Measured
 from benchmarks.targets import BATCH, PRODUCT, TARGETS, Target, measure, rate
-from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models import POOLFORMERS, VARIANTS
 
 MACS = 1_800_000_000
 
@@ -92,7 +92,7 @@ def test_three_digits(spread: tuple[float, float, float], text: str) -> None:
     assert rate(spread) == text
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", POOLFORMERS)
 def test_macs_of_convolutions_and_classifier(name: str) -> None:
     variant = VARIANTS[name]
     counted = matrix_macs(variant.depths, variant.dims, 224) / 1e9

@@ -8,7 +8,7 @@ import pytest
 from mindspore import Tensor
 from official import OUTPUTS, load_official_weights
 
-from mindcv_poolformer.models import VARIANTS, PoolFormer
+from mindcv_poolformer.models import POOLFORMERS, PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.amp import mixed_precision
 
@@ -16,7 +16,7 @@ SMALL = {"depths": (1, 2, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 7}
 HEADS = ("norm_pool", "pool_norm")
 BY_SIZE = [
     name if name == "poolformer_s12" else pytest.param(name, marks=pytest.mark.long)
-    for name in VARIANTS
+    for name in POOLFORMERS
 ]
 
 
