@@ -9,10 +9,9 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 
 # isort: split
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jsonargparse.typing import PositiveInt
 from mindspore import Tensor
@@ -24,9 +23,10 @@ from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement, evalu
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.models.deploy import to_deploy
+from mindcv_poolformer.report.findings import Findings
+from mindcv_poolformer.report.outcome import Outcome, Targets
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run, said_once
-from mindcv_poolformer.runtime.files import replaced_file
 from mindcv_poolformer.runtime.launch import World, discover, joined
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
 
@@ -42,6 +42,10 @@ class Options:
         compare_amp_level: validate the plain form at this level too, and tell for how many images
             both predict the same; null for no comparison.
         result_file: write the results to this file, as JSON; empty for none.
+        report: write a report to this folder: confusion matrix, accuracy of each class, the most
+            confident mistakes, calibration, and with compare_amp_level the images on which both
+            disagree, as tables, pictures and a page; empty for none.
+        overwrite: replace an existing report.
         bundle: validate what export.py wrote to this folder instead of a checkpoint; images are
             prepared as the bundle tells. Empty for a checkpoint.
         file_format: the bundle's graph to run.
@@ -52,6 +56,8 @@ class Options:
     deploy: bool = False
     compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
     result_file: str = ""
+    report: str = ""
+    overwrite: bool = False
     bundle: str = ""
     file_format: Literal["MINDIR", "ONNX"] = "MINDIR"
     image_size: PositiveInt | None = None
@@ -65,16 +71,18 @@ def main() -> None:
         )
     world = discover()
     check_options(recipe, options)
+    targets = Targets(options.result_file, options.report, options.overwrite)
+    targets.check()
     system = recipe.system
     set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
     with joined(world, system.device_target):
-        (validate_bundle if options.bundle else validate)(recipe, options, world)
+        outcome = (validate_bundle if options.bundle else validate)(recipe, options, world)
+        outcome.publish(targets, world)
 
 
 def check_options(recipe: Recipe, options: Options) -> None:
     """Refuse what excludes each other, before the work instead of after it."""
     find_variant(recipe.model.model)
-    check_result_file(options.result_file)
     if options.bundle:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):
@@ -86,8 +94,8 @@ def check_options(recipe: Recipe, options: Options) -> None:
             raise UserError(f"{key}: found it without bundle, expected one")
 
 
-def validate(recipe: Recipe, options: Options, world: World) -> None:
-    """Evaluate at one AMP level or two, and report."""
+def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
+    """Evaluate at one AMP level or two."""
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     images = splits.validation_images(recipe.data, weights.folders)
     known = weights.num_classes if weights.folders else len(images.classes)
@@ -95,7 +103,7 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
 
     level = recipe.system.eval_amp_level
     result = evaluate_at(level, recipe, world, images, num_classes, weights, options.deploy)
-    report = {
+    facts = {
         "model": recipe.model.model,
         "checkpoint": str(weights.path),
         "data": str(images.root),
@@ -107,20 +115,23 @@ def validate(recipe: Recipe, options: Options, world: World) -> None:
     form = ", deploy form" if options.deploy else ""
     lines = [f"{weights.path} on {len(images)} images of {images.root}{form}"]
     lines.append(describe(level, result))
+    other = None
     if options.compare_amp_level:
         other = evaluate_at(options.compare_amp_level, recipe, world, images, num_classes, weights)
         same = agreement(result, other, world_size=world.size)
-        report["compared"] = {"amp_level": options.compare_amp_level, **other.scores}
-        report["agreement"] = same
+        facts["compared"] = {"amp_level": options.compare_amp_level, **other.scores}
+        facts["agreement"] = same
         lines += [
             describe(options.compare_amp_level, other),
             f"{level} and {options.compare_amp_level} agree on {same:.2f} % of the images",
         ]
-    publish(lines, report, options, world)
+    names = weights.classes or images.classes
+    names += tuple(map(str, range(len(names), num_classes)))  # outputs that nobody has named
+    return Outcome(lines, facts, Findings(images, names, result, other))
 
 
-def validate_bundle(recipe: Recipe, options: Options, world: World) -> None:
-    """Evaluate the graph that a bundle holds, and report; of the recipe only images and workers."""
+def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
+    """Evaluate the graph that a bundle holds; of the recipe only images and workers."""
     bundle = load_bundle(
         options.bundle,
         image_size=options.image_size,
@@ -142,7 +153,7 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> None:
         world_size=world.size,
         bar=world.is_main,
     )
-    report = {
+    facts = {
         "model": bundle.model,
         "bundle": options.bundle,
         "files": bundle.checksums,
@@ -157,7 +168,7 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> None:
         f"{names} on {len(images)} images of {images.root}",
         describe(bundle.precision, result),
     ]
-    publish([*note, *lines], report, options, world)
+    return Outcome([*note, *lines], facts, Findings(images, bundle.classes, result))
 
 
 def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
@@ -179,23 +190,6 @@ def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
         f"classes: the folders are not named as the bundle's ({strangers[0]} is none of them), "
         "so their order tells"
     ]
-
-
-def publish(lines: list[str], report: dict[str, Any], options: Options, world: World) -> None:
-    """Print the lines and write the result file, on one rank."""
-    if not world.is_main:
-        return
-    print("\n".join(lines))
-    if options.result_file:
-        with replaced_file(Path(options.result_file)) as file:
-            file.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"results: {options.result_file}")
-
-
-def check_result_file(name: str) -> None:
-    """Refuse a result file that is something else, before the work instead of after it."""
-    if name and Path(name).exists() and not Path(name).is_file():
-        raise UserError(f"result_file: found {name} to be no file, expected one, or a new name")
 
 
 def evaluate_at(

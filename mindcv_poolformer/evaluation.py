@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mindcv
 import numpy as np
@@ -17,7 +17,7 @@ from .data import loader
 from .data.folder import ImageFolder
 from .data.pipeline import evaluation_batches
 from .runtime.amp import mixed_precision
-from .runtime.collectives import all_reduce_sum
+from .runtime.collectives import all_gather, all_reduce_sum
 from .runtime.errors import UserError
 from .runtime.launch import World
 
@@ -33,6 +33,7 @@ class Evaluation:
         loss: mean cross entropy with plain labels.
         images_per_second: over all ranks, without the first batch, which compiles.
         predictions: the class predicted for each image of this rank, in the data set's order.
+        confidences: the probability of that class, float64.
     """
 
     images: int
@@ -41,6 +42,7 @@ class Evaluation:
     loss: float
     images_per_second: float
     predictions: np.ndarray
+    confidences: np.ndarray
 
     @property
     def scores(self) -> dict[str, float]:
@@ -134,6 +136,7 @@ def evaluate(
         loss=loss / images,
         images_per_second=rate,
         predictions=own.predictions,
+        confidences=own.confidences,
     )
 
 
@@ -148,6 +151,7 @@ class Tally:
         loss: sum of the cross entropies.
         images_per_second: without the first batch, which compiles, if there are others.
         predictions: the class predicted for each image.
+        confidences: the probability of that class, float64.
     """
 
     images: int
@@ -156,13 +160,14 @@ class Tally:
     loss: float
     images_per_second: float
     predictions: np.ndarray
+    confidences: np.ndarray
 
 
 def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bool) -> Tally:
     """Count over the batches of one rank; takes its arguments, and raises, as :func:`evaluate`."""
     counts = np.zeros(3, np.int64)  # images, top-1, top-5
     loss = 0.0
-    predictions = []
+    predictions, confidences = [], []
     timed = 0
     start = first = time.perf_counter()
     for number, (images, labels) in enumerate(
@@ -178,8 +183,10 @@ def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bo
             )
         ranks = _ranks(logits, targets)
         counts += [len(targets), (ranks < 1).sum(), (ranks < 5).sum()]
-        loss += _cross_entropy(logits, targets)
+        log_totals = _log_totals(logits)
+        loss += float((log_totals - logits[np.arange(len(targets)), targets]).sum())
         predictions.append(logits.argmax(axis=1))
+        confidences.append(np.exp(logits.max(axis=1) - log_totals))
         if number == 0:
             first = time.perf_counter()
         else:
@@ -187,7 +194,25 @@ def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bo
     now = time.perf_counter()
     images, top1, top5 = map(int, counts)
     rate = timed / (now - first) if timed else images / (now - start)
-    return Tally(images, top1, top5, loss, rate, np.concatenate(predictions))
+    said = np.concatenate(predictions), np.concatenate(confidences)
+    return Tally(images, top1, top5, loss, rate, *said)
+
+
+def of_all_ranks(result: Evaluation, world_size: int) -> Evaluation:
+    """Give every rank the predictions and confidences of all images, in the data set's order.
+
+    To call on every rank. Rank r has each world_size-th image from the r-th on, as
+    :func:`data.loader.evaluation_dataset` deals them out.
+    """
+
+    def whole(own: np.ndarray) -> np.ndarray:
+        padded = np.zeros(-(-result.images // world_size), own.dtype)
+        padded[: len(own)] = own
+        return all_gather(padded, world_size).T.reshape(-1)[: result.images]
+
+    return replace(
+        result, predictions=whole(result.predictions), confidences=whole(result.confidences)
+    )
 
 
 def agreement(first: Evaluation, second: Evaluation, *, world_size: int) -> float:
@@ -204,8 +229,7 @@ def _ranks(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
 
 
-def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Sum of the cross entropies, in float64."""
+def _log_totals(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of the sum of each row's exponentials: logits less it are log probabilities."""
     highest = logits.max(axis=1)
-    log_total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    return float((log_total - logits[np.arange(len(targets)), targets]).sum())
+    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))

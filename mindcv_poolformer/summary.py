@@ -13,7 +13,8 @@ from typing import Any
 from .export.bundle import DESCRIPTION, MINDIR
 from .runtime.arguments import OneLineParser
 from .runtime.errors import UserError, run
-from .training.records import CURVES, METRICS, read_records
+from .training.curves import read_validations
+from .training.records import CURVES
 
 VALIDATION = "validation.json"  # validate.py --result_file
 PREDICTION = "prediction.json"  # predict.py --json
@@ -26,10 +27,7 @@ def summarize(folder: Path) -> Iterator[str]:
     Raises:
         UserError: the folder has no records of a run, or a file in it is damaged.
     """
-    try:
-        validations = [row for row in read_records(folder) if row["kind"] == "val"]
-    except ValueError as error:
-        raise UserError(f"{folder / METRICS}: found no readable JSON ({error})") from None
+    validations = read_validations(folder)
     if not validations:
         raise UserError(f"{folder}: found no records of a run with validation, expected them")
     best = max(validations, key=lambda row: (row["top1"], row["epoch"]))

@@ -10,7 +10,7 @@ from mindcv_poolformer.data.folder import ImageFolder, scan_folder
 from mindcv_poolformer.data.loader import Shard, evaluation_dataset
 from mindcv_poolformer.data.loader import batches as batches_of
 from mindcv_poolformer.data.preprocess import EvalTransform
-from mindcv_poolformer.evaluation import Tally, agreement, evaluate, tally
+from mindcv_poolformer.evaluation import Tally, agreement, evaluate, of_all_ranks, tally
 from mindcv_poolformer.runtime.errors import UserError
 
 
@@ -51,6 +51,11 @@ def test_exact_over_every_image_once(size: int) -> None:
     assert 0 < top1 < top5 < 13
     assert found.loss == pytest.approx(losses.mean(), rel=1e-12)
     assert (found.predictions == order[:, 0]).all()
+    odds = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.confidences, odds.max(axis=1), rtol=1e-12)
+    alone = of_all_ranks(found, 1)
+    assert (alone.predictions == found.predictions).all()
+    assert (alone.confidences == found.confidences).all()
 
 
 def test_equal_logits_go_to_the_lower_index() -> None:
@@ -171,7 +176,7 @@ def test_no_division_of_the_images_changes_the_scores(
         assert sum(own.loss for own in found) / count == pytest.approx(loss, abs=1e-6)
         for rank, own in enumerate(found):
             assert own.predictions.tolist() == predictions[rank::ranks]
-            assert own.images == len(own.predictions)
+            assert own.images == len(own.predictions) == len(own.confidences)
 
 
 def test_the_divided_images_could_tell(linear: Linear, pictures: ImageFolder) -> None:

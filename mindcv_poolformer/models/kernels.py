@@ -12,6 +12,7 @@ the outside. Both devices hold the same parameters, in the official shapes.
 
 from __future__ import annotations
 
+import math
 import re
 
 import mindspore as ms
@@ -59,22 +60,29 @@ def center(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
     From the centred sample: E[x^2] - E[x]^2 would cancel where the mean is large.
     """
-    wide = x.reshape(x.shape[0], -1, x.shape[-1]).astype(ms.float32)
-    part = 1.0 / (wide.shape[1] * wide.shape[2])
+    wide = x.astype(ms.float32)
+    part = 1.0 / math.prod(x.shape[1:])
     centred = wide - _sample_sum(wide) * part
     variance = _sample_sum(centred * centred) * part
-    rstd = ops.rsqrt(variance + eps).reshape((-1,) + (1,) * (x.ndim - 1))
-    return centred.reshape(x.shape), rstd
+    return centred, ops.rsqrt(variance + eps)
 
 
 def _sample_sum(x: Tensor) -> Tensor:
-    """Sum each sample of (N, L, R): (N, 1, 1).
+    """Sum each sample of (N, C) or (N, H, W, C): (N, 1) or (N, 1, 1, 1).
 
-    Rows first, then over them with a product: one sum over a large map would round eight times as
-    much, and two would be fused into it.
+    Channels first, then the places with a product: one sum over a large map would round eight
+    times as much, and two would be fused into it.
     """
-    rows = x.sum(-1)
-    return ops.matmul(rows, ops.ones((rows.shape[1], 1), rows.dtype)).reshape(-1, 1, 1)
+    if x.ndim == 2:
+        return x.sum(1, keepdims=True)
+    places = x.shape[1] * x.shape[2]
+    total = ops.MatMul()(x.sum(-1).reshape(-1, places), _ones(places))
+    return total.reshape(-1, 1, 1, 1)
+
+
+@constexpr
+def _ones(count: int) -> Tensor:
+    return Tensor(np.ones((count, 1), np.float32))
 
 
 class GroupNorm(nn.GroupNorm):

@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: recipe, classes, metrics and their curves."""
+"""What a run writes beside its checkpoints: recipe, classes, metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tensorboardX import SummaryWriter
 
 from ..runtime.files import replaced_file
@@ -61,36 +60,3 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def draw_curves(folder: Path) -> Path:
-    """Draw loss, learning rate and accuracy over the epochs; give the path of the PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    records = read_records(folder)
-    train = [row for row in records if row["kind"] == "train"]
-    val = [row for row in records if row["kind"] == "val"]
-    figure, (losses, rates, accuracies) = pyplot.subplots(1, 3, figsize=(13, 3.8), dpi=110)
-    for axes, title, rows, key, label in [
-        (losses, "loss", train, "loss", "training"),
-        (losses, "loss", val, "loss", "validation"),
-        (rates, "learning rate", train, "lr", "learning rate"),
-        (accuracies, "accuracy (%)", val, "top1", "validation top-1"),
-        (accuracies, "accuracy (%)", val, "top5", "validation top-5"),
-    ]:
-        if rows:
-            values = np.array([row[key] for row in rows], np.float64)  # null becomes a gap
-            axes.plot([row["epoch"] for row in rows], values, label=label)
-        axes.set(title=title, xlabel="epoch")
-        axes.grid(alpha=0.3)
-    if records:
-        losses.legend()
-    if val:
-        accuracies.legend()
-    figure.tight_layout()
-    figure.savefig(folder / CURVES)
-    pyplot.close(figure)
-    return folder / CURVES

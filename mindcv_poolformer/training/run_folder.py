@@ -9,8 +9,9 @@ from typing import Any
 from ..config import Recipe
 from ..runtime.files import remove_leftovers
 from .checkpoint import RunCheckpoints
+from .curves import draw_curves
 from .progress import Progress
-from .records import Records, draw_curves, write_facts
+from .records import Records, write_facts
 from .resume import Found
 from .step import TrainStep
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mindcv_poolformer.training.records import Records, draw_curves, read_records, write_facts
+from mindcv_poolformer.training.curves import draw_curves
+from mindcv_poolformer.training.records import Records, read_records, write_facts
 
 
 def test_the_folder_tells_recipe_and_classes(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a validation found, image by image: tables, pictures and a page that shows them."""

@@ -1,0 +1,48 @@
+"""MetaFormers as bundles: what is read again gives the network's own logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from official import load_official_weights
+
+from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.choices import Choices
+from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.models import MetaFormer
+from mindcv_poolformer.models.variants import FAMILIES
+
+CLASSES = tuple("abcdefg")
+QUICK = ("caformer", "poolformerv2")
+
+
+def trained(family: str, image_size: int, folder: Path) -> Trained:
+    network = MetaFormer((1, 1, 1, 1), (32, 32, 64, 64), family, num_classes=len(CLASSES))
+    load_official_weights(network).set_train(False)
+    checkpoint = folder / "best.ckpt"
+    ms.save_checkpoint(network, str(checkpoint))
+    transform = EvalTransform(image_size, 1.0, "bicubic", (120.0,) * 3, (60.0,) * 3)
+    return Trained(network, f"{family}_s18", checkpoint, transform, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*QUICK, *(pytest.param(f, marks=pytest.mark.long) for f in FAMILIES if f not in QUICK)],
+)
+@pytest.mark.parametrize("deploy", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_bundle_gives_the_logits(family: str, deploy: bool, tmp_path: Path) -> None:
+    size = 224 if family == "randformer" else 96
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 3, size, size))
+    images = ((pixels - 120) / 60).astype(np.float32)
+    given = trained(family, size, tmp_path)
+    expected = given.network(Tensor(images)).asnumpy()
+    write_bundle(given, tmp_path / "bundle", images, Choices(deploy=deploy))
+    bundle = load_bundle(tmp_path / "bundle")
+    for count in (3, 1):  # a dynamic batch
+        found = bundle.logits(images[:count])
+        np.testing.assert_allclose(found, expected[:count], rtol=0, atol=5e-5)
