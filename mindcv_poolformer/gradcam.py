@@ -79,6 +79,14 @@ def stage_for(image_size: int, places: int = 4) -> int:
     return max((s for s in range(4) if image_size >= places * 4 * 2**s), default=0)
 
 
+def places(image_size: int, stage: int) -> int:
+    """The edge of a stage's map of a square image of that edge, in places."""
+    edge = (image_size - 3) // 4 + 1  # 7 x 7 in steps of 4, padded by 2; then 3 x 3, 2 and 1
+    for _ in range(stage):
+        edge = (edge + 1) // 2
+    return edge
+
+
 def heat(
     cam: np.ndarray, stride: int, image_size: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
