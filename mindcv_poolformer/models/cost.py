@@ -1,7 +1,7 @@
 """What a network costs, read off its Cells: parameters, multiply-accumulates, activations.
 
-The rule is fvcore's (facebookresearch/fvcore, fvcore/nn/jit_handles.py), by which the authors count:
-a convolution or a matrix product counts its multiply-accumulates and its output elements, a
+The rule is fvcore's (facebookresearch/fvcore, fvcore/nn/jit_handles.py), by which the authors
+count: a convolution or a matrix product counts its multiply-accumulates and its output elements, a
 GroupNorm five for each element; pooling, activations, scales and residuals count nothing.
 """
 
@@ -12,11 +12,9 @@ from math import prod
 
 from mindspore import nn
 
-from .classifier import StagedClassifier
+from .classifier import NORM_POOL, StagedClassifier
 from .deploy import to_deploy
-from .deploy_metaformer import DeployedMetaFormer, Linear
-from .mixers import HEAD_CHANNELS, Attend, RandomMixing
-from .poolformer import PoolFormer
+from .mixers import HEAD_CHANNELS, Attention, RandomMixing
 
 FVCORE_NORM = 5
 
@@ -66,41 +64,36 @@ def parts_of(network: StagedClassifier, image_size: int) -> list[Part]:
     """Give the parts of a network with a classifier, for square images of that edge."""
     side, parts = image_size, []
     for stage, channels in enumerate(network.dims):
-        cells = network.cells_of(stage)
-        side = -(-side // (4 if stage == 0 else 2))
-        parts.append(
-            Part(
-                f"stage {stage + 1}",
-                network.depths[stage],
-                network.mixer_of(stage),
-                (channels, side, side),
-                sum((cost_of(cell, side * side) for cell in cells), Cost()),
-            )
-        )
-    head = cost_of(network.head, 1)
-    places = side * side if isinstance(network, PoolFormer) else 1
-    head = head + cost_of(network.norm, places)
+        size, stride, padding = (7, 4, 2) if stage == 0 else (3, 2, 1)
+        side = (side + 2 * padding - size) // stride + 1
+        costs = (cost_of(cell, channels, side * side) for cell in network.cells_of(stage))
+        shape = (channels, side, side)
+        mixer = network.mixer_of(stage)
+        name = f"stage {stage + 1}"
+        parts.append(Part(name, network.depths[stage], mixer, shape, sum(costs, Cost())))
+    places = side * side if network.head_order == NORM_POOL else 1
+    head = cost_of(network.norm, network.num_features, places)
+    head += cost_of(network.head, network.num_features, 1)
     return [*parts, Part("head", 0, "", (network.num_classes,), head)]
 
 
-def cost_of(root: nn.Cell, places: int) -> Cost:
-    """Give the cost of a Cell and all in it on a map of that many places."""
+def cost_of(root: nn.Cell, channels: int, places: int) -> Cost:
+    """Give the cost of a Cell and all in it on a map of so many channels and places."""
     total = Cost(sum(parameter.size for parameter in root.get_parameters()))
     for _, cell in root.cells_and_names():
         if isinstance(cell, nn.Dense):
             total += _products(cell.in_channels, cell.out_channels, places)
-        elif isinstance(cell, Linear):
-            total += _products(*cell.weight.shape, places)
         elif isinstance(cell, nn.Conv2d):
             window = prod(cell.kernel_size) * cell.in_channels // cell.group
             total += _products(window, cell.out_channels, places)
         elif isinstance(cell, RandomMixing):
-            total += _products(places, cell.channels, places)
-        elif isinstance(cell, Attend):
-            scores = _products(HEAD_CHANNELS, places * cell.heads, places)
-            total += scores + _products(places, HEAD_CHANNELS * cell.heads, places)
+            total += _products(places, channels, places)
+        elif isinstance(cell, Attention):
+            inner = cell.proj.in_channels
+            total += _products(HEAD_CHANNELS, places * inner // HEAD_CHANNELS, places)
+            total += _products(places, inner, places)
         elif isinstance(cell, nn.GroupNorm):
-            total += Cost(macs=FVCORE_NORM * cell.num_channels * places)
+            total += Cost(macs=FVCORE_NORM * channels * places)
     return total
 
 

@@ -228,6 +228,14 @@ class MetaFormer(StagedClassifier):
             return sum(self.depths[:stage]) + 1 if stage else 0
         return sum(self.depths[:stage]) + 1 + int(part[2])
 
+    def cells_of(self, stage: int) -> list[nn.Cell]:
+        """Give what a stage consists of: a strided convolution with a norm, and the blocks."""
+        return [self.downsample_layers[stage], self.stages[stage]]
+
+    def mixer_of(self, stage: int) -> str:
+        """Name the token mixer of a stage."""
+        return FAMILIES[self.family].token_mixers[stage]
+
     def _enter(self, x: Tensor) -> Tensor:
         return x.transpose(0, 2, 3, 1)
 

@@ -122,6 +122,15 @@ class PoolFormer(StagedClassifier):
         before = sum(self.depths[: (place + 1) // 2])
         return before + 1 + (int(part[2]) if place % 2 == 0 else 0)
 
+    def cells_of(self, stage: int) -> list[nn.Cell]:
+        """Give what a stage consists of: a strided convolution, and the blocks."""
+        before = self.patch_embed if stage == 0 else self.network[2 * stage - 1]
+        return [before, self.network[2 * stage]]
+
+    def mixer_of(self, stage: int) -> str:
+        """Name the token mixer of a stage."""
+        return "pooling"
+
     def _enter(self, x: Tensor) -> Tensor:
         return from_channels_first(x)
 

@@ -119,5 +119,5 @@ def test_the_model_is_left_alone(pynative_mode: None) -> None:
 @pytest.mark.parametrize("keywords", [{"features_only": True}, {"num_classes": 0}])
 def test_without_classifier_is_refused(keywords: dict[str, int]) -> None:
     network = PoolFormer(**{**SMALL, **keywords})
-    with pytest.raises(ValueError, match="to_deploy: found a PoolFormer without classifier"):
+    with pytest.raises(ValueError, match="to_deploy: found a network without classifier"):
         to_deploy(network)

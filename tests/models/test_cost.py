@@ -1,0 +1,89 @@
+"""The cost of the models against the published figures and a count from the shapes alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.macs import macs, parameters
+from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models.cost import Cost, parts_of
+from mindcv_poolformer.models.registry import build
+
+SMALL = ("poolformer_s12", "randformer_s12", "convformer_s18", "caformer_s18", "caformer_s18_384")
+
+
+def total(name: str) -> Cost:
+    variant = VARIANTS[name]
+    network = build(variant, num_classes=variant.num_classes)
+    return sum((part.cost for part in parts_of(network, variant.image_size)), Cost())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in SMALL else pytest.mark.long) for name in VARIANTS],
+)
+def test_figures_are_the_published_ones(name: str) -> None:
+    variant, found = VARIANTS[name], total(name)
+    assert found.parameters == variant.parameters
+    if variant.num_classes == 1000:  # for ImageNet-21K the authors repeat the figure
+        assert round(found.macs / 1e9, 1 if variant.family else 2) == variant.gmacs
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "poolformer_m36"])
+def test_poolformers_cost_what_their_shapes_tell(name: str) -> None:
+    variant, found = VARIANTS[name], total(name)
+    assert found.macs == macs(variant.depths, variant.dims, 224)
+    assert found.parameters == parameters(variant.depths, variant.dims)
+
+
+def test_attention_counts_its_products() -> None:
+    """Of a stage 4: a 3 x 3 map, 512 channels, 16 heads, three blocks."""
+    found = parts_of(build(VARIANTS["caformer_s18"]), 70)[3]
+    places, channels = 9, 512
+    linear = (3 + 1 + 8) * channels * channels * places
+    products = 2 * places * places * channels
+    strided = 9 * 320 * channels * places
+    assert found.shape == (512, 3, 3)
+    assert found.cost.macs == strided + 3 * (linear + products)
+    outputs = (3 + 1 + 4 + 1 + 1) * channels * places + 16 * places * places
+    assert found.cost.activations == channels * places + 3 * outputs
+
+
+def ask(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mindcv_poolformer.models", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_summary_as_a_table_and_for_programs() -> None:
+    table = ask("summary", "caformer_s18", "--image_size", "384").stdout
+    assert "caformer_s18 at 384 px" in table
+    assert "attention" in table and "320 x 24 x 24" in table and "13.37 G" in table
+    found = json.loads(ask("summary", "randformer_s12", "--json").stdout)
+    assert found["parameters"] == VARIANTS["randformer_s12"].parameters
+    assert [part["mixer"] for part in found["parts"]][:3] == ["identity"] * 2 + ["random"]
+    assert 0 < found["deploy_parameters"] < found["parameters"]
+
+
+def test_list() -> None:
+    rows = json.loads(ask("list", "--json").stdout)
+    assert [row["model"] for row in rows] == list(VARIANTS)
+    assert "caformer_b36_in21k" in ask("list", "caformer").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["summary", "caformer"], "model: found 'caformer', expected one of the"),
+        (["summary", "randformer_s12", "--image_size", "256"], "found 256, expected 224"),
+        (["summary", "poolformer_s12", "--image_size", "2"], "found 2, expected 3 or more"),
+        (["list", "resnet"], "list: found no model with 'resnet' in its name"),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], line: str) -> None:
+    done = ask(*words)
+    assert done.returncode == 1
+    assert line in done.stderr and done.stderr.count("\n") == 1
