@@ -16,15 +16,17 @@ from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
 from ..models.deploy import DeployedBlock, DeployedPoolFormer
+from ..models.deploy_metaformer import DeployedMetaFormer
 from ..models.kernels import as_convolution
 from ..runtime.errors import UserError
 from .description import DESCRIPTION, Description, Graph
+from .onnx_metaformer import add_metaformer
 
 OPSET = 17  # of 2022, and the file format of its time: old runtimes read them too
 IR_VERSION = 8
 
 
-class _Builder:
+class Builder:
     """Nodes and weights of a graph in the making; each call adds a node and names its output."""
 
     def __init__(self, half: bool) -> None:
@@ -82,24 +84,33 @@ class _Builder:
     def block(self, x: str, block: DeployedBlock) -> str:
         """As :meth:`DeployedBlock.construct`."""
         _, deviation = self.center(x, block.eps, (1, 2, 3))
-        pooled = self.node(
-            "AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], count_include_pad=0
-        )
-        scale = self.constant(block.mixer_scale.asnumpy())
-        scale = self.node("Div", self._column(scale, len(block.mixer_scale)), deviation)
-        x = self.node("Add", x, self.node("Mul", scale, self.node("Sub", pooled, x)))
+        scale = self.node("Div", self.column(block.mixer_scale.asnumpy()), deviation)
+        x = self.node("Add", x, self.node("Mul", scale, self.node("Sub", self.average(x), x)))
         y = self.standardize(x, block.eps, (1, 2, 3))
         y = self.conv(self.gelu(self.conv(y, block.mlp.fc1)), block.mlp.fc2)
         return self.node("Add", x, y)
 
-    def _column(self, vector: str, channels: int) -> str:
-        shape = f"shape_{len(self.weights)}"
-        values = np.array([channels, 1, 1], np.int64)
-        self.weights.append(self.onnx.numpy_helper.from_array(values, shape))
-        return self.node("Reshape", vector, shape)
+    def average(self, x: str) -> str:
+        """3x3 average pooling; the padding does not count in the mean."""
+        return self.node(
+            "AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], count_include_pad=0
+        )
 
-    def network(self, x: str, model: DeployedPoolFormer) -> str:
-        """As :meth:`DeployedPoolFormer.construct`."""
+    def column(self, vector: np.ndarray) -> str:
+        """A vector (C,) as (C, 1, 1), in float32."""
+        return self.node("Reshape", self.constant(vector), self.integers(len(vector), 1, 1))
+
+    def integers(self, *values: int) -> str:
+        """A vector of integers: a shape."""
+        name = f"integers_{len(self.weights)}"
+        values = np.array(values, np.int64)
+        self.weights.append(self.onnx.numpy_helper.from_array(values, name))
+        return name
+
+    def network(self, x: str, model: DeployedPoolFormer | DeployedMetaFormer) -> str:
+        """As the deploy form's construct."""
+        if isinstance(model, DeployedMetaFormer):
+            return add_metaformer(self, x, model)
         x = self.conv(x, model.patch_embed.proj)
         for part in model.network:
             if isinstance(part, nn.CellList):
@@ -127,7 +138,7 @@ class _Builder:
 
 
 def write_onnx(
-    model: DeployedPoolFormer,
+    model: DeployedPoolFormer | DeployedMetaFormer,
     path: Path,
     transform: EvalTransform,
     *,
@@ -153,7 +164,7 @@ def write_onnx(
     from onnx import TensorProto, helper
 
     pixels = takes == "uint8"
-    graph = _Builder(half)
+    graph = Builder(half)
     x = graph.normalize("images", transform) if pixels else "images"
     logits = graph.network(x, model)
     kind, settings = ("Softmax", {"axis": -1}) if gives == "probabilities" else ("Identity", {})
@@ -162,7 +173,7 @@ def write_onnx(
     channels = len(transform.mean)
     image = [*image, channels] if pixels else [channels, *image]
     element = TensorProto.UINT8 if pixels else TensorProto.FLOAT
-    classes = model.head.weight.shape[0]
+    classes = model.num_classes
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -53,6 +53,7 @@ class DeployedPoolFormer(nn.Cell):
         gamma, beta = values_of(model.norm.gamma, model.norm.beta)
         self.norms_map = model.head_order != POOL_NORM
         self.eps = model.norm.eps if self.norms_map else model.norm.epsilon
+        self.num_classes = model.num_classes
         self.head = nn.Dense(model.num_features, model.num_classes)
         fill(self.head.weight, weight * gamma)
         fill(self.head.bias, weight @ beta + bias)

@@ -46,3 +46,27 @@ def test_bundle_gives_the_logits(family: str, deploy: bool, tmp_path: Path) -> N
     for count in (3, 1):  # a dynamic batch
         found = bundle.logits(images[:count])
         np.testing.assert_allclose(found, expected[:count], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_onnx_gives_the_logits(family: str, tmp_path: Path) -> None:
+    """The bundle's own proof runs ONNX Runtime too; here at another size, where there is one."""
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra onnx")
+    from onnxruntime import InferenceSession
+
+    from mindcv_poolformer.export.onnx import write_onnx
+    from mindcv_poolformer.models.deploy import to_deploy
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    size = 224 if family == "randformer" else 96
+    given = trained(family, size, tmp_path)
+    path = tmp_path / "model.onnx"
+    write_onnx(to_deploy(given.network), path, given.transform)
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    for count, edge in ((2, size), (1, size if family == "randformer" else 128)):
+        images = np.random.default_rng(count).standard_normal((count, 3, edge, edge))
+        images = images.astype(np.float32)
+        (found,) = session.run(None, {"images": images})
+        expected = given.network(Tensor(images)).asnumpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
