@@ -28,7 +28,7 @@ from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.description import MINDIR, ONNX
 from mindcv_poolformer.export.mindir import Trained, UnprovenError, write_bundle
-from mindcv_poolformer.models import find_variant
+from mindcv_poolformer.models.variants import check_image_size
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
@@ -152,7 +152,9 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
 def restore(recipe: Recipe, options: ExportOptions) -> Trained:
     """The recipe's model with the weights of its checkpoint, and what is known about it."""
     name = recipe.model.model
-    find_variant(name)
+    check_image_size(name, recipe.augmentation.image_resize)
+    for size in options.export_image_size:
+        check_image_size(name, size, "export_image_size")
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     transform = eval_transform(recipe.augmentation)
     if weights.preprocessing:
@@ -160,7 +162,7 @@ def restore(recipe: Recipe, options: ExportOptions) -> Trained:
         check_preprocessing(transform, trained, weights.path)
     num_classes = recipe.model.num_classes or weights.num_classes
     if not num_classes:
-        raise UserError(f"{weights.path}: found no head.weight, expected one")
+        raise UserError(f"{weights.path}: found no classifier, expected one")
     network = mindcv.create_model(
         name,
         num_classes=num_classes,

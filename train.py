@@ -1,4 +1,4 @@
-"""Train a PoolFormer: alone, or data-parallel under mpirun or msrun.
+"""Train a PoolFormer or MetaFormer: alone, or data-parallel under mpirun or msrun.
 
 Without flags this trains the demo recipe: handwritten digits on the CPU.
 """
@@ -24,8 +24,6 @@ from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.data.pipeline import feed, training_batches
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.evaluation import Evaluator
-from mindcv_poolformer.models import find_variant
-from mindcv_poolformer.models.poolformer import NORM_POOL
 from mindcv_poolformer.runtime.collectives import assert_identical, barrier
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
@@ -34,6 +32,7 @@ from mindcv_poolformer.runtime.launch import World, check_launcher, discover, jo
 from mindcv_poolformer.runtime.lock import locked
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import evaluated_weights
+from mindcv_poolformer.training.network import check_network, drop_rates
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.run_folder import RunFolder
@@ -47,6 +46,7 @@ DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 def main() -> None:
     with said_once():
         recipe = parse_recipe(None, description=__doc__, default_config=str(DEMO))
+    check_network(recipe)
     world = discover()
     check_launcher(recipe.system.distribute, world)
     system = recipe.system
@@ -171,19 +171,15 @@ def train_epochs(
 
 def build_network(recipe: Recipe, images: ImageFolder, num_classes: int, world: World) -> nn.Cell:
     """The network to train, with equal weights on every rank."""
-    model, drop_path_rate = recipe.model, recipe.model.drop_path_rate
-    variant = find_variant(model.model)
-    if drop_path_rate is None:
-        drop_path_rate = variant.drop_path_rate
+    model = recipe.model
     weights = find_weights(model) if model.pretrained or model.ckpt_path else None
     ms.set_seed(recipe.system.seed)
     network = mindcv.create_model(
         model.model,
         num_classes=num_classes,
         in_channels=model.in_channels,
-        drop_rate=model.drop_rate,
-        drop_path_rate=drop_path_rate,
-        head=weights.head if weights else NORM_POOL,
+        **drop_rates(model),
+        **({"head": weights.head} if weights else {}),
     )
     if weights:
         said = start_from(network, weights, images.classes, any_channels=model.pretrained)

@@ -21,8 +21,8 @@ from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement, evaluate
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
-from mindcv_poolformer.models import find_variant
 from mindcv_poolformer.models.deploy import to_deploy
+from mindcv_poolformer.models.variants import check_image_size
 from mindcv_poolformer.report.findings import Findings
 from mindcv_poolformer.report.outcome import Outcome, Targets
 from mindcv_poolformer.runtime.device import set_up_device
@@ -82,7 +82,8 @@ def main() -> None:
 
 def check_options(recipe: Recipe, options: Options) -> None:
     """Refuse what excludes each other, before the work instead of after it."""
-    find_variant(recipe.model.model)
+    if not options.bundle:
+        check_image_size(recipe.model.model, recipe.augmentation.image_resize)
     if options.bundle:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):

@@ -13,7 +13,8 @@ from mindspore import Tensor, ops
 from .data.preprocess import EvalTransform
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION, Bundle, load_bundle
-from .models import VARIANTS, PoolFormer
+from .models import VARIANTS, StagedClassifier
+from .models.variants import check_image_size
 from .runtime.errors import UserError
 from .weights import load_weights, read_weights
 from .weights.pretrained import read_published
@@ -23,7 +24,7 @@ Ranking = list[tuple[str, float]]
 
 def classify(
     images: AnyImage | Sequence[AnyImage],
-    model: str | Path | PoolFormer | Bundle,
+    model: str | Path | StagedClassifier | Bundle,
     *,
     top_k: int = 5,
     processor: ImageProcessor | None = None,
@@ -65,7 +66,7 @@ def classify(
     return rankings if are_several(images) else rankings[0]
 
 
-def load_model(model: str | Path) -> PoolFormer | Bundle:
+def load_model(model: str | Path) -> StagedClassifier | Bundle:
     """Give a model, ready to classify on the device that MindSpore is set to.
 
     Args:
@@ -98,7 +99,7 @@ def load_model(model: str | Path) -> PoolFormer | Bundle:
     return network.set_train(False)
 
 
-def processor_for(model: PoolFormer | Bundle) -> ImageProcessor:
+def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:
     """Give the preprocessing that a model's bundle or weights tell, or else its variant's.
 
     Raises:
@@ -106,20 +107,23 @@ def processor_for(model: PoolFormer | Bundle) -> ImageProcessor:
     """
     if isinstance(model, Bundle):
         return ImageProcessor.from_transform(model.transform)
+    family = getattr(model, "family", None)
+    facts = (family, model.depths, model.dims)
+    names = [name for name, v in VARIANTS.items() if (v.family, v.depths, v.dims) == facts]
     if model.preprocessing is not None:
-        return ImageProcessor.from_transform(EvalTransform.from_dict(model.preprocessing))
-    facts = (model.depths, model.num_features)
-    names = [name for name, v in VARIANTS.items() if (v.depths, v.dims[-1]) == facts]
-    channels = model.patch_embed.proj.in_channels
-    if not names or channels != 3:
+        transform = EvalTransform.from_dict(model.preprocessing)
+        if names:
+            check_image_size(names[0], transform.image_size, "preprocessing")
+        return ImageProcessor.from_transform(transform)
+    if not names or model.in_channels != 3:
         raise UserError(
-            f"preprocessing: found none for depths {model.depths} and {channels} input channels, "
-            "expected it in the checkpoint, or as processor="
+            f"preprocessing: found none for depths {model.depths} and {model.in_channels} input "
+            "channels, expected it in the checkpoint, or as processor="
         )
     return ImageProcessor.for_model(names[0])
 
 
-def _probabilities(network: PoolFormer, images: np.ndarray) -> np.ndarray:
+def _probabilities(network: StagedClassifier, images: np.ndarray) -> np.ndarray:
     """(N, num_classes) float32; a network in training is put back into it."""
     if network.features_only or network.num_classes == 0:
         raise ValueError("model: found no classifier, expected one")

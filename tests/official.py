@@ -6,7 +6,9 @@ sail-sg/metaformer; their weights rebuild from the parameters' official names.
 same network of PyTorch's functions in float64. In float32 it gives the official logits, bit for
 bit where no convolution takes part. Those weights magnify rounding: see ``rounding_of``.
 ``fixtures/timm_logits.npz`` holds the parameter names and, on ``default_rng(0)``'s (2, 3, 64, 64),
-the logits of timm 1.0.31; its weights rebuild in the same way from timm's names.
+the logits of timm 1.0.31; its weights rebuild in the same way from timm's names. Those of its
+MetaFormers are computed in float64, by ``timm.create_model(name).eval().double()``, and the fixture
+has their parameters' shapes too, filled up with zeros to four numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindcv_poolformer.models import PoolFormer
-from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV
+from mindcv_poolformer.weights.names import HUGGINGFACE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OUTPUTS = np.load(FIXTURES / "official_logits.npz")
@@ -95,8 +97,6 @@ def transformers_twin(network: PoolFormer, dims: Sequence[int]) -> Any:
         for name, value in theirs.state_dict().items()
     }
     theirs.load_state_dict(state)
-    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    names = zip(MINDCV.names(network.depths), HUGGINGFACE.names(network.depths), strict=True)
-    for our_name, their_name in names:
-        parameters[our_name].set_data(Tensor(state[their_name].numpy()))
+    for parameter in network.get_parameters():
+        parameter.set_data(Tensor(state[HUGGINGFACE.theirs(parameter.name)].numpy()))
     return theirs

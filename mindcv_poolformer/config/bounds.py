@@ -27,7 +27,7 @@ RandAugmentPolicy = restricted_string_type(
     "RandAugmentPolicy",
     r"^rand(aug)?(-m\d+(\.\d+)?|-mstd\d+(\.\d+)?|-inc[01]|-n[1-9]\d*)*$",
 )
-AdamW = restricted_string_type("AdamW", r"^[Aa][Dd][Aa][Mm][Ww]$")
+OptimizerName = restricted_string_type("adamw or lamb", r"^(?i:adamw|lamb)$")
 
 _WORDS = {
     NoneType: "null",
@@ -47,7 +47,7 @@ _WORDS = {
     FractionBelowOne: "a number >= 0 and < 1",
     FractionAboveZero: "a number > 0 and <= 1",
     RandAugmentPolicy: "a RandAugment policy such as 'rand-m9-mstd0.5-inc1'",
-    AdamW: "'adamw'",
+    OptimizerName: "'adamw' or 'lamb'",
 }
 
 

@@ -181,6 +181,8 @@ class ModelConfig:
         in_channels: channels of the input image.
         drop_rate: dropout probability inside the MLPs.
         drop_path_rate: drop-path probability of the last block, null for the variant's own.
+        head_drop_rate: dropout probability inside the MLP head of a ConvFormer or CAFormer, null
+            for the variant's own.
         pretrained: start from the authors' published weights, downloaded once.
         ckpt_path: start from these weights: a file of anybody's format, a Hugging Face folder, the
             URL of either, mindcv/poolformer_s12 or mindcv/poolformer_s12-910v2; empty for none.
@@ -193,6 +195,7 @@ class ModelConfig:
     in_channels: PositiveInt = 3
     drop_rate: FractionBelowOne = 0.0
     drop_path_rate: FractionBelowOne | None = None
+    head_drop_rate: FractionBelowOne | None = None
     pretrained: bool = False
     ckpt_path: str = ""
     cache_dir: str = ""

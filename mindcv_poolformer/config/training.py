@@ -14,9 +14,9 @@ from jsonargparse.typing import (
 )
 
 from .bounds import (
-    AdamW,
     FractionAboveZero,
     FractionBelowOne,
+    OptimizerName,
 )
 
 
@@ -78,13 +78,14 @@ class OptimizerConfig:
     """optimizer: how gradients change the weights
 
     Args:
-        opt: adamw, in any letter case.
-        weight_decay: decoupled decay, per step times the learning rate.
+        opt: adamw or lamb, in any letter case.
+        weight_decay: decoupled decay, per step times the learning rate; lamb scales it with the
+            rest of the update.
         layer_decay: factor on the learning rate of each layer below the head, deepest least.
         freeze_backbone: train the classifier alone.
         filter_bias_and_bn: no decay on one-dimensional parameters (norms, biases, layer scales).
-        momentum: no effect with adamw; MindCV's recipes carry it.
-        use_nesterov: no effect with adamw; MindCV's recipes carry it.
+        momentum: no effect with either; MindCV's recipes carry it.
+        use_nesterov: no effect with either; MindCV's recipes carry it.
         beta1: decay rate of the gradient's running mean.
         beta2: decay rate of the squared gradient's running mean.
         eps: added to the denominator of the update.
@@ -95,7 +96,7 @@ class OptimizerConfig:
         ema_decay: share of the old average kept at each update.
     """
 
-    opt: AdamW = "adamw"
+    opt: OptimizerName = "adamw"
     weight_decay: NonNegativeFloat = 0.05
     layer_decay: FractionAboveZero = 1.0
     freeze_backbone: bool = False

@@ -18,7 +18,7 @@ from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
 from .cost import Cost, deploy_parameters, parts_of
 from .registry import build
-from .variants import VARIANTS, find_variant
+from .variants import VARIANTS, check_image_size, find_variant
 
 SHORT = {"parameters": "params", "activations": "acts"}  # to fit 80 columns
 SMALLEST = 3  # pixels, of which the strides leave one place
@@ -68,11 +68,7 @@ def show_summary(arguments: argparse.Namespace) -> None:
     """One line for each stage, the head, the whole and the deploy form."""
     variant = find_variant(arguments.name)
     size = arguments.image_size or variant.image_size
-    if variant.only_size not in (None, size):
-        raise UserError(
-            f"image_size: found {size}, expected {variant.only_size}: the random matrices of "
-            f"{arguments.name} are of that size"
-        )
+    check_image_size(arguments.name, size, "image_size")
     if size < SMALLEST:
         raise UserError(f"image_size: found {size}, expected {SMALLEST} or more")
     network = build(variant, num_classes=arguments.num_classes or variant.num_classes)

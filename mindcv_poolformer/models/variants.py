@@ -214,3 +214,22 @@ def find_variant(name: str) -> Variant:
             f"mindcv_poolformer.models list shows, such as {near}"
         )
     return VARIANTS[name]
+
+
+def check_image_size(model: str, image_size: int, key: str = "image_resize") -> None:
+    """Refuse images that a variant cannot take: random mixing is made for one size.
+
+    Args:
+        model: name of the variant.
+        image_size: edge of its images.
+        key: what told the size, for the error.
+
+    Raises:
+        UserError: there is no such variant, or it takes another size alone.
+    """
+    only = find_variant(model).only_size
+    if only not in (None, image_size):
+        raise UserError(
+            f"{key}: found {image_size} with model {model}, expected {only}: its random mixing is "
+            "made for that size"
+        )

@@ -17,7 +17,9 @@ from .mindspore_log import unlogged
 
 SWITCH = "MINDCV_POOLFORMER_CPU_TUNING"
 FUSION_SWITCH = "MINDCV_POOLFORMER_GRAPH_KERNELS"
-KERNEL_FLAGS = "--disable_cluster_ops=Cast"  # MindSpore 2.10 fails to compile it into a kernel
+# Left out of the kernels, since MindSpore 2.10 miscompiles them: Cast does not compile, and with
+# Reshape maps of one place do not, and a depthwise convolution's gradients come out wrong.
+KERNEL_FLAGS = "--disable_cluster_ops=Cast,Reshape"
 COMPILER_LOG = "dsa_transfrom.log"  # the graph kernels' compiler leaves it where it runs
 
 _logger = logging.getLogger("mindcv_poolformer")

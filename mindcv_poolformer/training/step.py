@@ -8,24 +8,14 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 
 from ..config import Recipe
-from ..models import PoolFormer
+from ..models import StagedClassifier
 from ..runtime.amp import gradients_finite, mixed_precision
-from .optimizer import AdamW
+from .optimizer import OPTIMIZERS, AdamW, Lamb, global_norm
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over the batch of the cross entropy with soft targets, both (N, num_classes)."""
     return -(targets * ops.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
-
-
-def global_norm(tensors: tuple[Tensor, ...]) -> Tensor:
-    """Give the L2 norm of all tensors together, as a float32 scalar."""
-    return ops.sqrt(ops.addn(ops.HyperMap()(_sum_of_squares, tensors)))
-
-
-def _sum_of_squares(x: Tensor) -> Tensor:
-    x = x.astype(ms.float32)
-    return (x * x).sum()  # MindSpore 2.10's L2Loss is slower, and off by 3e-4 on the CPU
 
 
 def _average(decay: float, average: Parameter, weight: Parameter) -> Tensor:
@@ -64,7 +54,7 @@ class TrainStep(nn.Cell):
     def __init__(
         self,
         network: nn.Cell,
-        optimizer: AdamW,
+        optimizer: AdamW | Lamb,
         schedule: Tensor,
         loss_scaler: StaticLossScaler | DynamicLossScaler,
         *,
@@ -137,7 +127,7 @@ class TrainStep(nn.Cell):
         Args:
             images: (N, C, H, W) float32.
             targets: (N, num_classes) float32, rows sum to 1.
-            drop_path: see :meth:`PoolFormer.construct`.
+            drop_path: see :meth:`StagedClassifier.construct`.
         """
         (_, loss), grads = self.backward(images, targets, drop_path)
         if self.world_size > 1:
@@ -202,7 +192,7 @@ _SCALE_WINDOW = 2000
 
 def build_step(
     recipe: Recipe,
-    network: PoolFormer,
+    network: StagedClassifier,
     learning_rates: np.ndarray,
     epoch_steps: int,
     world_size: int,
@@ -222,7 +212,7 @@ def build_step(
             parameter.requires_grad = parameter.name.startswith("head.")
     parameters = network.trainable_params()
     top = network.layer_of("head.weight")
-    optimizer = AdamW(
+    optimizer = OPTIMIZERS[settings.opt](
         parameters,
         weight_decay=settings.weight_decay,
         exempt_1d=settings.filter_bias_and_bn,

@@ -1,4 +1,4 @@
-"""Convert, average and extract PoolFormer weights: everybody's files in and out.
+"""Convert, average and extract weights: everybody's files in and out.
 
 python -m mindcv_poolformer.weights convert poolformer_s36.pth.tar poolformer_s36.ckpt
 """
@@ -6,8 +6,10 @@ python -m mindcv_poolformer.weights convert poolformer_s36.pth.tar poolformer_s3
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from ..models import VARIANTS, find_variant
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
 from ..runtime.errors import UserError, run
@@ -31,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = OneLineParser(
         prog="python -m mindcv_poolformer.weights",
-        description="Convert, average and extract PoolFormer weights.",
+        description="Convert, average and extract weights of a PoolFormer or MetaFormer.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -42,6 +44,12 @@ def parse_arguments() -> argparse.Namespace:
         type=at_least_one,
         metavar="N",
         help="keep the backbone, and initialise a new head for N classes",
+    )
+    command.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the model that the weights are of, where several have the same parameters, such as "
+        "caformer_s18_384",
     )
     command.set_defaults(command=convert)
     command = commands.add_parser(
@@ -70,7 +78,10 @@ def _sources(count: str | None) -> argparse.ArgumentParser:
 
 def convert(arguments: argparse.Namespace) -> ModelWeights:
     """The weights of one file, perhaps with a new head."""
-    weights = read_weights(arguments.source)
+    weights = read_weights(arguments.source, arguments.model)
+    if arguments.model and not VARIANTS[weights.model].same_network(find_variant(arguments.model)):
+        raise UserError(f"{arguments.source}: found {weights.model}, expected {arguments.model}")
+    weights = replace(weights, model=arguments.model or weights.model)
     print(f"{arguments.source}: {weights}")
     if arguments.num_classes:
         weights = weights.with_new_head(arguments.num_classes)

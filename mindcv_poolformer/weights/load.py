@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Tensor
 
+from ..models import VARIANTS, default_cfgs
 from ..models.classifier import NORM_POOL, POOL_NORM, StagedClassifier
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
-from .names import MINDCV
+from .names import METAFORMER, NORM, POOLFORMER
+
+_HIDDEN = "head.fc1.weight"  # of an MLP head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +42,7 @@ def load_weights(network: StagedClassifier, weights: ModelWeights) -> None:
         UserError: the weights want another ``head`` than the network has, or as :func:`fill`.
     """
     _load(network, weights.values, weights, fresh=set())
-    network.classes, network.preprocessing = weights.classes, weights.preprocessing
+    network.classes = weights.classes
 
 
 def start_from(
@@ -51,9 +54,9 @@ def start_from(
 ) -> str:
     """Fill ``network`` to train on from there; give one line that tells what was kept.
 
-    The head stays as it was initialised if the weights have another number of classes, or other
-    ones. With ``features_only`` norm and head have no use, and the norms of the maps stay as
-    initialised.
+    The head, or the last layer of an MLP head, stays as it was initialised if the weights have
+    another number of classes, or other ones. With ``features_only`` norm and head have no use, and
+    the norms of the maps, if there are any, stay as initialised.
 
     Args:
         network: to fill.
@@ -65,30 +68,42 @@ def start_from(
     Raises:
         UserError: as :func:`load_weights`, for all the other parameters.
     """
-    values, fresh, notes = dict(weights.values), set(), []
-    channels = network.patch_embed.proj.in_channels
+    values, notes = dict(weights.values), []
+    channels = network.in_channels
     if any_channels and channels != weights.in_channels:
-        values[MINDCV.stem] = adapt_stem(values[MINDCV.stem], channels)
+        stem = next(layout.stem for layout in (POOLFORMER, METAFORMER) if layout.stem in values)
+        values[stem] = adapt_stem(values[stem], channels)
         notes.append(f"the stem is adapted to {channels} input channels")
-    unused = set(MINDCV.classifier)
+    head = {name for name in values if name.startswith("head.")}
+    unused: set[str] = set()
     if network.features_only:
-        unused |= {f"{MINDCV.norm}.gamma", f"{MINDCV.norm}.beta"}
-        fresh = {p.name for norm in network.feature_norms for p in norm.get_parameters()}
-        notes.append("norm and head are left out, and the norms of the maps are new")
+        unused = {*head, *NORM}
+        new_norms = ", and the norms of the maps are new" if _norms_of_maps(network) else ""
+        notes.append(f"norm and head are left out{new_norms}")
     elif change := _change_of_head(network.num_classes, weights, classes):
-        fresh = unused
+        unused = weights.classifier if network.num_classes else head
         notes.append(change)
     else:
-        unused = set()
-        network.classes, network.preprocessing = weights.classes, weights.preprocessing
+        network.classes = weights.classes
     kept = {name: value for name, value in values.items() if name not in unused}
-    _load(network, kept, weights, fresh)
+    _load(network, kept, weights, _norms_of_maps(network) | _heads(network) - kept.keys())
     return "; ".join([f"starting from {weights.path}: {weights}", *notes])
+
+
+def _norms_of_maps(network: StagedClassifier) -> set[str]:
+    if not network.features_only:
+        return set()
+    return {p.name for norm in network.feature_norms for p in norm.get_parameters()}
+
+
+def _heads(network: StagedClassifier) -> set[str]:
+    return {p.name for p in network.get_parameters() if p.name.startswith("head.")}
 
 
 def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[str] | None) -> str:
     """What becomes of the weights' head in a network for other classes; empty if it stays."""
-    new = f"the head is new and untrained, for {num_classes} classes"
+    part = "head's last layer" if _HIDDEN in weights.values else "head"
+    new = f"the {part} is new and untrained, for {num_classes} classes"
     if num_classes != weights.num_classes:
         return new if num_classes else "the head is left out"
     if classes is None or weights.folders is None:
@@ -131,5 +146,22 @@ def _load(
     parameters = {p.name: p for p in network.get_parameters() if p.name not in fresh}
     fill(parameters, {name: Tensor(value) for name, value in values.items()}, weights.path)
     network.preprocessing = weights.preprocessing
-    if MINDCV.classifier[0] in values:
+    if network.preprocessing is None and network.in_channels == 3:
+        network.preprocessing = _published_preprocessing(weights.model)
+    if weights.classifier & values.keys():
         network.classes = weights.classes
+
+
+def _published_preprocessing(model: str) -> dict[str, Any] | None:
+    """How a variant's authors prepare images, as ``EvalTransform.to_dict`` tells it."""
+    if model not in VARIANTS:
+        return None
+    config = default_cfgs[model]
+    return {
+        "image_size": config["input_size"][1],
+        "crop_pct": config["crop_pct"],
+        "interpolation": config["interpolation"],
+        "mean": [255 * value for value in config["mean"]],
+        "std": [255 * value for value in config["std"]],
+        "pixel_range": [0, 255],
+    }

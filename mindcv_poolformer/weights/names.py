@@ -1,127 +1,177 @@
-"""What the parameters of a PoolFormer are called in everybody's checkpoints.
+"""What the parameters of a PoolFormer or MetaFormer are called in everybody's checkpoints.
 
-Every naming lists the same parameters in the same order, so a conversion is a zip of two lists.
-Sources: sail-sg/poolformer; timm's ``metaformer.py``; transformers' ``modeling_poolformer.py``.
+Every naming tells for each of our names what it is there, so a conversion is a rename. Sources:
+sail-sg/poolformer; sail-sg/metaformer; timm's ``metaformer.py``; transformers'
+``modeling_poolformer.py``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-
-_LINEAR = (".weight", ".bias")
-_SCALE = ("",)
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where the parts of a network lie, in our names.
+
+    Args:
+        stem: weight of the first convolution.
+        stages: what holds the blocks of each stage, by number.
+        signs: parameters by which the network, and the naming, are recognised.
+    """
+
+    stem: str
+    stages: tuple[str, str, str, str]
+    signs: tuple[str, str]
+
+
+POOLFORMER = Layout(
+    stem="patch_embed.proj.weight",
+    stages=("network.0", "network.2", "network.4", "network.6"),
+    signs=("network.0.0.norm1.gamma", "network.0.0.mlp.fc1.bias"),
+)
+METAFORMER = Layout(
+    stem="downsample_layers.0.conv.weight",
+    stages=("stages.0", "stages.1", "stages.2", "stages.3"),
+    signs=("stages.0.0.norm1.gamma", "downsample_layers.0.post_norm.gamma"),
+)
+
+# The last layer, which has a row for each class: of a linear head, and of an MLP head.
+LINEAR_CLASSIFIER = ("head.weight", "head.bias")
+MLP_CLASSIFIER = ("head.fc2.weight", "head.fc2.bias")
+NORM = ("norm.gamma", "norm.beta")  # before the head
+
+_PYTORCH = {"gamma": "weight", "beta": "bias"}
+
+
+@dataclass(frozen=True, eq=False)
 class Naming:
-    """How one code base names the parameters.
+    """How one code base names the parameters of a network.
+
+    What is in no table is called as here.
 
     Args:
         label: of the code base, for people.
-        convs: the stem and the three downsamples.
-        stages: what holds the blocks of each stage, by number.
-        block: in each block the norms of mixer and MLP, the MLP's two layers, the two layer scales.
-        norm: before the classifier.
-        head: the classifier.
-        norm_leaves: the two parameters of a norm.
+        layout: of the network.
+        modules: by our names, whatever a name may begin with: stem, downsamples, stages, head.
+        parts: by our names, what follows on the number of a block.
+        leaves: the last words of a name.
+        flat: linear layers may be 1x1 convolutions there.
     """
 
     label: str
-    convs: tuple[str, str, str, str]
-    stages: tuple[str, str, str, str]
-    block: tuple[str, str, str, str, str, str]
-    norm: str
-    head: str
-    norm_leaves: tuple[str, str] = (".weight", ".bias")
+    layout: Layout
+    modules: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    leaves: Mapping[str, str] = field(default_factory=_PYTORCH.copy)
+    flat: bool = False
+
+    def theirs(self, ours: str) -> str:
+        """Give the name there of a parameter, or of a module, by our name."""
+        module = next((m for m in self.modules if f"{ours}.".startswith(f"{m}.")), "")
+        rest = ours[len(module) :]
+        if block := re.fullmatch(r"(\.\d+\.)(.+?)((?:\.\w+)?)", rest):
+            number, part, leaf = block.groups()
+            rest = f"{number}{self.parts.get(part, part)}{leaf}"
+        stem, dot, leaf = f"{self.modules.get(module, module)}{rest}".rpartition(".")
+        return f"{stem}{dot}{self.leaves.get(leaf, leaf)}"
 
     @property
     def stem(self) -> str:
         """The name of the stem's weight."""
-        return f"{self.convs[0]}.weight"
-
-    @property
-    def classifier(self) -> tuple[str, str]:
-        """The names of the classifier's weight and bias."""
-        return f"{self.head}.weight", f"{self.head}.bias"
-
-    def names(self, depths: Sequence[int]) -> list[str]:
-        """Give the name of every parameter of a network with that many blocks in each stage."""
-        return [module + leaf for module, leaves in self._modules(depths) for leaf in leaves]
-
-    def _modules(self, depths: Sequence[int]) -> Iterator[tuple[str, tuple[str, ...]]]:
-        norm = self.norm_leaves
-        yield from ((conv, _LINEAR) for conv in self.convs)
-        for stage, depth in zip(self.stages, depths, strict=True):
-            for number in range(depth):
-                for part, leaves in zip(
-                    self.block, (norm, norm, _LINEAR, _LINEAR, _SCALE, _SCALE), strict=True
-                ):
-                    yield f"{stage}.{number}.{part}", leaves
-        yield self.norm, norm
-        yield self.head, _LINEAR
+        return self.theirs(self.layout.stem)
 
     def fits(self, names: Collection[str]) -> bool:
-        """Tell whether names are of this naming: by the stem, and by the norm of a first block."""
-        first_norm = f"{self.stages[0]}.0.{self.block[0]}{self.norm_leaves[0]}"
-        return self.stem in names and first_norm in names
+        """Tell whether names are of this naming and this network: by the stem and the signs."""
+        return all(self.theirs(sign) in names for sign in (self.layout.stem, *self.layout.signs))
+
+    def classifier(self, names: Collection[str]) -> tuple[str, str]:
+        """Give our names of the weight and bias that have a row for each class."""
+        mlp = any(self.theirs(name) in names for name in MLP_CLASSIFIER)
+        return MLP_CLASSIFIER if mlp else LINEAR_CLASSIFIER
 
     def depths(self, names: Collection[str]) -> tuple[int, ...]:
         """Give the number of blocks in each stage, by the highest block number among the names."""
         depths = []
-        for stage in self.stages:
-            block = re.compile(re.escape(stage) + r"\.(\d+)\.")
+        for stage in self.layout.stages:
+            block = re.compile(re.escape(self.theirs(stage)) + r"\.(\d+)\.")
             numbers = [int(found[1]) for found in map(block.match, names) if found]
             depths.append(max(numbers, default=-1) + 1)
         return tuple(depths)
 
 
-OFFICIAL = Naming(
-    label="official (sail-sg)",
-    convs=("patch_embed.proj", "network.1.proj", "network.3.proj", "network.5.proj"),
-    stages=("network.0", "network.2", "network.4", "network.6"),
-    block=("norm1", "norm2", "mlp.fc1", "mlp.fc2", "layer_scale_1", "layer_scale_2"),
-    norm="norm",
-    head="head",
-)
-MINDCV = replace(OFFICIAL, label="MindCV", norm_leaves=(".gamma", ".beta"))
+OFFICIAL = Naming("official (sail-sg)", POOLFORMER)
+MINDCV = Naming("MindCV", POOLFORMER, leaves={})
 TIMM = Naming(
-    label="timm",
-    convs=(
-        "stem.conv",
-        "stages.1.downsample.conv",
-        "stages.2.downsample.conv",
-        "stages.3.downsample.conv",
-    ),
-    stages=("stages.0.blocks", "stages.1.blocks", "stages.2.blocks", "stages.3.blocks"),
-    block=("norm1", "norm2", "mlp.fc1", "mlp.fc2", "layer_scale1.scale", "layer_scale2.scale"),
-    norm="head.norm",
-    head="head.fc",
+    "timm",
+    POOLFORMER,
+    modules={
+        "patch_embed.proj": "stem.conv",
+        "network.0": "stages.0.blocks",
+        "network.1.proj": "stages.1.downsample.conv",
+        "network.2": "stages.1.blocks",
+        "network.3.proj": "stages.2.downsample.conv",
+        "network.4": "stages.2.blocks",
+        "network.5.proj": "stages.3.downsample.conv",
+        "network.6": "stages.3.blocks",
+        "norm": "head.norm",
+        "head": "head.fc",
+    },
+    parts={"layer_scale_1": "layer_scale1.scale", "layer_scale_2": "layer_scale2.scale"},
 )
 HUGGINGFACE = Naming(
-    label="Hugging Face",
-    convs=(
-        "poolformer.encoder.patch_embeddings.0.projection",
-        "poolformer.encoder.patch_embeddings.1.projection",
-        "poolformer.encoder.patch_embeddings.2.projection",
-        "poolformer.encoder.patch_embeddings.3.projection",
-    ),
-    stages=(
-        "poolformer.encoder.block.0",
-        "poolformer.encoder.block.1",
-        "poolformer.encoder.block.2",
-        "poolformer.encoder.block.3",
-    ),
-    block=(
-        "before_norm",
-        "after_norm",
-        "output.conv1",
-        "output.conv2",
-        "layer_scale_1",
-        "layer_scale_2",
-    ),
-    norm="norm",
-    head="classifier",
+    "Hugging Face",
+    POOLFORMER,
+    modules={
+        "patch_embed.proj": "poolformer.encoder.patch_embeddings.0.projection",
+        "network.0": "poolformer.encoder.block.0",
+        "network.1.proj": "poolformer.encoder.patch_embeddings.1.projection",
+        "network.2": "poolformer.encoder.block.1",
+        "network.3.proj": "poolformer.encoder.patch_embeddings.2.projection",
+        "network.4": "poolformer.encoder.block.2",
+        "network.5.proj": "poolformer.encoder.patch_embeddings.3.projection",
+        "network.6": "poolformer.encoder.block.3",
+        "head": "classifier",
+    },
+    parts={
+        "norm1": "before_norm",
+        "norm2": "after_norm",
+        "mlp.fc1": "output.conv1",
+        "mlp.fc2": "output.conv2",
+    },
 )
-NAMINGS = (MINDCV, OFFICIAL, TIMM, HUGGINGFACE)
+
+OFFICIAL_METAFORMER = Naming("official (sail-sg)", METAFORMER)
+OUR_METAFORMER = Naming("MindSpore", METAFORMER, leaves={})
+TIMM_METAFORMER = Naming(
+    "timm",
+    METAFORMER,
+    modules={
+        "downsample_layers.0.conv": "stem.conv",
+        "downsample_layers.0.post_norm": "stem.norm",
+        "downsample_layers.1.pre_norm": "stages.1.downsample.norm",
+        "downsample_layers.1": "stages.1.downsample",
+        "downsample_layers.2.pre_norm": "stages.2.downsample.norm",
+        "downsample_layers.2": "stages.2.downsample",
+        "downsample_layers.3.pre_norm": "stages.3.downsample.norm",
+        "downsample_layers.3": "stages.3.downsample",
+        "stages.0": "stages.0.blocks",
+        "stages.1": "stages.1.blocks",
+        "stages.2": "stages.2.blocks",
+        "stages.3": "stages.3.blocks",
+        "norm": "head.norm",
+        "head": "head.fc",
+    },
+    flat=True,
+)
+NAMINGS = (
+    MINDCV,
+    OFFICIAL,
+    TIMM,
+    HUGGINGFACE,
+    OUR_METAFORMER,
+    OFFICIAL_METAFORMER,
+    TIMM_METAFORMER,
+)

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ..config import ModelConfig
-from ..models import VARIANTS, StagedClassifier
+from ..models import VARIANTS, StagedClassifier, find_variant
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
@@ -21,8 +21,12 @@ from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
 
 HUB = "https://huggingface.co"  # $HF_ENDPOINT, Hugging Face's own variable, names a mirror
-# The authors' weights, by variant: repositories of the hub. It publishes their SHA-256.
-REPOSITORIES = {name: f"sail/{name}" for name in VARIANTS}
+# The authors' weights on the hub, by variant: repositories, and for MetaFormers files of one. It
+# publishes their SHA-256.
+PUBLISHED = {
+    name: f"sail/dl/resolve/main/{variant.family}/{name}.pth" if variant.family else f"sail/{name}"
+    for name, variant in VARIANTS.items()
+}
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
 MINDCV_FILES = {
     "mindcv/poolformer_s12": (
@@ -46,7 +50,8 @@ def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
         default: the file or folder to read if the recipe names none.
 
     Raises:
-        UserError: as :func:`fetch` and :func:`read_weights`, or the weights are another model's.
+        UserError: as :func:`fetch` and :func:`read_weights`, or the weights are of another network
+            than the model's. Models for other image sizes or classes may share a network.
     """
     if model.pretrained:
         return read_published(model.model, model.cache_dir)
@@ -55,18 +60,18 @@ def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
         source = MINDCV_FILES.get(source, source)
     if source.lower().startswith(("https://", "http://")):
         source = fetch(source, model.cache_dir)
-    return _of_model(read_weights(source), model.model)
+    return _of_network(read_weights(source, model.model), model.model)
 
 
 def read_published(model: str, cache_dir: str = "") -> ModelWeights:
-    """Read the weights that PoolFormer's authors publish for a variant.
+    """Read the weights that its authors publish for a variant.
 
     Raises:
         UserError: as :func:`fetch` and :func:`read_weights`.
     """
     hub = os.environ.get("HF_ENDPOINT") or HUB
-    weights = read_weights(fetch(f"{hub.rstrip('/')}/{REPOSITORIES[model]}", cache_dir))
-    return _of_model(weights, model)
+    path = fetch(f"{hub.rstrip('/')}/{PUBLISHED[model]}", cache_dir)
+    return _of_network(read_weights(path, model), model)
 
 
 def load_pretrained(network: StagedClassifier, model: str) -> None:
@@ -137,7 +142,7 @@ def _place(url: str, cache_dir: str) -> Path:
     return cache.expanduser() / f"{parts.hostname}-{key}" / name
 
 
-def _of_model(weights: ModelWeights, model: str) -> ModelWeights:
-    if weights.model != model:
+def _of_network(weights: ModelWeights, model: str) -> ModelWeights:
+    if not VARIANTS[weights.model].same_network(find_variant(model)):
         raise UserError(f"model: found {model} for {weights.path}, expected its {weights.model}")
     return weights

@@ -1,4 +1,4 @@
-"""From a weights file of anybody's to the weights of a PoolFormer, complete or not at all."""
+"""From a weights file of anybody's to the weights of a model, complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ import numpy as np
 
 from ..models import VARIANTS
 from ..models.classifier import POOL_NORM
+from ..models.variants import FAMILIES
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
 from . import huggingface
 from .load import head_order
-from .names import HUGGINGFACE, MINDCV, NAMINGS, TIMM, Naming
+from .names import (
+    HUGGINGFACE,
+    LINEAR_CLASSIFIER,
+    METAFORMER,
+    MLP_CLASSIFIER,
+    NAMINGS,
+    NORM,
+    TIMM,
+    Naming,
+)
 from .read import Source, read_source
+from .variant import variant_of
 
 HEAD_STD = 0.02  # of the official initialisation
 
 
 @dataclass(frozen=True, eq=False)
 class ModelWeights:
-    """The weights of a PoolFormer, and all that is known about it.
+    """The weights of a model, and all that is known about it.
 
     Args:
         values: by this project's parameter names; float32.
         model: name of the variant.
         num_classes: outputs of the classifier, 0 for none.
         in_channels: channels of the images.
-        head: "norm_pool" or "pool_norm", see :class:`PoolFormer`.
+        head: "norm_pool" or "pool_norm", see :class:`PoolFormer`; a MetaFormer's is "pool_norm".
         classes: names of the outputs, as far as they are known.
         preprocessing: of the images, as ``EvalTransform.to_dict`` tells it; None if unknown.
         origin: whose names the file had.
@@ -55,6 +66,11 @@ class ModelWeights:
     def folders(self) -> tuple[str, ...] | None:
         """The class folders that the outputs stand for, None if they are not known."""
         return None if self.for_people else self.classes or None
+
+    @property
+    def classifier(self) -> set[str]:
+        """The names of the parameters that have a row for each class, none without a classifier."""
+        return {*LINEAR_CLASSIFIER, *MLP_CLASSIFIER} & self.values.keys()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -81,52 +97,78 @@ class ModelWeights:
     def with_new_head(self, num_classes: int) -> ModelWeights:
         """Give the same backbone with a classifier, not yet trained, for that many classes.
 
-        Its weight is drawn from a normal distribution of deviation 0.02, always the same one; its
-        bias is 0.
+        Of an MLP head the last layer is new, as in timm. Weights are drawn from a normal
+        distribution of deviation 0.02, always the same one; biases are 0.
         """
-        weight, bias = MINDCV.classifier
-        features = self.values[f"{MINDCV.norm}.gamma"].size
-        drawn = np.random.default_rng(0).normal(0, HEAD_STD, (num_classes, features))
-        head = {weight: drawn.astype(np.float32), bias: np.zeros(num_classes, np.float32)}
-        return replace(self, values=self.values | head, num_classes=num_classes, classes=())
+        family = VARIANTS[self.model].family
+        features = self.values[NORM[0]].size
+        if family and FAMILIES[family].mlp_head:
+            hidden = 4 * features
+            shapes = {
+                "head.fc1.weight": (hidden, features),
+                "head.fc1.bias": (hidden,),
+                "head.norm.gamma": (hidden,),
+                "head.norm.beta": (hidden,),
+            }
+            weight, bias = MLP_CLASSIFIER
+        else:
+            hidden, shapes = features, {}
+            weight, bias = LINEAR_CLASSIFIER
+        kept = {name: value for name, value in self.values.items() if name not in self.classifier}
+        shapes |= {weight: (num_classes, hidden), bias: (num_classes,)}
+        random = np.random.default_rng(0)
+        head = {n: _initial(n, shape, random) for n, shape in shapes.items() if n not in kept}
+        return replace(self, values=kept | head, num_classes=num_classes, classes=())
 
 
-def read_weights(path: str | Path) -> ModelWeights:
+def _initial(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    if len(shape) > 1:
+        return random.normal(0, HEAD_STD, shape).astype(np.float32)
+    return (np.ones if name.endswith(".gamma") else np.zeros)(shape, np.float32)
+
+
+def read_weights(path: str | Path, model: str | None = None) -> ModelWeights:
     """Read and recognise a weights file of this project, MindCV, sail-sg, timm or Hugging Face.
 
     Args:
         path: a .ckpt, .safetensors or PyTorch file, or a Hugging Face folder.
+        model: the variant to take these weights for, if they fit it; see :func:`variant_of`.
 
     Raises:
         UserError: as :func:`read_source` and :func:`recognise`.
     """
-    return recognise(read_source(path))
+    return recognise(read_source(path), model)
 
 
-def recognise(source: Source) -> ModelWeights:
-    """Find out whose PoolFormer it is, and which; rename its parameters.
+def recognise(source: Source, model: str | None = None) -> ModelWeights:
+    """Find out whose model it is, and which; rename its parameters.
 
     timm's weights want the head "pool_norm", since timm pools before it normalises.
 
+    Args:
+        source: the weights as they are.
+        model: as :func:`read_weights` has it.
+
     Raises:
-        UserError: the names are nobody's, depths and dims are no variant's, or a parameter is
-            missing, left over, or of the wrong shape.
+        UserError: the names are nobody's, as :func:`variant_of`, or a parameter is missing, left
+            over, or of the wrong shape.
     """
     naming = _find_naming(source)
-    model = _find_variant(naming, source)
     num_classes = 0
-    weight, bias = naming.classifier
+    weight = naming.theirs(naming.classifier(source.values)[0])
     if weight in source.values:
         num_classes = len(np.atleast_1d(source.values[weight]))
-    head = POOL_NORM if naming is TIMM else head_order(source.metadata, source.path)
+    model = variant_of(naming, source, num_classes, model)
+    pools_first = naming is TIMM or naming.layout is METAFORMER
+    head = POOL_NORM if pools_first else head_order(source.metadata, source.path)
     in_channels = source.values[naming.stem].shape[1]
     network = mindcv.create_model(
         model, num_classes=num_classes, in_channels=in_channels, head=head
     )
     shapes = {parameter.name: parameter for parameter in network.get_parameters()}
-    depths = VARIANTS[model].depths
-    theirs = dict(zip(MINDCV.names(depths), naming.names(depths), strict=True))
-    check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, source.values, source.path)
+    theirs = {ours: naming.theirs(ours) for ours in shapes}
+    values = _linear(source.values) if naming.flat else source.values
+    check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, values, source.path)
     for_people = "labels" in source.metadata or naming is HUGGINGFACE
     classes = tuple(source.metadata.get("labels" if for_people else "classes", ()))
     preprocessing = source.metadata.get("preprocessing")
@@ -138,7 +180,7 @@ def recognise(source: Source) -> ModelWeights:
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
         )
     return ModelWeights(
-        values={ours: source.values[theirs[ours]] for ours in shapes},
+        values={ours: values[theirs[ours]] for ours in shapes},
         model=model,
         num_classes=num_classes,
         in_channels=in_channels,
@@ -176,24 +218,19 @@ def _find_naming(source: Source) -> Naming:
     for naming in NAMINGS:
         if naming.fits(source.values):
             return naming
+    labels = ", ".join(dict.fromkeys(naming.label for naming in NAMINGS))
     raise UserError(
         f"{source.path}: found parameters named {_some(source.values)}, expected those of a "
-        f"PoolFormer as {', '.join(naming.label for naming in NAMINGS)} name them"
+        f"PoolFormer or MetaFormer as {labels} name them"
     )
 
 
-def _find_variant(naming: Naming, source: Source) -> str:
-    depths, stem = naming.depths(source.values), source.values[naming.stem].shape
-    if len(stem) != 4 or 0 in stem:
-        raise UserError(f"{source.path}: found {naming.stem} {stem}, expected (dims[0], C, 7, 7)")
-    for name, variant in VARIANTS.items():
-        if (variant.depths, variant.dims[0]) == (depths, stem[0]):
-            return name  # its other dims are compared with all shapes
-    known = "; ".join(f"{name} {v.depths}, {v.dims[0]}" for name, v in VARIANTS.items())
-    raise UserError(
-        f"{source.path}: found depths {depths} and a stem of {stem[0]} channels, expected those of "
-        f"{known}"
-    )
+def _linear(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights (O, I, 1, 1) as those of linear layers, (O, I)."""
+    return {
+        name: value.reshape(value.shape[:2]) if value.shape[2:] == (1, 1) else value
+        for name, value in values.items()
+    }
 
 
 def _some(names: Collection[str]) -> str:

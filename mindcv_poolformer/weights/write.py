@@ -16,7 +16,7 @@ from ..runtime.checkpoint_file import save_checkpoint
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder
 from . import huggingface
-from .names import HUGGINGFACE, MINDCV
+from .names import HUGGINGFACE
 from .read import HEADER
 from .recognise import ModelWeights
 
@@ -86,14 +86,17 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
 
 
 def _write_huggingface(weights: ModelWeights, path: Path) -> None:
+    if VARIANTS[weights.model].family:
+        raise UserError(
+            f"{path}: found weights of a {weights.model}, expected those of a PoolFormer: "
+            "transformers has no such model; choose a name that ends in .ckpt or .safetensors"
+        )
     if weights.head != NORM_POOL:
         raise UserError(
             f"{path}: found weights for the head {weights.head}, expected {NORM_POOL}: "
             "transformers has no PoolFormer that pools before its last norm"
         )
-    depths = VARIANTS[weights.model].depths
-    names = zip(HUGGINGFACE.names(depths), MINDCV.names(depths), strict=True)
-    values = {theirs: weights.values[ours] for theirs, ours in names if ours in weights.values}
+    values = {HUGGINGFACE.theirs(name): value for name, value in weights.values.items()}
     config = huggingface.config(
         weights.model, weights.num_classes, weights.in_channels, weights.classes
     )

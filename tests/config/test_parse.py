@@ -55,6 +55,8 @@ def error_line(capsys: pytest.CaptureFixture[str], run: Callable[[], object]) ->
         ("--distribute null", "distribute", None),
         ("--val_split no", "val_split", "no"),
         ("--opt ADAMW", "opt", "adamw"),
+        ("--opt Lamb", "opt", "lamb"),
+        ("--head_drop_rate 0.4", "head_drop_rate", 0.4),
         ("--seed 1 --seed 2", "seed", 2),
     ],
 )
@@ -113,7 +115,7 @@ def test_a_flag_for_the_learning_rate_replaces_the_files_other_one(parse: Parse)
         ("--mode 2", ["mode", "'2'", "0 or 1"]),
         ("--device_target GPU", ["device_target", "GPU", "'Ascend', 'CPU'"]),
         ("--amp_level O1", ["amp_level", "O1", "'O0', 'O2', 'O3', 'auto'"]),
-        ("--opt sgd", ["opt", "sgd", "adamw"]),
+        ("--opt sgd", ["opt", "sgd", "'adamw' or 'lamb'"]),
         ("--scheduler step", ["scheduler", "step", "cosine_decay"]),
         ("--auto_augment rand-m9-x1", ["auto_augment", "rand-m9-x1", "rand-m9-mstd0.5-inc1"]),
         ("--color_jitter 0.1 0.2", ["color_jitter", "0.1, 0.2", "list of 3", "null"]),

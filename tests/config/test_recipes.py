@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.training.schedule import peak_learning_rate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -130,6 +132,35 @@ def test_official_recipes_carry_their_variants_numbers() -> None:
         assert (recipe.model.drop_path_rate, recipe.augmentation.crop_pct) == numbers
         assert (recipe.schedule.lr_base, recipe.schedule.epoch_size) == (1e-3, 310)
         assert (recipe.schedule.warmup_lr, recipe.schedule.min_lr) == (1e-6, 1e-5)
+
+
+BASES = [
+    name
+    for name, facts in VARIANTS.items()
+    if facts.family and facts.image_size == 224 and facts.num_classes == 1000 and "in21" not in name
+]
+
+
+@pytest.mark.parametrize("variant", BASES)
+def test_recipes_of_the_metaformers(variant: str) -> None:
+    """The scripts of sail-sg/metaformer: 4096 images an update, LAMB for CAFormer."""
+    path = ROOT / "configs" / f"{variant}_ascend.yaml"
+    recipe = parse_recipe([], description="A test.", default_config=str(path))
+    facts, model, optimizer = VARIANTS[variant], recipe.model, recipe.optimizer
+    assert model.model == variant
+    assert model.drop_path_rate == facts.drop_path_rate
+    assert (model.head_drop_rate or 0.0) == facts.head_drop_rate
+    assert (recipe.augmentation.crop_pct, recipe.augmentation.image_resize) == (1.0, 224)
+    assert 8 * recipe.data.batch_size * optimizer.gradient_accumulation_steps == 4096
+    assert peak_learning_rate(recipe.schedule, 4096) == (
+        8e-3 if facts.family == "caformer" else 4e-3
+    )
+    deep = facts.family in ("convformer", "caformer")
+    assert recipe.schedule.warmup_epochs == (20 if deep else 5)
+    assert optimizer.opt == ("lamb" if facts.family == "caformer" else "adamw")
+    if optimizer.opt == "lamb":  # the defaults of timm's
+        assert (optimizer.eps, optimizer.clip_grad, optimizer.clip_value) == (1e-6, True, 1.0)
+    assert f"{facts.published_top1} % top-1, published" in path.read_text()
 
 
 def test_resolved_recipe_reads_back_equal(parse: Parse) -> None:

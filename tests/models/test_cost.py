@@ -78,7 +78,10 @@ def test_list() -> None:
     ("words", "line"),
     [
         (["summary", "caformer"], "model: found 'caformer', expected one of the"),
-        (["summary", "randformer_s12", "--image_size", "256"], "found 256, expected 224"),
+        (
+            ["summary", "randformer_s12", "--image_size", "256"],
+            "image_size: found 256 with model",
+        ),
         (["summary", "poolformer_s12", "--image_size", "2"], "found 2, expected 3 or more"),
         (["list", "resnet"], "list: found no model with 'resnet' in its name"),
     ],

@@ -3,8 +3,19 @@ from __future__ import annotations
 import pytest
 from official import SHAPES, TIMM_OUTPUTS
 
-from mindcv_poolformer.models import VARIANTS
-from mindcv_poolformer.weights.names import HUGGINGFACE, MINDCV, NAMINGS, OFFICIAL, TIMM, Naming
+from mindcv_poolformer.models import VARIANTS, MetaFormer, PoolFormer
+from mindcv_poolformer.weights.names import (
+    HUGGINGFACE,
+    MINDCV,
+    NAMINGS,
+    OFFICIAL,
+    OFFICIAL_METAFORMER,
+    OUR_METAFORMER,
+    POOLFORMER,
+    TIMM,
+    TIMM_METAFORMER,
+    Naming,
+)
 
 # The same parameter in each naming, written down from the four code bases.
 SAME = [
@@ -61,30 +72,76 @@ SAME = [
 ]
 
 
+# Ours, which the official ones are but for norms, and timm's.
+SAME_METAFORMER = [
+    ("downsample_layers.0.conv.weight", "stem.conv.weight"),
+    ("downsample_layers.0.post_norm.gamma", "stem.norm.weight"),
+    ("downsample_layers.2.pre_norm.gamma", "stages.2.downsample.norm.weight"),
+    ("downsample_layers.3.conv.bias", "stages.3.downsample.conv.bias"),
+    ("stages.0.1.norm1.gamma", "stages.0.blocks.1.norm1.weight"),
+    ("stages.1.10.token_mixer.act1.bias", "stages.1.blocks.10.token_mixer.act1.bias"),
+    ("stages.2.17.token_mixer.qkv.weight", "stages.2.blocks.17.token_mixer.qkv.weight"),
+    ("stages.3.2.res_scale2.scale", "stages.3.blocks.2.res_scale2.scale"),
+    ("stages.2.0.mlp.act.scale", "stages.2.blocks.0.mlp.act.scale"),
+    ("norm.beta", "head.norm.bias"),
+    ("head.weight", "head.fc.weight"),
+    ("head.fc1.bias", "head.fc.fc1.bias"),
+    ("head.norm.gamma", "head.fc.norm.weight"),
+    ("head.fc2.weight", "head.fc.fc2.weight"),
+]
+
+
+def our_names(variant: str) -> list[str]:
+    """Those of a narrow network of a variant's depths."""
+    facts = VARIANTS[variant]
+    if facts.family is None:
+        network = PoolFormer(facts.depths, (4, 8, 8, 16))
+    else:
+        network = MetaFormer(facts.depths, (32, 32, 32, 32), facts.family, num_classes=2)
+    return [parameter.name for parameter in network.get_parameters()]
+
+
 @pytest.mark.parametrize("same", SAME, ids=lambda same: same[0])
 def test_every_naming_means_the_same_parameter(same: tuple[str, ...]) -> None:
-    depths = VARIANTS["poolformer_s12"].depths
-    places = [
-        naming.names(depths).index(name)
-        for naming, name in zip((MINDCV, OFFICIAL, TIMM, HUGGINGFACE), same, strict=True)
-    ]
-    assert len(set(places)) == 1
+    ours, official, timm, huggingface = same
+    assert MINDCV.theirs(ours) == ours
+    assert OFFICIAL.theirs(ours) == official
+    assert TIMM.theirs(ours) == timm
+    assert HUGGINGFACE.theirs(ours) == huggingface
+
+
+@pytest.mark.parametrize("same", SAME_METAFORMER, ids=lambda same: same[0])
+def test_every_naming_of_a_metaformer(same: tuple[str, str]) -> None:
+    ours, timm = same
+    assert OUR_METAFORMER.theirs(ours) == ours
+    official = ours.replace(".gamma", ".weight").replace(".beta", ".bias")
+    assert OFFICIAL_METAFORMER.theirs(ours) == official
+    assert TIMM_METAFORMER.theirs(ours) == timm
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name in SHAPES])
 def test_official_names(variant: str) -> None:
-    assert set(OFFICIAL.names(VARIANTS[variant].depths)) == set(SHAPES[variant])
+    naming = OFFICIAL_METAFORMER if VARIANTS[variant].family else OFFICIAL
+    assert set(map(naming.theirs, our_names(variant))) == set(SHAPES[variant])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [n for n in VARIANTS if f"{n}/names" in TIMM_OUTPUTS])
 def test_timm_names(variant: str) -> None:
-    assert set(TIMM.names(VARIANTS[variant].depths)) == set(TIMM_OUTPUTS[f"{variant}/names"])
+    naming = TIMM_METAFORMER if VARIANTS[variant].family else TIMM
+    assert set(map(naming.theirs, our_names(variant))) == set(TIMM_OUTPUTS[f"{variant}/names"])
 
 
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.label)
 def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
     depths = (1, 12, 3, 2)
-    names = naming.names(depths)
+    if naming.layout is POOLFORMER:
+        network = PoolFormer(depths, (4, 8, 8, 16))
+    else:
+        network = MetaFormer(depths, (32, 32, 32, 32), "caformer", num_classes=2)
+    names = [naming.theirs(parameter.name) for parameter in network.get_parameters()]
     assert len(set(names)) == len(names)
     assert [other for other in NAMINGS if other.fits(names)] == [naming]
     assert naming.depths(names) == depths
+    last = naming.classifier(names)
+    assert {naming.theirs(name) for name in last} <= set(names)
+    assert naming.theirs(last[0]).endswith("fc2.weight") == (naming.layout is not POOLFORMER)

@@ -21,8 +21,8 @@ from mindcv_poolformer.config import ModelConfig
 from mindcv_poolformer.models import VARIANTS, default_cfgs
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import find_weights, read_weights, write_weights
-from mindcv_poolformer.weights.names import MINDCV
-from mindcv_poolformer.weights.pretrained import MINDCV_FILES, REPOSITORIES, fetch
+from mindcv_poolformer.weights.names import POOLFORMER
+from mindcv_poolformer.weights.pretrained import MINDCV_FILES, PUBLISHED, fetch
 
 ROOT = Path(__file__).parents[2]
 PLACE = "/sail/poolformer_s12/resolve/main"
@@ -78,8 +78,17 @@ def fetch_elsewhere(url: str, before: str = "") -> subprocess.Popen[str]:
 
 
 def test_table() -> None:
-    assert set(REPOSITORIES) == set(VARIANTS) == set(default_cfgs)
-    assert REPOSITORIES["poolformer_m48"] == "sail/poolformer_m48"
+    assert set(PUBLISHED) == set(VARIANTS) == set(default_cfgs)
+    assert PUBLISHED["poolformer_m48"] == "sail/poolformer_m48"
+    files = "sail/dl/resolve/main"  # of the official default_cfgs
+    for name in (
+        "identityformer/identityformer_m48",
+        "randformer/randformer_s36",
+        "poolformerv2/poolformerv2_s12",
+        "convformer/convformer_b36_384_in21ft1k",
+        "caformer/caformer_b36_in21k",
+    ):
+        assert PUBLISHED[name.split("/")[1]] == f"{files}/{name}.pth"
     for name, url in MINDCV_FILES.items():
         assert url.endswith(".ckpt") and "poolformer_s12" in name
 
@@ -199,7 +208,7 @@ def test_create_model(
     assert len(server.requests) == seen
     for parameter in network.get_parameters():
         assert (parameter.asnumpy() == expected[parameter.name]).all(), parameter.name
-    stem = expected[MINDCV.stem].sum(axis=1, keepdims=True)
+    stem = expected[POOLFORMER.stem].sum(axis=1, keepdims=True)
     assert (few.patch_embed.proj.weight.asnumpy() == stem).all()
     assert few.head.weight.shape == (5, 512)
     block = "network.6.1.mlp.fc2.weight"

@@ -1,0 +1,36 @@
+"""What a recipe may ask of its network, and what the variant says where the recipe says nothing."""
+
+from __future__ import annotations
+
+from ..config import ModelConfig, Recipe
+from ..models import find_variant
+from ..models.variants import FAMILIES, check_image_size
+from ..runtime.errors import UserError
+
+
+def check_network(recipe: Recipe) -> None:
+    """Refuse a model that is not there or cannot be what the recipe asks for, before the work.
+
+    Raises:
+        UserError: names the key.
+    """
+    model = recipe.model
+    check_image_size(model.model, recipe.augmentation.image_resize)
+    family = find_variant(model.model).family
+    if model.head_drop_rate and not (family and FAMILIES[family].mlp_head):
+        raise UserError(
+            f"head_drop_rate: found {model.head_drop_rate} with model {model.model}, expected null "
+            "or 0: it has no MLP head"
+        )
+
+
+def drop_rates(model: ModelConfig) -> dict[str, float]:
+    """Give the rates to create the network with: the recipe's, or where null the variant's own."""
+    variant = find_variant(model.model)
+    rates = {"drop_rate": model.drop_rate}
+    for key in ("drop_path_rate", "head_drop_rate"):
+        rate = getattr(model, key)
+        rates[key] = getattr(variant, key) if rate is None else rate
+    if not rates["head_drop_rate"]:
+        del rates["head_drop_rate"]  # only a network with an MLP head knows it
+    return rates

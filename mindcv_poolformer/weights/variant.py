@@ -1,0 +1,91 @@
+"""Which variant weights are of: by names and shapes, and where several share a network, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..models import VARIANTS, Variant
+from ..models.variants import FAMILIES
+from ..runtime.errors import UserError
+from .names import METAFORMER, TIMM_METAFORMER, Naming
+from .read import Source
+
+# What a block's token mixer has that no other has; pooling and identity have no parameters.
+_SIGNS = {"random": "random_matrix", "conv": "dwconv.weight", "attention": "qkv.weight"}
+_NOT_IN_TIMM = ("identityformer", "randformer")
+
+
+def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | None) -> str:
+    """Give the name of the variant that weights are of.
+
+    Models for another image size or other classes share a network, and identityformer and
+    poolformerv2 have the same parameters. Of these the metadata tell one, or else ``asked`` is one,
+    or else the file has the name of one, or else it is the first with as many classes.
+
+    Args:
+        naming: of the parameters.
+        source: the weights.
+        num_classes: rows of the classifier.
+        asked: a variant, taken if these can be its weights.
+
+    Raises:
+        UserError: these are no variant's depths, dims and token mixers, or those of two families.
+    """
+    same = _networks(naming, source)
+    for name in (source.metadata.get("model"), asked, source.path.stem):
+        if name in same:
+            return name
+    if len({VARIANTS[name].family for name in same}) > 1:
+        raise UserError(
+            f"{source.path}: found parameters that {' and '.join(same)} have alike, expected to be "
+            f"told which: by convert --model, or the file's name, such as {same[0]}.pth"
+        )
+    return next((name for name in same if VARIANTS[name].num_classes == num_classes), same[0])
+
+
+def _networks(naming: Naming, source: Source) -> list[str]:
+    """The variants whose network the weights fit, as far as depths, dims and mixers tell."""
+    depths, stem = naming.depths(source.values), source.values[naming.stem].shape
+    if len(stem) != 4 or 0 in stem:
+        raise UserError(f"{source.path}: found {naming.stem} {stem}, expected (dims[0], C, 7, 7)")
+    of_layout = {
+        name: variant
+        for name, variant in VARIANTS.items()
+        if (variant.family is not None) == (naming.layout is METAFORMER)
+        and not (naming is TIMM_METAFORMER and variant.family in _NOT_IN_TIMM)
+    }
+    mixers = _mixers_in(naming, source.values)
+    alike = {name: v for name, v in of_layout.items() if _mixers_of(v) in (None, mixers)}
+    if not alike:
+        raise UserError(
+            f"{source.path}: found the token mixers {', '.join(mixers)} in its stages, expected "
+            f"those of {', '.join(dict.fromkeys(str(v.family) for v in of_layout.values()))}"
+        )
+    # their other dims are compared with all shapes
+    same = [n for n, v in alike.items() if (v.depths, v.dims[0]) == (depths, stem[0])]
+    if not same:
+        sizes = {f"{v.depths}, {v.dims[0]}": name for name, v in reversed(alike.items())}
+        known = "; ".join(f"{name} {size}" for size, name in reversed(sizes.items()))
+        raise UserError(
+            f"{source.path}: found depths {depths} and a stem of {stem[0]} channels, expected "
+            f"those of {known}"
+        )
+    return same
+
+
+def _mixers_in(naming: Naming, names: Collection[str]) -> tuple[str, ...]:
+    """What the first block of each stage mixes with, "none" for nothing with parameters."""
+    found = []
+    for stage in naming.layout.stages:
+        mixer = f"{stage}.0.token_mixer"
+        kinds = [kind for kind, sign in _SIGNS.items() if naming.theirs(f"{mixer}.{sign}") in names]
+        found.append(" and ".join(kinds) or "none")
+    return tuple(found)
+
+
+def _mixers_of(variant: Variant) -> tuple[str, ...] | None:
+    """The same of a variant; None for PoolFormer, whose mixers need no telling."""
+    if variant.family is None:
+        return None
+    mixers = FAMILIES[variant.family].token_mixers
+    return tuple(mixer if mixer in _SIGNS else "none" for mixer in mixers)
