@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby, product
 from pathlib import Path
 
 import pytest
 
-from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models import POOLFORMERS, VARIANTS
+from mindcv_poolformer.models.variants import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", POOLFORMERS)
 def test_the_model_table_is_the_table_of_variants(name: str) -> None:
     variant = VARIANTS[name]
     row = (
@@ -21,12 +23,22 @@ def test_the_model_table_is_the_table_of_variants(name: str) -> None:
     assert row in README
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_families_are_those_of_the_table(family: str) -> None:
+    mixers = [f"{mixer} x {len([*same])}" for mixer, same in groupby(FAMILIES[family].token_mixers)]
+    cells = []
+    for name, variant in VARIANTS.items():
+        if variant.family == family and name.count("_") == 1:
+            larger = VARIANTS.get(f"{name}_384")
+            at_384 = f" ({larger.published_top1})" if larger else ""
+            cells.append(f"{name.partition('_')[2]} {variant.published_top1}{at_384}")
+    assert f"| {family} | {', '.join(mixers)} | {', '.join(cells)} |" in README
+
+
 def test_every_file_named_is_there() -> None:
-    for pattern in re.findall(r"`(poolformer_\S+\.yaml)`", README):
-        names = [pattern]
-        if match := re.search(r"\{(.+)\}", pattern):
-            names = [pattern.replace(match[0], part) for part in match[1].split(",")]
-        for name in names:
-            assert (ROOT / "configs" / name).is_file()
+    for pattern in re.findall(r"^\| `(\S+_\S+\.yaml)`", README, re.MULTILINE):
+        parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
+        for names in product(*parts):
+            assert (ROOT / "configs" / "".join(names)).is_file()
     for picture in re.findall(r"!\[.*?\]\((.+?)\)", README):
         assert (ROOT / picture).is_file()
