@@ -22,12 +22,12 @@ from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement, evaluate
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models.deploy import to_deploy
-from mindcv_poolformer.models.variants import check_image_size
 from mindcv_poolformer.report.findings import Findings
 from mindcv_poolformer.report.outcome import Outcome, Targets
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
+from mindcv_poolformer.training.network import check_network
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
@@ -83,7 +83,7 @@ def main() -> None:
 def check_options(recipe: Recipe, options: Options) -> None:
     """Refuse what excludes each other, before the work instead of after it."""
     if not options.bundle:
-        check_image_size(recipe.model.model, recipe.augmentation.image_resize)
+        check_network(recipe)
     if options.bundle:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):

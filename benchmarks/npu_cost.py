@@ -242,7 +242,7 @@ def parse() -> argparse.Namespace:
     parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variant", choices=POOLFORMERS, help="one alone")
+    parser.add_argument("--variant", help="one alone, such as poolformer_s12")
     parser.add_argument("--batch_size", type=at_least_one, default=128, help="per NPU")
     parser.add_argument("--devices", type=at_least_one, default=8)
     parser.add_argument("--image_size", type=at_least_one, default=224)
@@ -254,6 +254,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file too")
     given = parser.parse_args()
+    if given.variant and given.variant not in POOLFORMERS:
+        known = ", ".join(POOLFORMERS)
+        raise UserError(f"variant: found {given.variant!r}, expected one of {known}")
     if given.image_size < 3:
         raise UserError(f"image_size: found {given.image_size}, expected at least 3")
     return given

@@ -58,7 +58,11 @@ def standardize_channels(x: Tensor, gamma: Tensor | None = None) -> Tensor:
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A convolution of each channel alone, stride 1, without bias; the kernel's size is odd."""
+    """A convolution of each channel alone, stride 1, without bias; the kernel's size is odd.
+
+    On the CPU a row of the result is one product: the rows that it sees, end to end, times a band
+    matrix of the weights. MindSpore 2.10's own convolution takes 6 to 14 times as long there.
+    """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__(
@@ -70,67 +74,32 @@ class DepthwiseConv(nn.Conv2d):
             group=channels,
             has_bias=False,
         )
-        self.bands = _BandProducts(kernel_size)
+        self.product = ops.BatchMatMul()
 
     def construct(self, x: Tensor) -> Tensor:
         if not channels_last():
             return super().construct(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
         # In float32: fused into graph kernels, MindSpore 2.10 mixes up the rows of float16.
-        return self.bands(x.astype(ms.float32), self.weight.astype(ms.float32)).astype(x.dtype)
-
-
-class _BandProducts(nn.Cell):
-    """A depthwise convolution of maps (N, H, W, C) with weights (C, 1, k, k), both float32.
-
-    A row of the result is one product: the rows that it sees, end to end, times a band matrix of
-    the weights. MindSpore 2.10's own convolution takes 6 to 14 times as long on the CPU.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.product = ops.BatchMatMul()
-        self.correlate = ops.BatchMatMul(transpose_a=True)
-
-    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self._convolve(self._rows(x, 1), weight, x.shape, 1)
-
-    def bprop(self, x: Tensor, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        dout = dout.astype(ms.float32)
-        dx = self._convolve(self._rows(dout, -1), weight, x.shape, -1)
         n, height, width, channels = x.shape
-        slopes = dout.transpose(3, 0, 1, 2).reshape(channels, n * height, width)
-        bands = self.correlate(self._rows(x, 1), slopes)
-        bands = bands.reshape(channels * self.size, width * width)
-        dweight = ops.MatMul(transpose_b=True)(bands, _diagonals(self.size, width, 1))
-        return dx, dweight.reshape(weight.shape)
-
-    def _rows(self, x: Tensor, sign: int) -> Tensor:
-        """The rows that each row sees, end to end: (C, N H, k W); upwards if ``sign`` is -1."""
-        n, height, width, channels = x.shape
-        zeros = ops.zeros((channels, n, self.size // 2, width), ms.float32)
-        padded = ops.concat((zeros, x.transpose(3, 0, 1, 2), zeros), 2).reshape(channels, n, -1)
+        size, padding = self.kernel_size[0], self.padding
+        weight = self.weight.astype(ms.float32).reshape(channels * size, size)
+        bands = ops.matmul(weight, _diagonals(size, width)).reshape(channels, size * width, width)
+        wide = x.astype(ms.float32).transpose(3, 0, 1, 2)
+        zeros = ops.zeros((channels, n, padding, width), ms.float32)
+        wide = ops.concat((zeros, wide, zeros), 2).reshape(channels, n, -1)
         rows = [
-            padded[:, :, i * width : (i + height) * width].reshape(channels, n * height, 1, width)
-            for i in range(self.size)[::sign]
+            wide[:, :, i * width : (i + height) * width].reshape(channels, n * height, 1, width)
+            for i in range(size)
         ]
-        return ops.concat(rows, 2).reshape(channels, n * height, self.size * width)
-
-    def _convolve(
-        self, rows: Tensor, weight: Tensor, shape: tuple[int, int, int, int], sign: int
-    ) -> Tensor:
-        """Rows times band matrices; with ``sign`` -1, times those of the flipped weights."""
-        n, height, width, channels = shape
-        weight = weight.reshape(channels * self.size, self.size)
-        bands = ops.MatMul()(weight, _diagonals(self.size, width, sign))
-        y = self.product(rows, bands.reshape(channels, self.size * width, width))
-        return y.reshape(channels, n, height, width).transpose(1, 2, 3, 0)
+        rows = ops.concat(rows, 2).reshape(channels, n * height, size * width)
+        y = self.product(rows, bands).reshape(channels, n, height, width)
+        return y.transpose(1, 2, 3, 0).astype(x.dtype)
 
 
 @constexpr
-def _diagonals(size: int, width: int, sign: int) -> Tensor:
+def _diagonals(size: int, width: int) -> Tensor:
     """Where a band matrix has each of a row's ``size`` weights: (size, width * width), 0 or 1."""
     column = np.arange(width)
     offset = np.arange(size)[:, None, None] - size // 2
-    diagonals = column[:, None] - column == sign * offset
+    diagonals = column[:, None] - column == offset
     return Tensor(diagonals.reshape(size, -1).astype(np.float32))

@@ -17,6 +17,17 @@ def check_network(recipe: Recipe) -> None:
     model = recipe.model
     check_image_size(model.model, recipe.augmentation.image_resize)
     family = find_variant(model.model).family
+    system = recipe.system
+    if (
+        "auto" in (system.amp_level, system.eval_amp_level)
+        and system.device_target == "CPU"
+        and family
+        and "conv" in FAMILIES[family].token_mixers
+    ):
+        raise UserError(
+            f"amp_level: found auto with model {model.model} on the CPU, expected O0, O2 or O3: "
+            "MindSpore 2.10 miscomputes depthwise convolutions so"
+        )
     if model.head_drop_rate and not (family and FAMILIES[family].mlp_head):
         raise UserError(
             f"head_drop_rate: found {model.head_drop_rate} with model {model.model}, expected null "
