@@ -84,7 +84,7 @@ def check_options(recipe: Recipe, options: Options) -> None:
     """Refuse what excludes each other, before the work instead of after it."""
     if not options.bundle:
         check_network(recipe)
-    if options.bundle:
+    else:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):
                 raise UserError(f"{key}: found it with bundle, expected it with a checkpoint alone")

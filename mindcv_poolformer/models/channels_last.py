@@ -61,7 +61,7 @@ class DepthwiseConv(nn.Conv2d):
     """A convolution of each channel alone, stride 1, without bias; the kernel's size is odd.
 
     On the CPU a row of the result is one product: the rows that it sees, end to end, times a band
-    matrix of the weights. MindSpore 2.10's own convolution takes 6 to 14 times as long there.
+    matrix of the weights. MindSpore 2.10's own convolution takes several times as long there.
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:

@@ -7,7 +7,7 @@ from mindspore import Parameter, Tensor, nn
 
 from .classifier import POOL_NORM, StagedClassifier
 from .deploy_metaformer import DeployedMetaFormer
-from .folding import fill, values_of
+from .folding import embed_like, fill, values_of
 from .kernels import as_product, center, from_channels_first, per_channel, spatial_mean, standardize
 from .layers import ConvMlp, PatchEmbed, PoolFormerBlock, Pooling
 from .metaformer import MetaFormer
@@ -105,15 +105,4 @@ class DeployedBlock(nn.Cell):
 
 
 def _copy(embed: PatchEmbed) -> PatchEmbed:
-    conv = embed.proj
-    copy = PatchEmbed(
-        conv.in_channels,
-        conv.out_channels,
-        patch_size=conv.kernel_size[0],
-        stride=conv.stride[0],
-        padding=conv.padding,
-    )
-    weight, bias = values_of(conv.weight, conv.bias)
-    fill(copy.proj.weight, as_product(weight))
-    fill(copy.proj.bias, bias)
-    return copy
+    return embed_like(embed.proj, embed.proj.weight.asnumpy())

@@ -16,9 +16,8 @@ from .channels_last import (
     on_channels_last,
     standardize_channels,
 )
-from .folding import fill, values_of
-from .kernels import as_product, center, standardize
-from .layers import PatchEmbed
+from .folding import embed_like, fill, values_of
+from .kernels import center, standardize
 from .metaformer import Downsampling, MetaFormer, MetaFormerBlock, MlpHead
 from .mixers import Attend, Attention, Pooling, SepConv
 
@@ -90,23 +89,14 @@ class DeployedDownsampling(nn.Cell):
 
     def __init__(self, part: Downsampling) -> None:
         super().__init__()
-        conv = part.conv
-        self.embed = PatchEmbed(
-            conv.in_channels,
-            conv.out_channels,
-            patch_size=conv.kernel_size[0],
-            stride=conv.stride[0],
-            padding=conv.padding,
-        )
-        weight, bias = values_of(conv.weight, conv.bias)
+        (weight,) = values_of(part.conv.weight)
         self.is_stem = part.is_stem
         if self.is_stem:
             self.gamma = Parameter(part.post_norm.gamma.value())
         else:
             (gamma,) = values_of(part.pre_norm.gamma)
             weight = weight * gamma[:, None, None]
-        fill(self.embed.proj.weight, as_product(weight))
-        fill(self.embed.proj.bias, bias)
+        self.embed = embed_like(part.conv, weight)
 
     def construct(self, x: Tensor) -> Tensor:
         if self.is_stem:
@@ -200,7 +190,7 @@ class DeployedAttention(nn.Cell):
     def __init__(self, mixer: Attention, norm: nn.Cell, gamma: np.ndarray) -> None:
         super().__init__()
         qkv, proj = values_of(mixer.qkv.weight, mixer.proj.weight)
-        scales = np.repeat([mixer.scale, 1, 1], len(qkv) // 3)
+        scales = np.repeat([mixer.attend.scale, 1, 1], len(qkv) // 3)
         self.standardize = _standardize(norm)
         self.qkv = Linear(qkv * gamma * scales[:, None])
         self.attend = Attend(1.0)

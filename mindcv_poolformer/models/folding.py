@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
+
+from .kernels import as_product
+from .layers import PatchEmbed
 
 
 def values_of(*parameters: Parameter) -> list[np.ndarray]:
@@ -14,3 +17,17 @@ def values_of(*parameters: Parameter) -> list[np.ndarray]:
 def fill(parameter: Parameter, values: np.ndarray) -> None:
     """Set a parameter to values, which may have another shape, in float32."""
     parameter.set_data(Tensor(values.astype(np.float32)), slice_shape=True)
+
+
+def embed_like(conv: nn.Conv2d, weight: np.ndarray) -> PatchEmbed:
+    """Give a strided convolution as ``conv``, with another weight (O, I, k, k) in its place."""
+    embed = PatchEmbed(
+        conv.in_channels,
+        conv.out_channels,
+        patch_size=conv.kernel_size[0],
+        stride=conv.stride[0],
+        padding=conv.padding,
+    )
+    fill(embed.proj.weight, as_product(weight))
+    fill(embed.proj.bias, conv.bias.asnumpy())
+    return embed

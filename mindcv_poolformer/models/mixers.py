@@ -77,9 +77,8 @@ class Attention(nn.Cell):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = channels // HEAD_CHANNELS * HEAD_CHANNELS
-        self.scale = HEAD_CHANNELS**-0.5
         self.qkv = nn.Dense(channels, 3 * inner, has_bias=False)
-        self.attend = Attend(self.scale)
+        self.attend = Attend(HEAD_CHANNELS**-0.5)
         self.proj = nn.Dense(inner, channels, has_bias=False)
 
     def construct(self, x: Tensor) -> Tensor:
