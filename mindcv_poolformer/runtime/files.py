@@ -53,8 +53,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _staging(path: Path) -> Iterator[Path]:
-    """An empty folder beside ``path``, which goes with all that is left in it."""
+    """An empty folder beside ``path``, which goes with all that is left in it.
+
+    So do the folders above that were made for it, if they stay empty.
+    """
     folder = path.with_name(f".{path.name}.{os.getpid()}")
+    made = [parent for parent in folder.parents if not parent.exists()]
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     try:
         folder.mkdir(parents=True)
@@ -67,6 +71,9 @@ def _staging(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # gone already if it was put in place
+        for parent in made:
+            with contextlib.suppress(OSError):  # it holds something now
+                parent.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -27,15 +27,20 @@ class Records:
 
     Args:
         folder: the run folder.
-        before_step: records after this step are dropped: the run goes on from there.
+        epoch: epochs done, 2.5 in the midst of the third; records after it are dropped, the run
+            goes on from there. Steps would not tell: batches of another size are counted anew.
     """
 
-    def __init__(self, folder: Path, before_step: int) -> None:
+    def __init__(self, folder: Path, epoch: float) -> None:
         self.path = folder / METRICS
-        kept = [row for row in read_records(folder) if row["step"] <= before_step]
+        rows = read_records(folder)
+        kept = [row for row in rows if row["epoch"] <= epoch]
+        dropped = [row["step"] for row in rows if row["epoch"] > epoch]
         with replaced_file(self.path) as written:
             written.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=before_step + 1)
+        self.board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=min(dropped, default=None)
+        )
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one record: kind is train or val, step the steps done so far."""

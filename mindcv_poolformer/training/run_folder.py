@@ -43,7 +43,7 @@ class RunFolder:
         self._progress = progress
         remove_leftovers(folder)
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
-        self._records = Records(folder, progress.step)
+        self._records = Records(folder, progress.step / progress.epoch_steps)
         # What another folder has kept is not here.
         here = found is not None and found.path.parent.resolve() == folder.resolve()
         self._checkpoints = RunCheckpoints(

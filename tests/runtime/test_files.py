@@ -58,3 +58,10 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyError
     assert [entry.name for entry in path.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_made_for_what_fails_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyError), replaced_folder(tmp_path / "there" / "new" / "a" / "model"):
+        raise KeyError
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["there"]
