@@ -1,6 +1,6 @@
 """Side by side: this project, Hugging Face on PyTorch, and stock MindCV, on this machine's CPU.
 
-python -m benchmarks.bench [--quick] [--only targets scaling variants startup breakdown]
+python -m benchmarks.bench [--quick] [--only targets scaling variants families startup breakdown]
 
 Every contender is a process of its own in an environment without tuning variables; it stands still
 while another is measured. Ratios are of medians over interleaved rounds. The exit code is 0 when

@@ -68,6 +68,7 @@ def contenders(
         "hf": contender("Hugging Face eager", "hugging_face", "inference"),
         "hf_compiled": contender("torch.compile", "hugging_face", "compiled", environment=inductor),
         "hf_training": contender("Hugging Face eager, training", "hugging_face", "training"),
+        "timm": contender("timm eager", "timm_eager", "inference"),
         "mindcv": contender("stock MindCV", "stock_mindcv", "inference", every=SLOW),
         "mindcv_training": contender(
             "stock MindCV, training", "stock_mindcv", "training", every=SLOW
@@ -109,9 +110,9 @@ def run_to_end(environment: Mapping[str, str], *words: str) -> None:
         raise UserError(f"{words[1]}: found exit code {done.returncode}, expected 0: {said}")
 
 
-def check_agreement(contest: Contest) -> None:
-    """Compare what the contenders gave with Hugging Face; who differs leaves the contest."""
-    for name, reference in REFERENCES.items():
+def check_agreement(contest: Contest, references: Mapping[str, str] = REFERENCES) -> None:
+    """Compare what the contenders gave; who differs from its reference leaves the contest."""
+    for name, reference in references.items():
         found, expected = contest.outputs(name), contest.outputs(reference)
         if found is None or expected is None:
             continue
@@ -120,6 +121,6 @@ def check_agreement(contest: Contest) -> None:
         if not difference <= TOLERANCE:  # also when it is NaN
             contest.drop(
                 name,
-                f"{contest.contenders[name].label}: found outputs up to {difference:.2g} off "
-                f"Hugging Face's, expected at most {TOLERANCE:g}",
+                f"{contest.contenders[name].label}: found outputs up to {difference:.2g} off those "
+                f"of {contest.contenders[reference].label}, expected at most {TOLERANCE:g}",
             )

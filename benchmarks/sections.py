@@ -17,6 +17,13 @@ from .targets import BATCH, INPUT, PRODUCT, SINGLE, TARGETS, Result, measure
 
 MODEL = "poolformer_s12"
 BATCHES = (1, 2, 4, 8, 16, 32)  # at 224 px
+SMALLEST = (
+    "identityformer_s12",
+    "randformer_s12",
+    "poolformerv2_s12",
+    "convformer_s18",
+    "caformer_s18",
+)
 SIZES = (128, 160, 192, 256, 320, 384)  # at batch 8
 
 
@@ -132,6 +139,22 @@ def variants(plan: Plan) -> Measured:
     return measured
 
 
+def families(plan: Plan) -> Measured:
+    """The smallest MetaFormer of each family at batch 8."""
+    names = ("deploy", "evaluation", "timm")
+    references = dict.fromkeys(("evaluation", "deploy"), "timm")
+    measured, rows = Measured(), []
+    for model in SMALLEST:
+        write_weights(model, plan.folder, plan.environment)
+        with plan.contest(model) as contest:
+            contest.start(dict.fromkeys(names, BATCH))
+            check_agreement(contest, references)
+            contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+            rows.append((model, measured.take(model, contest), BATCH))
+    measured.tables = [report.comparison_table("batch 8, 224 px", rows, names)]
+    return measured
+
+
 def startup(plan: Plan) -> Measured:
     """Start and first call of each, one by one; a cold start fills the warm one's cache."""
     bundle = str(plan.folder / MODEL / "bundle")
@@ -185,6 +208,7 @@ SECTIONS: dict[str, Callable[[Plan], Measured]] = {
     "targets": targets,
     "scaling": scaling,
     "variants": variants,
+    "families": families,
     "startup": startup,
     "breakdown": breakdown,
 }

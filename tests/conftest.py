@@ -36,9 +36,9 @@ def pynative_mode(graph_mode: None) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.fixture(params=["graph", "pynative"])
+@pytest.fixture(params=[pytest.param("graph", marks=pytest.mark.long), "pynative"])
 def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
-    """Run a test in graph mode and in PyNative mode."""
+    """Run a test in graph mode, of which compiling takes seconds, and in PyNative mode."""
     ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
     return request.param
 

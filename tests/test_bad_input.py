@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import forked
 import mindcv
 import mindspore as ms
 import numpy as np
@@ -337,6 +338,62 @@ SUMMARY = {
     "summary: torn records": Row("summary runs/torn", 1, "runs/torn/metrics.jsonl"),
     "summary: torn results": Row("summary runs/results", 1, "runs/results/validation.json"),
 }
+EXPLAIN = {
+    "explain: " + name: Row(f"explain.py {words} --model s12.ckpt", code, culprit)
+    for name, words, code, culprit in [
+        ("no images", "--top_k 1", 2, "images"),
+        ("no such image", "nowhere.png", 1, "nowhere.png"),
+        ("text", "recipe.yaml", 1, "recipe.yaml"),
+        ("truncated image", "images/cut.jpg", 1, "images/cut.jpg"),
+        ("no such stage", "data --stage 4", 2, "--stage"),
+        ("no such class", "data/val/class0/00.png --classes dragon", 1, "dragon"),
+        ("no class of that number", "data/val/class0/00.png --classes 3", 1, "3"),
+        ("none of the classes", "data --top_k 0", 2, "--top_k"),
+        ("classes twice over", "data --classes class0 --top_k 1", 2, "--classes and --top_k"),
+        ("opacity", "data --alpha 2", 2, "--alpha"),
+        ("no edge", "data --image_size 0", 2, "--image_size"),
+        ("a bundle", "data/val/class0/00.png --model bundle", 1, "bundle"),
+        ("no model", "data/val/class0/00.png --model weights/text.ckpt", 1, "text.ckpt"),
+        ("target exists", "data/val/class0/00.png --output data", 1, "data"),
+        ("target holds else", "data/val/class0/00.png --output data --overwrite", 1, "data"),
+        ("target below a file", "data/val/class0/00.png --output recipe.yaml/x", 1, "recipe.yaml"),
+        ("a long sheet", "data --top_k 3 --sheet", 1, "--sheet"),
+    ]
+}
+REPORT = {
+    "report: " + name: Row(f"validate.py --ckpt_path s12.ckpt {flags}", 1, culprit)
+    for name, flags, culprit in [
+        ("exists", "--report recipes", "recipes"),
+        ("holds else", "--report recipes --overwrite true", "recipes"),
+        ("is a file", "--report recipe.yaml --overwrite true", "recipe.yaml"),
+        ("below a file", "--report recipe.yaml/report", "recipe.yaml"),
+        ("none to overwrite", "--overwrite true", "overwrite"),
+    ]
+}
+COMPARE = {
+    "compare: " + name: Row(f"training compare {words}", code, culprit)
+    for name, words, code, culprit in [
+        ("no run", "", 2, "RUN"),
+        ("no folder", "nowhere", 1, "nowhere"),
+        ("a file", "recipe.yaml", 1, "recipe.yaml"),
+        ("no records", "data", 1, "data"),
+        ("torn records", "runs/torn", 1, "runs/torn/metrics.jsonl"),
+        ("twice", "runs/results runs/results", 1, "runs/results"),
+        ("no picture", "runs/results --output curves.txt", 1, "curves.txt"),
+        ("picture exists", "runs/results --output data/val/class0/00.png", 1, "00.png"),
+    ]
+}
+MODELS = {
+    "models: " + name: Row(f"models {words}", code, culprit)
+    for name, words, code, culprit in [
+        ("no command", "", 2, "COMMAND"),
+        ("no such name", "summary poolformer_s13", 1, "poolformer_s13"),
+        ("none of the name", "list resnet", 1, "resnet"),
+        ("no edge", "summary poolformer_s12 --image_size 0", 2, "--image_size"),
+        ("an edge too small", "summary poolformer_s12 --image_size 2", 1, "image_size"),
+        ("an edge of another", "summary randformer_s12 --image_size 192", 1, "192"),
+    ]
+}
 ROWS = {
     **FLAGS,
     **CONTRADICTIONS,
@@ -350,6 +407,10 @@ ROWS = {
     **EXPORT,
     **WEIGHTS,
     **SUMMARY,
+    **EXPLAIN,
+    **REPORT,
+    **COMPARE,
+    **MODELS,
 }
 # One of each kind; the others are long together.
 FAST = {
@@ -382,9 +443,11 @@ def words_of(call: str) -> list[str]:
     """Give the command line of a call."""
     script, *words = shlex.split(call)
     if not script.endswith(".py"):
-        return [sys.executable, "-m", f"mindcv_poolformer.{script}", *words]
-    recipe = [] if script == "predict.py" or "-c" in words else ["-c", "recipe.yaml"]
-    return [sys.executable, str(ROOT / script), *words, *recipe]
+        return ["-m", f"mindcv_poolformer.{script}", *words]
+    recipe = (
+        [] if script in ("predict.py", "explain.py") or "-c" in words else ["-c", "recipe.yaml"]
+    )
+    return [str(ROOT / script), *words, *recipe]
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -406,7 +469,11 @@ def contents(folder: Path) -> dict[str, Any]:
 def call_in(folder: Path, row: Row) -> Outcome:
     """Make a row's call, and look at the folder before and after it."""
     before = contents(folder)
-    ended = Running(folder, words_of(row.call)).finish()
+    words = words_of(row.call)
+    if BEGUN_IN in words:  # how data workers end is part of it
+        ended = Running(folder, [sys.executable, *words]).finish()
+    else:
+        ended = forked.call(folder, words)
     outcome = Outcome(ended, before, contents(folder))
     shutil.rmtree(folder / BEGUN_IN, ignore_errors=True)
     return outcome

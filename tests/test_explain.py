@@ -99,6 +99,7 @@ def call(work: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     explain.main()
 
 
+@pytest.mark.long
 def test_models_stand_side_by_side_and_only_an_older_folder_is_overwritten(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,7 +63,14 @@ def small_network(head: str = "norm_pool") -> PoolFormer:
     return load_official_weights(network).set_train(False)
 
 
-@pytest.mark.parametrize("stage, head", [(0, "norm_pool"), (3, "norm_pool"), (3, "pool_norm")])
+@pytest.mark.parametrize(
+    "stage, head",
+    [
+        (0, "norm_pool"),
+        pytest.param(3, "norm_pool", marks=pytest.mark.long),
+        pytest.param(3, "pool_norm", marks=pytest.mark.long),
+    ],
+)
 def test_the_map_is_the_formula_by_finite_differences(
     stage: int, head: str, pynative_mode: None
 ) -> None:
@@ -106,11 +113,10 @@ def by_finite_differences(
     return expected
 
 
-@pytest.mark.parametrize(("family", "stage"), [("caformer", 2)])
-def test_the_map_of_a_metaformer_is_the_formula_too(
-    family: str, stage: int, pynative_mode: None
-) -> None:
-    network = MetaFormer((1, 1, 1, 1), (32, 32, 32, 32), family, num_classes=5)
+@pytest.mark.long
+def test_the_map_of_a_metaformer_is_the_formula_too(pynative_mode: None) -> None:
+    stage = 2
+    network = MetaFormer((1, 1, 1, 1), (32, 32, 32, 32), "caformer", num_classes=5)
     load_official_weights(network).set_train(False)
     image, label = IMAGES[1:], 3
     activations = network.stage_maps(Tensor(image))[stage].asnumpy()[0]

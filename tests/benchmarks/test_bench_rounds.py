@@ -171,7 +171,7 @@ def test_outputs_that_differ_end_a_contender(tmp_path: Path) -> None:
         check_agreement(contest)
         assert contest.outputs("deploy") is None
         assert contest.outputs("evaluation") is not None
-    said = "toy deploy: found outputs up to 1 off Hugging Face's, expected at most 0.0001"
+    said = "toy deploy: found outputs up to 1 off those of toy hf, expected at most 0.0001"
     assert contest.failures == {"deploy": said}
 
 

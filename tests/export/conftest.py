@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
@@ -17,13 +16,18 @@ from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.models import PoolFormer
 
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 
 
+NAME = "poolformer_tiny"
+
+
 def make_network() -> nn.Cell:
-    network = mindcv.create_model("poolformer_s12", num_classes=10)
+    """Of few blocks: most of these tests' time is MindSpore's compiler."""
+    network = PoolFormer(depths=(1, 1, 2, 1), dims=(16, 24, 40, 64), num_classes=10)
     return load_official_weights(network).set_train(False)
 
 
@@ -32,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint as training writes it."""
     path = tmp_path_factory.mktemp("run") / "best.ckpt"
     metadata = {
-        "model": "poolformer_s12",
+        "model": NAME,
         "num_classes": 10,
         "in_channels": 3,
         "classes": list(CLASSES),
@@ -44,7 +48,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(checkpoint: Path) -> Trained:
-    return Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    return Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +86,7 @@ def expected(inputs: np.ndarray) -> np.ndarray:
 def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray) -> Path:
     """A bundle of the checkpoint. Tests read it; those that change it copy it first."""
     target = tmp_path_factory.mktemp("export") / "bundle"
-    trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
     write_bundle(trained, target, inputs)
     return target
 
@@ -95,7 +99,7 @@ def onnx_folder(
     for package in ("onnx", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra onnx")
     target = tmp_path_factory.mktemp("onnx") / "bundle"
-    trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
     write_bundle(trained, target, inputs, Choices(beside="ONNX"))
     return target
 

@@ -30,7 +30,7 @@ def softmax(expected: np.ndarray) -> np.ndarray:
     return np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.long)])
 def test_pixels_in_and_probabilities_out(
     trained: Trained,
     tmp_path: Path,

@@ -110,7 +110,7 @@ def test_no_key_file(trained: Trained, tmp_path: Path, inputs: np.ndarray) -> No
         write_bundle(trained, tmp_path / "bundle", inputs, choices)
 
 
-@pytest.mark.parametrize("length", [16, 24])
+@pytest.mark.parametrize("length", [16, pytest.param(24, marks=pytest.mark.long)])
 def test_shorter_keys(
     trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray, length: int
 ) -> None:

@@ -28,7 +28,7 @@ def blocks(folder: Path, language: str) -> list[str]:
 
 def test_settings_are_the_graphs(folder: Path) -> None:
     assert json.loads((folder / "model-settings.json").read_text()) == {
-        "name": "poolformer_s12",
+        "name": "poolformer_tiny",
         "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime",
         "parameters": {"uri": "."},
         "max_batch_size": 16,
@@ -62,7 +62,7 @@ def test_mlserver_takes_the_settings(folder: Path) -> None:
     )
     words = [sys.executable, "-c", script, str(folder / "model-settings.json")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout == "poolformer_s12 [-1, 3, 32, 32]\n"
+    assert done.stdout == "poolformer_tiny [-1, 3, 32, 32]\n"
 
 
 @pytest.mark.long

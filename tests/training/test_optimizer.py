@@ -153,6 +153,7 @@ def test_lamb_trains_accumulates_and_skips(mode: int) -> None:
         assert (value == before[name]).all(), name
 
 
+@pytest.mark.long
 def test_lamb_goes_on_from_a_checkpoint_as_if_nothing_had_been(pynative_mode: None) -> None:
     whole, first, second = lamb_step(), lamb_step(), lamb_step()
     for seed in range(4):

@@ -49,6 +49,7 @@ def test_nan_in_float32_stops_after_as_many_as_allowed() -> None:
         assert (old == weight.asnumpy()).all() and np.isfinite(old).all()
 
 
+@pytest.mark.long
 def test_at_the_floor_of_the_loss_scale_one_is_enough() -> None:
     step = make_step("O3", DynamicLossScaler(4.0, 2, 100))
     watch = OverflowWatch(step, limit=10)
