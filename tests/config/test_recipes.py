@@ -163,6 +163,36 @@ def test_recipes_of_the_metaformers(variant: str) -> None:
     assert f"{facts.published_top1} % top-1, published" in path.read_text()
 
 
+# Drop path, and dropout in the head.
+FINE_TUNED = {
+    "convformer_s18": (0.3, 0.4),
+    "convformer_s36": (0.5, 0.4),
+    "convformer_m36": (0.8, 0.5),
+    "convformer_b36": (0.8, 0.5),
+    "caformer_s18": (0.3, 0.4),
+    "caformer_s36": (0.5, 0.4),
+    "caformer_m36": (0.7, 0.4),
+    "caformer_b36": (0.8, 0.5),
+}
+
+
+@pytest.mark.parametrize("base", FINE_TUNED)
+def test_fine_tuning_at_384_px(base: str) -> None:
+    """The scripts of sail-sg/metaformer: 1024 images an update, one rate, no mixing."""
+    path = ROOT / "configs" / f"{base}_384_finetune_ascend.yaml"
+    recipe = parse_recipe([], description="A test.", default_config=str(path))
+    model, optimizer, augmentation = recipe.model, recipe.optimizer, recipe.augmentation
+    assert model.model == f"{base}_384"
+    assert (model.drop_path_rate, model.head_drop_rate) == FINE_TUNED[base]
+    assert (augmentation.image_resize, augmentation.mixup, augmentation.cutmix) == (384, 0, 0)
+    assert 8 * recipe.data.batch_size * optimizer.gradient_accumulation_steps == 1024
+    assert (recipe.schedule.scheduler, recipe.schedule.warmup_epochs) == ("constant", 0)
+    lamb = base.startswith("caformer")
+    assert (optimizer.opt, recipe.schedule.lr) == (("lamb", 1e-4) if lamb else ("adamw", 5e-5))
+    assert optimizer.clip_grad == lamb  # timm's LAMB clips by itself
+    assert f"{VARIANTS[model.model].published_top1} % top-1, published" in path.read_text()
+
+
 def test_resolved_recipe_reads_back_equal(parse: Parse) -> None:
     first = parse(
         MINDCV_RECIPE,

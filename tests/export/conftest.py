@@ -27,7 +27,7 @@ NAME = "poolformer_tiny"
 
 def make_network() -> nn.Cell:
     """Of few blocks: most of these tests' time is MindSpore's compiler."""
-    network = PoolFormer(depths=(1, 1, 2, 1), dims=(16, 24, 40, 64), num_classes=10)
+    network = PoolFormer(depths=(1, 1, 2, 1), dims=(64, 128, 256, 384), num_classes=10)
     return load_official_weights(network).set_train(False)
 
 
