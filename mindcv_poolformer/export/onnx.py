@@ -15,11 +15,13 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
-from ..models.deploy import DeployedBlock, DeployedPoolFormer
+from ..models.deploy import Deployed, DeployedBlock
+from ..models.deploy_hybrid import DeployedHybrid
 from ..models.deploy_metaformer import DeployedMetaFormer
 from ..models.kernels import as_convolution
 from ..runtime.errors import UserError
 from .description import DESCRIPTION, Description, Graph
+from .onnx_hybrid import add_hybrid
 from .onnx_metaformer import add_metaformer
 
 OPSET = 17  # of 2022, and the file format of its time: old runtimes read them too
@@ -96,6 +98,12 @@ class Builder:
             "AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], count_include_pad=0
         )
 
+    def mix_places(self, x: str, weight: np.ndarray) -> str:
+        """Each place's sum of all places of its channel, by a weight (places, places)."""
+        rows = self.node("Reshape", x, self.integers(0, 0, -1))
+        mixed = self.node("MatMul", rows, self.constant(weight.T))
+        return self.node("Reshape", mixed, self.node("Shape", x))
+
     def column(self, vector: np.ndarray) -> str:
         """A vector (C,) as (C, 1, 1), in float32."""
         return self.node("Reshape", self.constant(vector), self.integers(len(vector), 1, 1))
@@ -107,10 +115,12 @@ class Builder:
         self.weights.append(self.onnx.numpy_helper.from_array(values, name))
         return name
 
-    def network(self, x: str, model: DeployedPoolFormer | DeployedMetaFormer) -> str:
+    def network(self, x: str, model: Deployed) -> str:
         """As the deploy form's construct."""
         if isinstance(model, DeployedMetaFormer):
             return add_metaformer(self, x, model)
+        if isinstance(model, DeployedHybrid):
+            return add_hybrid(self, x, model)
         x = self.conv(x, model.patch_embed.proj)
         for part in model.network:
             if isinstance(part, nn.CellList):
@@ -138,7 +148,7 @@ class Builder:
 
 
 def write_onnx(
-    model: DeployedPoolFormer | DeployedMetaFormer,
+    model: Deployed,
     path: Path,
     transform: EvalTransform,
     *,

@@ -40,16 +40,16 @@ def add_metaformer(graph: Builder, x: str, model: DeployedMetaFormer) -> str:
     pooled = graph.standardize(pooled, NORM_EPS, (1,))
     head = model.head
     if isinstance(head, DeployedMlpHead):
-        hidden = _squared_relu(graph, _gemm(graph, pooled, head.fc1))
-        return _gemm(graph, graph.standardize(hidden, head.eps, (1,)), head.fc2)
-    return _gemm(graph, pooled, head)
+        hidden = _squared_relu(graph, gemm(graph, pooled, head.fc1))
+        return gemm(graph, graph.standardize(hidden, head.eps, (1,)), head.fc2)
+    return gemm(graph, pooled, head)
 
 
 def _block(graph: Builder, x: str, block: DeployedMetaFormerBlock) -> str:
     axes = SAMPLE if block.standardize.over_sample else CHANNELS
     x = graph.node("Add", _residual(graph, x, block.res_scale1), _mix(graph, x, block.mixer, axes))
-    y = _linear(graph, graph.standardize(x, NORM_EPS, axes), block.fc1)
-    y = _linear(graph, _squared_relu(graph, y), block.fc2)
+    y = linear(graph, graph.standardize(x, NORM_EPS, axes), block.fc1)
+    y = linear(graph, _squared_relu(graph, y), block.fc2)
     return graph.node("Add", _residual(graph, x, block.res_scale2), y)
 
 
@@ -64,7 +64,7 @@ def _mix(graph: Builder, x: str, mixer: nn.Cell, axes: tuple[int, ...]) -> str:
         return _scale(graph, graph.node("Div", pooled, deviation), mixer.scale.asnumpy())
     x = graph.standardize(x, NORM_EPS, axes)
     if isinstance(mixer, DeployedSepConv):
-        y = _star_relu(graph, _linear(graph, x, mixer.pwconv1), mixer.act1)
+        y = _star_relu(graph, linear(graph, x, mixer.pwconv1), mixer.act1)
         weight = mixer.dwconv.weight.asnumpy()
         edge = weight.shape[-1]
         y = graph.node(
@@ -75,19 +75,17 @@ def _mix(graph: Builder, x: str, mixer: nn.Cell, axes: tuple[int, ...]) -> str:
             pads=[edge // 2] * 4,
             group=len(weight),
         )
-        return _linear(graph, y, mixer.pwconv2)
+        return linear(graph, y, mixer.pwconv2)
     if isinstance(mixer, DeployedAttention):
         heads = len(mixer.proj.weight) // HEAD_CHANNELS
-        y = _attend(graph, x, _linear(graph, x, mixer.qkv), heads)
-        return _linear(graph, y, mixer.proj)
+        y = attend(graph, x, linear(graph, x, mixer.qkv), heads)
+        return linear(graph, y, mixer.proj)
     if isinstance(mixer.mixer, RandomMixing):
-        weights = graph.constant(mixer.mixer.random_matrix.asnumpy().T)
-        rows = graph.node("Reshape", x, graph.integers(0, 0, -1))
-        x = graph.node("Reshape", graph.node("MatMul", rows, weights), graph.node("Shape", x))
+        x = graph.mix_places(x, mixer.mixer.random_matrix.asnumpy())
     return _scale(graph, x, mixer.scale.asnumpy())
 
 
-def _attend(graph: Builder, x: str, qkv: str, heads: int) -> str:
+def attend(graph: Builder, x: str, qkv: str, heads: int) -> str:
     """Softmax(q^T k) of maps of q, k and v, each head for itself; q comes scaled."""
     shape = graph.integers(0, 3, heads, HEAD_CHANNELS, -1)
     rows = graph.node("Reshape", qkv, shape)
@@ -102,7 +100,7 @@ def _attend(graph: Builder, x: str, qkv: str, heads: int) -> str:
     return graph.node("Reshape", graph.node("MatMul", v, weights), graph.node("Shape", x))
 
 
-def _linear(graph: Builder, x: str, layer: Linear) -> str:
+def linear(graph: Builder, x: str, layer: Linear) -> str:
     """A linear layer at every place: a 1x1 convolution."""
     inputs = [x, graph.constant(layer.weight.asnumpy().T[:, :, None, None])]
     if layer.has_bias:
@@ -110,7 +108,8 @@ def _linear(graph: Builder, x: str, layer: Linear) -> str:
     return graph.node("Conv", *inputs, kernel_shape=[1, 1])
 
 
-def _gemm(graph: Builder, x: str, layer: Linear) -> str:
+def gemm(graph: Builder, x: str, layer: Linear) -> str:
+    """A linear layer (N, C) to (N, O)."""
     weight, bias = layer.weight.asnumpy(), layer.bias.asnumpy()
     return graph.node("Gemm", x, graph.constant(weight), graph.constant(bias))
 

@@ -1,6 +1,7 @@
 """What the networks are. Importing this registers them with MindCV."""
 
 from .classifier import StagedClassifier
+from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 from .registry import default_cfgs
@@ -9,6 +10,7 @@ from .variants import POOLFORMERS, VARIANTS, Variant, find_variant
 __all__ = [
     "POOLFORMERS",
     "VARIANTS",
+    "Hybrid",
     "MetaFormer",
     "PoolFormer",
     "StagedClassifier",

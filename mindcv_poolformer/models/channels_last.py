@@ -22,6 +22,16 @@ def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
     return cell(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
 
 
+def lay_channels_last(x: Tensor) -> Tensor:
+    """Lay a map (N, H, W, C) that lies as the device likes it."""
+    return x if channels_last() else x.transpose(0, 2, 3, 1)
+
+
+def lay_for_device(x: Tensor) -> Tensor:
+    """Lay a map (N, H, W, C) as the device likes it."""
+    return x if channels_last() else x.transpose(0, 3, 1, 2)
+
+
 class SampleNorm(nn.Cell):
     """Each sample of a map (N, H, W, C) is normalised, eps 1e-6; a scale, no shift."""
 
@@ -49,12 +59,17 @@ def standardize_channels(x: Tensor, gamma: Tensor | None = None) -> Tensor:
     if not channels_last():
         scale = ops.ones(x.shape[-1:], x.dtype) if gamma is None else gamma.astype(x.dtype)
         return ops.LayerNorm(-1, -1, NORM_EPS)(x, scale, ops.zeros_like(scale))[0]
-    part = 1.0 / x.shape[-1]
-    wide = x.astype(ms.float32)
-    centred = wide - wide.sum(-1, keepdims=True) * part
-    variance = (centred * centred).sum(-1, keepdims=True) * part
-    normed = centred * ops.rsqrt(variance + NORM_EPS)
+    normed = standardize_along(x, -1, NORM_EPS)
     return (normed if gamma is None else normed * gamma).astype(x.dtype)
+
+
+def standardize_along(x: Tensor, axis: int, eps: float) -> Tensor:
+    """Give (x - mean) / sqrt(variance + eps) over one axis, in float32."""
+    part = 1.0 / x.shape[axis]
+    wide = x.astype(ms.float32)
+    centred = wide - wide.sum(axis, keepdims=True) * part
+    variance = (centred * centred).sum(axis, keepdims=True) * part
+    return centred * ops.rsqrt(variance + eps)
 
 
 class DepthwiseConv(nn.Conv2d):

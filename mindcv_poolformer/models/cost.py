@@ -14,6 +14,7 @@ from mindspore import nn
 
 from .classifier import NORM_POOL, StagedClassifier
 from .deploy import to_deploy
+from .hybrid import PlacesDense
 from .mixers import HEAD_CHANNELS, Attention, RandomMixing
 
 FVCORE_NORM = 5
@@ -81,13 +82,13 @@ def cost_of(root: nn.Cell, channels: int, places: int) -> Cost:
     """Give the cost of a Cell and all in it on a map of so many channels and places."""
     total = Cost(sum(parameter.size for parameter in root.get_parameters()))
     for _, cell in root.cells_and_names():
-        if isinstance(cell, nn.Dense):
+        if isinstance(cell, (RandomMixing, PlacesDense)):
+            total += _products(places, channels, places)
+        elif isinstance(cell, nn.Dense):
             total += _products(cell.in_channels, cell.out_channels, places)
         elif isinstance(cell, nn.Conv2d):
             window = prod(cell.kernel_size) * cell.in_channels // cell.group
             total += _products(window, cell.out_channels, places)
-        elif isinstance(cell, RandomMixing):
-            total += _products(places, channels, places)
         elif isinstance(cell, Attention):
             inner = cell.proj.in_channels
             total += _products(HEAD_CHANNELS, places * inner // HEAD_CHANNELS, places)

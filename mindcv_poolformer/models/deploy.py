@@ -6,15 +6,17 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from .classifier import POOL_NORM, StagedClassifier
+from .deploy_hybrid import DeployedHybrid
 from .deploy_metaformer import DeployedMetaFormer
-from .folding import embed_like, fill, values_of
-from .kernels import as_product, center, from_channels_first, per_channel, spatial_mean, standardize
-from .layers import ConvMlp, PatchEmbed, PoolFormerBlock, Pooling
+from .folding import embed_like, fill, mlp_of, values_of
+from .hybrid import Hybrid
+from .kernels import center, from_channels_first, per_channel, spatial_mean, standardize
+from .layers import PatchEmbed, PoolFormerBlock, Pooling
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 
 
-def to_deploy(model: StagedClassifier) -> DeployedPoolFormer | DeployedMetaFormer:
+def to_deploy(model: StagedClassifier) -> Deployed:
     """Fold a classifier's norms and layer scales into its weights; the model itself is left alone.
 
     Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
@@ -25,13 +27,15 @@ def to_deploy(model: StagedClassifier) -> DeployedPoolFormer | DeployedMetaForme
     4. ls2 (W2 h + c2) = (ls2 W2) h + ls2 c2: no layer scale.
     5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
 
-    A MetaFormer's is told in :class:`DeployedMetaFormer`.
+    A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`.
 
     Raises:
         ValueError: the model gives feature maps, or has no classifier.
     """
     if model.features_only or model.num_classes == 0:
         raise ValueError("to_deploy: found a network without classifier, expected one with it")
+    if isinstance(model, Hybrid):
+        return DeployedHybrid(model)
     return DeployedMetaFormer(model) if isinstance(model, MetaFormer) else DeployedPoolFormer(model)
 
 
@@ -83,19 +87,10 @@ class DeployedBlock(nn.Cell):
     def __init__(self, block: PoolFormerBlock) -> None:
         super().__init__()
         scale_1, gamma_1 = values_of(block.layer_scale_1, block.norm1.gamma)
-        scale_2, gamma_2, beta_2 = values_of(
-            block.layer_scale_2, block.norm2.gamma, block.norm2.beta
-        )
-        fc1, fc2 = block.mlp.fc1, block.mlp.fc2
-        weight_1, bias_1, weight_2, bias_2 = values_of(fc1.weight, fc1.bias, fc2.weight, fc2.bias)
         self.eps = block.norm1.eps
         self.token_mixer = Pooling()
         self.mixer_scale = Parameter(Tensor((scale_1 * gamma_1).astype(np.float32)))
-        self.mlp = ConvMlp(fc1.in_channels, fc1.out_channels)
-        fill(self.mlp.fc1.weight, as_product(weight_1 * gamma_2[:, None, None]))
-        fill(self.mlp.fc1.bias, weight_1[:, :, 0, 0] @ beta_2 + bias_1)
-        fill(self.mlp.fc2.weight, as_product(scale_2[:, None, None, None] * weight_2))
-        fill(self.mlp.fc2.bias, scale_2 * bias_2)
+        self.mlp = mlp_of(block)
 
     def construct(self, x: Tensor) -> Tensor:
         _, rstd = center(x, self.eps)
@@ -106,3 +101,6 @@ class DeployedBlock(nn.Cell):
 
 def _copy(embed: PatchEmbed) -> PatchEmbed:
     return embed_like(embed.proj, embed.proj.weight.asnumpy())
+
+
+Deployed = DeployedPoolFormer | DeployedHybrid | DeployedMetaFormer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -16,7 +14,7 @@ from .channels_last import (
     on_channels_last,
     standardize_channels,
 )
-from .folding import embed_like, fill, values_of
+from .folding import copy_of, embed_like, fill, values_of
 from .kernels import center, standardize
 from .metaformer import Downsampling, MetaFormer, MetaFormerBlock, MlpHead
 from .mixers import Attend, Attention, Pooling, SepConv
@@ -128,7 +126,7 @@ class DeployedMetaFormerBlock(nn.Cell):
         super().__init__()
         gamma_1, gamma_2 = values_of(block.norm1.gamma, block.norm2.gamma)
         self.mixer = _deployed_mixer(block.token_mixer, block.norm1, gamma_1)
-        self.res_scale1, self.res_scale2 = _copy(block.res_scale1), _copy(block.res_scale2)
+        self.res_scale1, self.res_scale2 = copy_of(block.res_scale1), copy_of(block.res_scale2)
         self.standardize = _standardize(block.norm2)
         mlp = block.mlp
         weight_1, weight_2 = values_of(mlp.fc1.weight, mlp.fc2.weight)
@@ -147,7 +145,7 @@ class DeployedPlaces(nn.Cell):
 
     def __init__(self, mixer: nn.Cell, norm: nn.Cell, gamma: np.ndarray) -> None:
         super().__init__()
-        self.standardize, self.mixer = _standardize(norm), _copy(mixer)
+        self.standardize, self.mixer = _standardize(norm), copy_of(mixer)
         self.scale = Parameter(Tensor(gamma.astype(np.float32)))
 
     def construct(self, x: Tensor) -> Tensor:
@@ -175,7 +173,7 @@ class DeployedSepConv(nn.Cell):
         weight_1, weight_2 = values_of(mixer.pwconv1.weight, mixer.pwconv2.weight)
         self.standardize = _standardize(norm)
         self.pwconv1 = Linear(weight_1 * gamma)
-        self.act1 = _copy(mixer.act1)
+        self.act1 = copy_of(mixer.act1)
         self.dwconv = DepthwiseConv(mixer.dwconv.in_channels, mixer.dwconv.kernel_size[0])
         fill(self.dwconv.weight, mixer.dwconv.weight.asnumpy())
         self.pwconv2 = Linear(weight_2)
@@ -225,11 +223,3 @@ def _deployed_mixer(mixer: nn.Cell, norm: nn.Cell, gamma: np.ndarray) -> nn.Cell
     if isinstance(mixer, Attention):
         return DeployedAttention(mixer, norm, gamma)
     return DeployedPlaces(mixer, norm, gamma)
-
-
-def _copy(cell: nn.Cell) -> nn.Cell:
-    """The same Cell with parameters of its own, in no other's name."""
-    copy = deepcopy(cell)
-    for parameter in copy.get_parameters():
-        parameter.name = parameter.name.rpartition(".")[2]
-    return copy

@@ -5,6 +5,8 @@ Feature maps lie as the device likes them, (N, C, H, W) or (N, H, W, C): see ``k
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -83,17 +85,23 @@ class DropPath(nn.Cell):
 class PoolFormerBlock(nn.Cell):
     """A MetaFormer block with pooling as its token mixer (paper, figure 2 and algorithm 1).
 
-    ``drop_path``, shape (2, N), scales the two residual branches of each sample; see
-    :class:`DropPath`.
+    The paper's hybrids put another mixer or norm in the same place. ``drop_path``, shape (2, N),
+    scales the two residual branches of each sample; see :class:`DropPath`.
     """
 
     def __init__(
-        self, channels: int, drop_rate: float, drop_path_rate: float, layer_scale_init: float
+        self,
+        channels: int,
+        drop_rate: float,
+        drop_path_rate: float,
+        layer_scale_init: float,
+        mixer: Callable[[], nn.Cell] = Pooling,
+        norm: type[nn.Cell] = GroupNorm,
     ) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(channels)
-        self.token_mixer = Pooling()
-        self.norm2 = GroupNorm(channels)
+        self.norm1 = norm(channels)
+        self.token_mixer = mixer()
+        self.norm2 = norm(channels)
         self.mlp = ConvMlp(channels, 4 * channels, drop_rate)
         self.drop_path = DropPath(drop_path_rate)
         scale = np.full(channels, layer_scale_init, np.float32)

@@ -83,7 +83,7 @@ class PoolFormer(StagedClassifier):
         else:
             self.norm = LayerNorm(dims[-1]) if head == POOL_NORM else GroupNorm(dims[-1])
             self.head = self._new_head(num_classes)
-        self._initialize()
+        initialize_parts(self)
 
     def _add_feature_norms(self) -> None:
         self.feature_info = [
@@ -93,19 +93,6 @@ class PoolFormer(StagedClassifier):
         for i in self.out_indices:
             setattr(self, f"norm{2 * i}", GroupNorm(self.dims[i]))
         self.feature_norms = [getattr(self, f"norm{2 * i}") for i in self.out_indices]
-
-    def _initialize(self) -> None:
-        """Initialise as the official code: MLPs and head normal, strided convs as PyTorch's."""
-        for _, cell in self.cells_and_names():
-            if isinstance(cell, PatchEmbed):
-                bound = 1 / math.sqrt(math.prod(cell.proj.weight.shape[1:]))
-                initialize(cell.proj.weight, HeUniform(negative_slope=math.sqrt(5)))
-                initialize(cell.proj.bias, Uniform(bound))
-            elif isinstance(cell, ConvMlp):
-                for conv in (cell.fc1, cell.fc2):
-                    initialize_linear(conv)
-            elif isinstance(cell, nn.Dense):
-                initialize_linear(cell)
 
     def layer_of(self, parameter_name: str) -> int:
         """Tell how deep a parameter lies: the stem 0, each block one more, norm and head on top.
@@ -149,3 +136,17 @@ class PoolFormer(StagedClassifier):
 
     def _new_head(self, num_classes: int) -> nn.Cell:
         return nn.Dense(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+
+def initialize_parts(network: nn.Cell) -> None:
+    """Initialise as the official code: MLPs and head normal, strided convs as PyTorch's."""
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, PatchEmbed):
+            bound = 1 / math.sqrt(math.prod(cell.proj.weight.shape[1:]))
+            initialize(cell.proj.weight, HeUniform(negative_slope=math.sqrt(5)))
+            initialize(cell.proj.bias, Uniform(bound))
+        elif isinstance(cell, ConvMlp):
+            for conv in (cell.fc1, cell.fc2):
+                initialize_linear(conv)
+        elif isinstance(cell, nn.Dense):
+            initialize_linear(cell)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mindcv.models.registry import register_model
 
 from .classifier import StagedClassifier
+from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 from .variants import VARIANTS, Variant
@@ -24,7 +25,7 @@ load_pretrained: Callable[[StagedClassifier, str], None] | None = None
 
 
 def _config(variant: Variant) -> dict[str, object]:
-    first = "downsample_layers.0.conv" if variant.family else "patch_embed.proj"
+    first = "downsample_layers.0.conv" if variant.is_metaformer else "patch_embed.proj"
     return {
         "url": "",
         "num_classes": variant.num_classes,
@@ -44,15 +45,27 @@ default_cfgs = {name: _config(variant) for name, variant in VARIANTS.items()}
 
 def build(variant: Variant, **settings: object) -> StagedClassifier:
     """Give a network of a variant; the settings are those of its Cell."""
-    if variant.family is None:
-        settings = {"layer_scale_init": variant.layer_scale_init, **settings}
-        return PoolFormer(variant.depths, variant.dims, **settings)
-    return MetaFormer(variant.depths, variant.dims, variant.family, **settings)
+    cell, size = cell_of(variant), (variant.depths, variant.dims)
+    if cell is MetaFormer:
+        return MetaFormer(*size, variant.family, **settings)
+    settings = {"layer_scale_init": variant.layer_scale_init, **settings}
+    return (
+        Hybrid(*size, variant.family, **settings)
+        if cell is Hybrid
+        else PoolFormer(*size, **settings)
+    )
+
+
+def cell_of(variant: Variant) -> type[StagedClassifier]:
+    """Give the Cell that networks of a variant are."""
+    if variant.is_metaformer:
+        return MetaFormer
+    return Hybrid if variant.family else PoolFormer
 
 
 def _entry_point(name: str) -> Callable[..., StagedClassifier]:
     variant = VARIANTS[name]
-    cell = MetaFormer if variant.family else PoolFormer
+    cell = cell_of(variant)
 
     def create(
         pretrained: bool = False,

@@ -1,8 +1,8 @@
 """The table of models: every fact about a model stands here and nowhere else.
 
-Sources: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, table 1
-and appendix, and "MetaFormer Baselines for Vision", arXiv 2210.13452; training settings, MACs and
-ImageNet-1K top-1 as published in sail-sg/poolformer and sail-sg/metaformer.
+Sources: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, tables 1
+and 5 and appendix, and "MetaFormer Baselines for Vision", arXiv 2210.13452; training settings,
+crops, MACs and ImageNet-1K top-1 as published in sail-sg/poolformer and sail-sg/metaformer.
 """
 
 from __future__ import annotations
@@ -16,17 +16,35 @@ from ..runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Family:
-    """What the models of a family are made of; see the Cells of ``metaformer.py``.
+    """What the models of a family are made of; see ``metaformer.py`` and ``hybrid.py``.
 
     Args:
-        token_mixers: of the blocks in each stage: identity, random, pooling, conv or attention.
+        token_mixers: of the blocks in each stage: identity, random, pooling, conv, attention or
+            spatial fc.
         norm: what the blocks normalise over: "sample", all of it, or "channels" at each place.
         mlp_head: the classifier is an MLP, else it is linear.
+        hybrid: the blocks are PoolFormer's but for mixers and norm, else they are MetaFormer's.
+        position: of a hybrid, the stage before which a position embedding is added, if any.
     """
 
     token_mixers: tuple[str, str, str, str]
     norm: str
     mlp_head: bool = False
+    hybrid: bool = False
+    position: int | None = None
+
+    @property
+    def stage_numbers(self) -> tuple[int, int, int, int]:
+        """Where a hybrid's ``network`` has the blocks of each stage.
+
+        The downsamples stand between them, and the position embedding after one of them.
+        """
+        position = 4 if self.position is None else self.position
+        return tuple(2 * stage + (stage >= position) for stage in range(4))
+
+
+def _hybrid(*token_mixers: str, norm: str, position: int | None = None) -> Family:
+    return Family(token_mixers, norm, hybrid=True, position=position)
 
 
 FAMILIES = MappingProxyType(
@@ -36,6 +54,13 @@ FAMILIES = MappingProxyType(
         "poolformerv2": Family(("pooling",) * 4, "sample"),
         "convformer": Family(("conv",) * 4, "channels", mlp_head=True),
         "caformer": Family(("conv", "conv", "attention", "attention"), "channels", mlp_head=True),
+        "metaformer_id": _hybrid(*("identity",) * 4, norm="sample"),
+        "metaformer_pppa": _hybrid(*("pooling",) * 3, "attention", norm="channels", position=3),
+        "metaformer_ppaa": _hybrid(
+            "pooling", "pooling", "attention", "attention", norm="channels", position=2
+        ),
+        "metaformer_pppf": _hybrid(*("pooling",) * 3, "spatial fc", norm="sample"),
+        "metaformer_ppff": _hybrid("pooling", "pooling", "spatial fc", "spatial fc", norm="sample"),
     }
 )
 
@@ -53,11 +78,12 @@ class Variant:
         gmacs: multiply-accumulates at its image size, in billions, published or by fvcore.
         published_top1: ImageNet-1K top-1 in percent, published by the authors; None for
             ImageNet-21K, for which they publish none.
-        layer_scale_init: initial value of both layer scales of a PoolFormer; None for a MetaFormer.
+        layer_scale_init: initial value of both layer scales of a PoolFormer or hybrid; None for a
+            MetaFormer.
         image_size: edge of its images.
         num_classes: 1000, or 21,841 for ImageNet-21K.
         head_drop_rate: dropout in the MLP head of the official recipe.
-        family: a key of FAMILIES for a MetaFormer, None for PoolFormer itself.
+        family: a key of FAMILIES for a MetaFormer or hybrid, None for PoolFormer itself.
     """
 
     depths: tuple[int, int, int, int]
@@ -74,10 +100,25 @@ class Variant:
     family: str | None = None
 
     @property
+    def is_metaformer(self) -> bool:
+        """Whether it is one of "MetaFormer Baselines", else a PoolFormer or a hybrid of it."""
+        return self.family is not None and not FAMILIES[self.family].hybrid
+
+    @property
+    def sized_part(self) -> str:
+        """The part of the network that is made for one image size, empty if none is."""
+        if self.family is None:
+            return ""
+        family = FAMILIES[self.family]
+        if family.position is not None:
+            return "position embedding"
+        parts = {"random": "random mixing", "spatial fc": "spatial fc"}
+        return next((parts[mixer] for mixer in family.token_mixers if mixer in parts), "")
+
+    @property
     def only_size(self) -> int | None:
-        """The only image size the network takes, None for any: random mixing fixes it."""
-        mixers = FAMILIES[self.family].token_mixers if self.family else ()
-        return self.image_size if "random" in mixers else None
+        """The only image size the network takes, None for any."""
+        return self.image_size if self.sized_part else None
 
     def same_network(self, other: Variant) -> bool:
         """Whether one's weights fit the other, classifiers apart."""
@@ -113,6 +154,11 @@ def _plain(size: str, *facts: float, layer_scale: float | None = None, family: s
     )
 
 
+def _hybrid_s12(mixers: str, *facts: float) -> Variant:
+    """PoolFormer-S12 with other token mixers."""
+    return _plain("s12", 0.1, *facts, layer_scale=1e-5, family=f"metaformer_{mixers}")
+
+
 def _deep(family: str, size: str, *facts: float) -> dict[str, Variant]:
     """A model of ConvFormer's depths and dims, at 224 px and fine-tuned at 384."""
     rate, head_rate, parameters, gmacs, top1, gmacs_384, top1_384 = facts
@@ -143,8 +189,8 @@ def _from_21k(base: dict[str, Variant], parameters: int, *top1: float) -> dict[s
     }
 
 
-# Drop path, crop, parameters, MACs, top-1; in the lower half drop path, dropout in the head,
-# parameters, and MACs and top-1 at 224 and 384 px.
+# Drop path (0.1 of a hybrid), crop, parameters, MACs, top-1; in the lower half drop path, dropout
+# in the head, parameters, and MACs and top-1 at 224 and 384 px.
 VARIANTS = MappingProxyType(
     {
         "poolformer_s12": _plain("s12", 0.1, 0.90, 11_915_176, 1.82, 77.2, layer_scale=1e-5),
@@ -152,6 +198,11 @@ VARIANTS = MappingProxyType(
         "poolformer_s36": _plain("s36", 0.2, 0.90, 30_862_760, 5.00, 81.4, layer_scale=1e-6),
         "poolformer_m36": _plain("m36", 0.3, 0.95, 56_172_520, 8.80, 82.1, layer_scale=1e-6),
         "poolformer_m48": _plain("m48", 0.4, 0.95, 73_473_448, 11.59, 82.5, layer_scale=1e-6),
+        "metaformer_id_s12": _hybrid_s12("id", 0.90, 11_915_176, 1.8, 74.3),
+        "metaformer_pppa_s12_224": _hybrid_s12("pppa", 0.95, 14_038_440, 1.9, 78.3),
+        "metaformer_ppaa_s12_224": _hybrid_s12("ppaa", 0.95, 16_535_592, 2.5, 81.0),
+        "metaformer_pppf_s12_224": _hybrid_s12("pppf", 0.90, 11_919_978, 1.8, 77.5),
+        "metaformer_ppff_s12_224": _hybrid_s12("ppff", 0.95, 12_150_474, 1.9, 77.9),
         "identityformer_s12": _plain(
             "s12", 0.1, 1.0, 11_891_712, 1.8, 74.6, family="identityformer"
         ),
@@ -217,7 +268,7 @@ def find_variant(name: str) -> Variant:
 
 
 def check_image_size(model: str, image_size: int, key: str = "image_resize") -> None:
-    """Refuse images that a variant cannot take: random mixing is made for one size.
+    """Refuse images that a variant cannot take, a part of whose network is made for one size.
 
     Args:
         model: name of the variant.
@@ -227,9 +278,9 @@ def check_image_size(model: str, image_size: int, key: str = "image_resize") -> 
     Raises:
         UserError: there is no such variant, or it takes another size alone.
     """
-    only = find_variant(model).only_size
-    if only not in (None, image_size):
+    variant = find_variant(model)
+    if variant.only_size not in (None, image_size):
         raise UserError(
-            f"{key}: found {image_size} with model {model}, expected {only}: its random mixing is "
-            "made for that size"
+            f"{key}: found {image_size} with model {model}, expected {variant.only_size}: its "
+            f"{variant.sized_part} is made for that size"
         )

@@ -1,4 +1,4 @@
-"""What the parameters of a PoolFormer or MetaFormer are called in everybody's checkpoints.
+"""What the parameters of a PoolFormer, hybrid or MetaFormer are called in everybody's checkpoints.
 
 Every naming tells for each of our names what it is there, so a conversion is a rename. Sources:
 sail-sg/poolformer; sail-sg/metaformer; timm's ``metaformer.py``; transformers'
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+
+from ..models.variants import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,31 @@ class Layout:
     signs: tuple[str, str]
 
 
+def layout_of_family(family: str | None) -> Layout:
+    """Give the layout of PoolFormer, None, or of a family."""
+    if family is None:
+        return POOLFORMER
+    parts = FAMILIES[family]
+    if not parts.hybrid:
+        return METAFORMER
+    return POOLFORMER if parts.position is None else POSITIONED[parts.position]
+
+
 POOLFORMER = Layout(
     stem="patch_embed.proj.weight",
     stages=("network.0", "network.2", "network.4", "network.6"),
-    signs=("network.0.0.norm1.gamma", "network.0.0.mlp.fc1.bias"),
+    signs=("network.0.0.norm1.gamma", "network.6.0.mlp.fc1.bias"),
 )
+# Of hybrids, by the stage before which they have a position embedding.
+POSITIONED = {
+    family.position: Layout(
+        stem=POOLFORMER.stem,
+        stages=tuple(f"network.{number}" for number in family.stage_numbers),
+        signs=("network.0.0.norm1.gamma", f"network.{2 * family.position}.pos_embed"),
+    )
+    for family in FAMILIES.values()
+    if family.position is not None
+}
 METAFORMER = Layout(
     stem="downsample_layers.0.conv.weight",
     stages=("stages.0", "stages.1", "stages.2", "stages.3"),
@@ -166,6 +188,15 @@ TIMM_METAFORMER = Naming(
     },
     flat=True,
 )
+# Of hybrids with a position embedding; the others have PoolFormer's layout.
+HYBRIDS = tuple(
+    naming
+    for layout in POSITIONED.values()
+    for naming in (
+        Naming("MindSpore", layout, leaves={}),
+        Naming("official (sail-sg)", layout),
+    )
+)
 NAMINGS = (
     MINDCV,
     OFFICIAL,
@@ -174,4 +205,5 @@ NAMINGS = (
     OUR_METAFORMER,
     OFFICIAL_METAFORMER,
     TIMM_METAFORMER,
+    *HYBRIDS,
 )

@@ -9,10 +9,10 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ..config import ModelConfig
-from ..models import VARIANTS, StagedClassifier, find_variant
+from ..models import VARIANTS, StagedClassifier, Variant, find_variant
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
@@ -21,12 +21,20 @@ from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
 
 HUB = "https://huggingface.co"  # $HF_ENDPOINT, Hugging Face's own variable, names a mirror
-# The authors' weights on the hub, by variant: repositories, and for MetaFormers files of one. It
-# publishes their SHA-256.
-PUBLISHED = {
-    name: f"sail/dl/resolve/main/{variant.family}/{name}.pth" if variant.family else f"sail/{name}"
-    for name, variant in VARIANTS.items()
-}
+RELEASE = "https://github.com/sail-sg/poolformer/releases/download/v1.0"
+
+
+def _published(name: str, variant: Variant) -> str:
+    if variant.family is None:
+        return f"sail/{name}"
+    if variant.is_metaformer:
+        return f"sail/dl/resolve/main/{variant.family}/{name}.pth"
+    return f"{RELEASE}/{name}.pth.tar"
+
+
+# The authors' weights, by variant: of PoolFormers repositories on the hub, of MetaFormers files of
+# one, and of hybrids addresses elsewhere. The hub publishes their SHA-256.
+PUBLISHED = {name: _published(name, variant) for name, variant in VARIANTS.items()}
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
 MINDCV_FILES = {
     "mindcv/poolformer_s12": (
@@ -70,7 +78,7 @@ def read_published(model: str, cache_dir: str = "") -> ModelWeights:
         UserError: as :func:`fetch` and :func:`read_weights`.
     """
     hub = os.environ.get("HF_ENDPOINT") or HUB
-    path = fetch(f"{hub.rstrip('/')}/{PUBLISHED[model]}", cache_dir)
+    path = fetch(urljoin(f"{hub.rstrip('/')}/", PUBLISHED[model]), cache_dir)
     return _of_network(read_weights(path, model), model)
 
 

@@ -21,9 +21,11 @@ from .names import (
     HUGGINGFACE,
     LINEAR_CLASSIFIER,
     METAFORMER,
+    MINDCV,
     MLP_CLASSIFIER,
     NAMINGS,
     NORM,
+    OUR_METAFORMER,
     TIMM,
     Naming,
 )
@@ -187,7 +189,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         head=head,
         classes=classes,
         preprocessing=preprocessing,
-        origin=naming.label,
+        origin=(OUR_METAFORMER if naming is MINDCV and VARIANTS[model].family else naming).label,
         path=source.path,
         for_people=for_people,
     )

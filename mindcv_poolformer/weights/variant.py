@@ -7,11 +7,16 @@ from collections.abc import Collection
 from ..models import VARIANTS, Variant
 from ..models.variants import FAMILIES
 from ..runtime.errors import UserError
-from .names import METAFORMER, TIMM_METAFORMER, Naming
+from .names import HUGGINGFACE, TIMM, TIMM_METAFORMER, Naming, layout_of_family
 from .read import Source
 
 # What a block's token mixer has that no other has; pooling and identity have no parameters.
-_SIGNS = {"random": "random_matrix", "conv": "dwconv.weight", "attention": "qkv.weight"}
+_SIGNS = {
+    "random": "random_matrix",
+    "conv": "dwconv.weight",
+    "attention": "qkv.weight",
+    "spatial fc": "fc.weight",
+}
 _NOT_IN_TIMM = ("identityformer", "randformer")
 
 
@@ -20,7 +25,8 @@ def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | No
 
     Models for another image size or other classes share a network, and identityformer and
     poolformerv2 have the same parameters. Of these the metadata tell one, or else ``asked`` is one,
-    or else the file has the name of one, or else it is the first with as many classes.
+    or else the file has the name of one, or else it is the first with as many classes. A PoolFormer
+    and metaformer_id, a hybrid, have the same ones too; where nothing tells, it is the PoolFormer.
 
     Args:
         naming: of the parameters.
@@ -32,10 +38,12 @@ def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | No
         UserError: these are no variant's depths, dims and token mixers, or those of two families.
     """
     same = _networks(naming, source)
-    for name in (source.metadata.get("model"), asked, source.path.stem):
+    file_name = source.path.name.partition(".")[0]  # also of .pth.tar
+    for name in (source.metadata.get("model"), asked, file_name):
         if name in same:
             return name
-    if len({VARIANTS[name].family for name in same}) > 1:
+    families = {VARIANTS[name].family for name in same}
+    if len(families) > 1 and None not in families:
         raise UserError(
             f"{source.path}: found parameters that {' and '.join(same)} have alike, expected to be "
             f"told which: by convert --model, or the file's name, such as {same[0]}.pth"
@@ -51,15 +59,15 @@ def _networks(naming: Naming, source: Source) -> list[str]:
     of_layout = {
         name: variant
         for name, variant in VARIANTS.items()
-        if (variant.family is not None) == (naming.layout is METAFORMER)
-        and not (naming is TIMM_METAFORMER and variant.family in _NOT_IN_TIMM)
+        if layout_of_family(variant.family) is naming.layout and _may_have(naming, variant)
     }
     mixers = _mixers_in(naming, source.values)
-    alike = {name: v for name, v in of_layout.items() if _mixers_of(v) in (None, mixers)}
+    alike = {name: v for name, v in of_layout.items() if _mixers_of(v) == mixers}
     if not alike:
+        known = dict.fromkeys(v.family or "poolformer" for v in of_layout.values())
         raise UserError(
             f"{source.path}: found the token mixers {', '.join(mixers)} in its stages, expected "
-            f"those of {', '.join(dict.fromkeys(str(v.family) for v in of_layout.values()))}"
+            f"those of {', '.join(known)}"
         )
     # their other dims are compared with all shapes
     same = [n for n, v in alike.items() if (v.depths, v.dims[0]) == (depths, stem[0])]
@@ -83,9 +91,14 @@ def _mixers_in(naming: Naming, names: Collection[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _mixers_of(variant: Variant) -> tuple[str, ...] | None:
-    """The same of a variant; None for PoolFormer, whose mixers need no telling."""
-    if variant.family is None:
-        return None
-    mixers = FAMILIES[variant.family].token_mixers
+def _may_have(naming: Naming, variant: Variant) -> bool:
+    """Whether the code base of a naming has a variant of its layout."""
+    if naming in (TIMM, HUGGINGFACE):
+        return variant.family is None
+    return naming is not TIMM_METAFORMER or variant.family not in _NOT_IN_TIMM
+
+
+def _mixers_of(variant: Variant) -> tuple[str, ...]:
+    """The same of a variant."""
+    mixers = FAMILIES[variant.family].token_mixers if variant.family else ("pooling",) * 4
     return tuple(mixer if mixer in _SIGNS else "none" for mixer in mixers)

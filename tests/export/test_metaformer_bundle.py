@@ -1,4 +1,4 @@
-"""MetaFormers as bundles: what is read again gives the network's own logits."""
+"""MetaFormers and hybrids as bundles: what is read again gives the network's own logits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
-from mindcv_poolformer.models import MetaFormer
+from mindcv_poolformer.models import Hybrid, MetaFormer
 from mindcv_poolformer.models.variants import FAMILIES
 
 CLASSES = tuple("abcdefg")
 QUICK = ("caformer", "poolformerv2")
+HYBRIDS = [family for family, parts in FAMILIES.items() if parts.hybrid]
+LONG = [*(f for f in FAMILIES if f not in (*QUICK, *HYBRIDS)), "metaformer_ppaa"]
+ONE_SIZE = ("randformer", *(f for f in HYBRIDS if f != "metaformer_id"))
 
 
 def trained(family: str, image_size: int, folder: Path) -> Trained:
-    network = MetaFormer((1, 1, 1, 1), (32, 32, 64, 64), family, num_classes=len(CLASSES))
+    cell = Hybrid if FAMILIES[family].hybrid else MetaFormer
+    network = cell((1, 1, 1, 1), (32, 32, 64, 64), family, num_classes=len(CLASSES))
     load_official_weights(network).set_train(False)
     checkpoint = folder / "best.ckpt"
     ms.save_checkpoint(network, str(checkpoint))
@@ -31,12 +35,19 @@ def trained(family: str, image_size: int, folder: Path) -> Trained:
 
 
 @pytest.mark.parametrize(
-    "family",
-    [*QUICK, *(pytest.param(f, marks=pytest.mark.long) for f in FAMILIES if f not in QUICK)],
+    ("family", "deploy"),
+    [
+        *((family, True) for family in QUICK),
+        *(pytest.param(family, True, marks=pytest.mark.long) for family in LONG),
+        *(
+            pytest.param(family, False, marks=pytest.mark.long)
+            for family in FAMILIES
+            if family not in HYBRIDS
+        ),
+    ],
 )
-@pytest.mark.parametrize("deploy", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_bundle_gives_the_logits(family: str, deploy: bool, tmp_path: Path) -> None:
-    size = 224 if family == "randformer" else 96
+    size = 224 if family in ONE_SIZE else 96
     pixels = np.random.default_rng(2).integers(0, 256, (3, 3, size, size))
     images = ((pixels - 120) / 60).astype(np.float32)
     given = trained(family, size, tmp_path)
@@ -59,12 +70,12 @@ def test_onnx_gives_the_logits(family: str, tmp_path: Path) -> None:
     from mindcv_poolformer.models.deploy import to_deploy
 
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    size = 224 if family == "randformer" else 96
+    size = 224 if family in ONE_SIZE else 96
     given = trained(family, size, tmp_path)
     path = tmp_path / "model.onnx"
     write_onnx(to_deploy(given.network), path, given.transform)
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    for count, edge in ((2, size), (1, size if family == "randformer" else 128)):
+    for count, edge in ((2, size), (1, size if family in ONE_SIZE else 128)):
         images = np.random.default_rng(count).standard_normal((count, 3, edge, edge))
         images = images.astype(np.float32)
         (found,) = session.run(None, {"images": images})

@@ -74,6 +74,20 @@ def test_list() -> None:
     assert "caformer_b36_in21k" in ask("list", "caformer").stdout
 
 
+def test_a_hybrid_costs_what_its_formulas_tell() -> None:
+    """Against PoolFormer-S12, of whose stage 4 two blocks get another mixer on 49 places."""
+    poolformer = total("poolformer_s12")
+    spatial, attention = total("metaformer_pppf_s12_224"), total("metaformer_pppa_s12_224")
+    assert spatial.parameters - poolformer.parameters == 2 * 49 * 49
+    assert spatial.macs - poolformer.macs == 2 * 49 * 49 * 512
+    # fvcore counts neither the norm over channels, a chain of operators, nor the embedding
+    linear, products = 4 * 512 * 512 * 49, 2 * 49 * 49 * 512
+    norms = 2 * (2 * 64 * 56**2 + 2 * 128 * 28**2 + 6 * 320 * 14**2 + 2 * 512 * 49) + 512 * 49
+    assert attention.macs - poolformer.macs == 2 * (linear + products) - 5 * norms
+    extra = 2 * (4 * 512 * 512 + 512) + 512 * 49
+    assert attention.parameters - poolformer.parameters == extra
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -83,6 +97,10 @@ def test_list() -> None:
             "image_size: found 256 with model",
         ),
         (["summary", "poolformer_s12", "--image_size", "2"], "found 2, expected 3 or more"),
+        (
+            ["summary", "metaformer_ppff_s12_224", "--image_size", "256"],
+            "found 256 with model metaformer_ppff_s12_224, expected 224: its spatial fc",
+        ),
         (["list", "resnet"], "list: found no model with 'resnet' in its name"),
     ],
 )

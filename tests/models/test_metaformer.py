@@ -21,11 +21,11 @@ from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.training.step import soft_cross_entropy
 
 SMALL = {"depths": (1, 1, 2, 1), "dims": (32, 32, 64, 64)}
-METAFORMERS = [name for name, variant in VARIANTS.items() if variant.family]
+METAFORMERS = [name for name, variant in VARIANTS.items() if variant.is_metaformer]
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
 LOGITS = [name for name in METAFORMERS if f"{name}/logits" in OUTPUTS]
 QUICK = ("poolformerv2",)
-SLOW = tuple(family for family in FAMILIES if family not in QUICK)
+SLOW = tuple(f for f, parts in FAMILIES.items() if not parts.hybrid and f not in QUICK)
 SMALLEST = ("identityformer_s12", "randformer_s12", "poolformerv2_s12", "caformer_s18")
 
 

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import pytest
+from hybrids import HYBRIDS, hybrid_shapes
 from official import SHAPES, TIMM_OUTPUTS
 
-from mindcv_poolformer.models import VARIANTS, MetaFormer, PoolFormer
+from mindcv_poolformer.models import VARIANTS, Hybrid, MetaFormer, PoolFormer
 from mindcv_poolformer.weights.names import (
     HUGGINGFACE,
+    METAFORMER,
     MINDCV,
     NAMINGS,
     OFFICIAL,
     OFFICIAL_METAFORMER,
     OUR_METAFORMER,
     POOLFORMER,
+    POSITIONED,
     TIMM,
     TIMM_METAFORMER,
     Naming,
+    layout_of_family,
 )
 
 # The same parameter in each naming, written down from the four code bases.
@@ -97,7 +101,8 @@ def our_names(variant: str) -> list[str]:
     if facts.family is None:
         network = PoolFormer(facts.depths, (4, 8, 8, 16))
     else:
-        network = MetaFormer(facts.depths, (32, 32, 32, 32), facts.family, num_classes=2)
+        cell = MetaFormer if facts.is_metaformer else Hybrid
+        network = cell(facts.depths, (32, 32, 32, 32), facts.family, num_classes=2)
     return [parameter.name for parameter in network.get_parameters()]
 
 
@@ -125,6 +130,13 @@ def test_official_names(variant: str) -> None:
     assert set(map(naming.theirs, our_names(variant))) == set(SHAPES[variant])
 
 
+@pytest.mark.parametrize("variant", HYBRIDS)
+def test_official_names_of_hybrids(variant: str) -> None:
+    layout = layout_of_family(VARIANTS[variant].family)
+    (naming,) = (n for n in NAMINGS if n.layout is layout and n.label == OFFICIAL.label)
+    assert set(map(naming.theirs, our_names(variant))) == set(hybrid_shapes(variant))
+
+
 @pytest.mark.parametrize("variant", [n for n in VARIANTS if f"{n}/names" in TIMM_OUTPUTS])
 def test_timm_names(variant: str) -> None:
     naming = TIMM_METAFORMER if VARIANTS[variant].family else TIMM
@@ -136,6 +148,9 @@ def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
     depths = (1, 12, 3, 2)
     if naming.layout is POOLFORMER:
         network = PoolFormer(depths, (4, 8, 8, 16))
+    elif naming.layout in POSITIONED.values():
+        family = "metaformer_ppaa" if naming.layout is POSITIONED[2] else "metaformer_pppa"
+        network = Hybrid(depths, (32, 32, 32, 32), family, num_classes=2)
     else:
         network = MetaFormer(depths, (32, 32, 32, 32), "caformer", num_classes=2)
     names = [naming.theirs(parameter.name) for parameter in network.get_parameters()]
@@ -144,4 +159,4 @@ def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
     assert naming.depths(names) == depths
     last = naming.classifier(names)
     assert {naming.theirs(name) for name in last} <= set(names)
-    assert naming.theirs(last[0]).endswith("fc2.weight") == (naming.layout is not POOLFORMER)
+    assert naming.theirs(last[0]).endswith("fc2.weight") == (naming.layout is METAFORMER)

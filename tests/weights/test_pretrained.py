@@ -89,6 +89,9 @@ def test_table() -> None:
         "caformer/caformer_b36_in21k",
     ):
         assert PUBLISHED[name.split("/")[1]] == f"{files}/{name}.pth"
+    release = "https://github.com/sail-sg/poolformer/releases/download/v1.0"  # its model_urls
+    for name in ("metaformer_id_s12", "metaformer_ppaa_s12_224"):
+        assert PUBLISHED[name] == f"{release}/{name}.pth.tar"
     for name, url in MINDCV_FILES.items():
         assert url.endswith(".ckpt") and "poolformer_s12" in name
 
