@@ -24,29 +24,35 @@ _processes.set_forkserver_preload([path.stem for path in ROOT.glob("*.py")])
 def call(folder: Path, words: Sequence[str]) -> Ended:
     """Run a script of the project, or `-m` and a module, in a folder; no process may outlive it."""
     with tempfile.TemporaryDirectory() as told:
-        streams = [Path(told, "out"), Path(told, "err")]
-        process = _processes.Process(target=_run, args=(folder, words, streams))
+        code, *streams = (Path(told, name) for name in ("code", "out", "err"))
+        process = _processes.Process(target=_run, args=(folder, words, code, streams))
         process.start()
         process.join(SECONDS)
         left = [each for each in psutil.process_iter() if _session(each.pid) == process.pid]
         for each in left:
             each.kill()
         assert left == []
-        return Ended(process.exitcode, *(stream.read_text() for stream in streams))
+        assert code.exists(), f"{words}: ended by itself with {process.exitcode}"
+        return Ended(int(code.read_text()), *(stream.read_text() for stream in streams))
 
 
-def _run(folder: Path, words: Sequence[str], streams: Sequence[Path]) -> None:
+def _run(folder: Path, words: Sequence[str], code: Path, streams: Sequence[Path]) -> None:
+    """Run the words, and write the exit code: on a busy machine forkserver may lose it."""
     os.setsid()
     os.chdir(folder)
     os.environ.update(NO_KERNELS)
     for descriptor, stream in enumerate(streams, 1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
-    if words[0] == "-m":
-        sys.argv[:] = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv[:] = words
-        runpy.run_path(words[0], run_name="__main__")
+    sys.argv[:] = words
+    try:
+        if words[0] == "-m":
+            sys.argv.pop(0)
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as stop:
+        code.write_text(str(stop.code))
+    sys.stdout.flush()
 
 
 def _session(pid: int) -> int | None:

@@ -339,25 +339,40 @@ SUMMARY = {
     "summary: torn results": Row("summary runs/results", 1, "runs/results/validation.json"),
 }
 EXPLAIN = {
-    "explain: " + name: Row(f"explain.py {words} --model s12.ckpt", code, culprit)
+    "explain: " + name: Row(f"explain.py {words}", code, culprit)
     for name, words, code, culprit in [
-        ("no images", "--top_k 1", 2, "images"),
-        ("no such image", "nowhere.png", 1, "nowhere.png"),
-        ("text", "recipe.yaml", 1, "recipe.yaml"),
-        ("truncated image", "images/cut.jpg", 1, "images/cut.jpg"),
-        ("no such stage", "data --stage 4", 2, "--stage"),
-        ("no such class", "data/val/class0/00.png --classes dragon", 1, "dragon"),
-        ("no class of that number", "data/val/class0/00.png --classes 3", 1, "3"),
-        ("none of the classes", "data --top_k 0", 2, "--top_k"),
-        ("classes twice over", "data --classes class0 --top_k 1", 2, "--classes and --top_k"),
-        ("opacity", "data --alpha 2", 2, "--alpha"),
-        ("no edge", "data --image_size 0", 2, "--image_size"),
+        ("no images", "--top_k 1 --model s12.ckpt", 2, "images"),
+        ("no such image", "nowhere.png --model s12.ckpt", 1, "nowhere.png"),
+        ("text", "recipe.yaml --model s12.ckpt", 1, "recipe.yaml"),
+        ("truncated image", "images/cut.jpg --model s12.ckpt", 1, "images/cut.jpg"),
+        ("no such stage", "data --stage 4 --model s12.ckpt", 2, "--stage"),
+        ("no such class", "data/val/class0/00.png --classes dragon --model s12.ckpt", 1, "dragon"),
+        ("no class of that number", "data/val/class0/00.png --classes 3 --model s12.ckpt", 1, "3"),
+        ("none of the classes", "data --top_k 0 --model s12.ckpt", 2, "--top_k"),
+        (
+            "classes twice over",
+            "data --classes class0 --top_k 1 --model s12.ckpt",
+            2,
+            "--classes and --top_k",
+        ),
+        ("opacity", "data --alpha 2 --model s12.ckpt", 2, "--alpha"),
+        ("no edge", "data --image_size 0 --model s12.ckpt", 2, "--image_size"),
         ("a bundle", "data/val/class0/00.png --model bundle", 1, "bundle"),
         ("no model", "data/val/class0/00.png --model weights/text.ckpt", 1, "text.ckpt"),
-        ("target exists", "data/val/class0/00.png --output data", 1, "data"),
-        ("target holds else", "data/val/class0/00.png --output data --overwrite", 1, "data"),
-        ("target below a file", "data/val/class0/00.png --output recipe.yaml/x", 1, "recipe.yaml"),
-        ("a long sheet", "data --top_k 3 --sheet", 1, "--sheet"),
+        ("target exists", "data/val/class0/00.png --output data --model s12.ckpt", 1, "data"),
+        (
+            "target holds else",
+            "data/val/class0/00.png --output data --overwrite --model s12.ckpt",
+            1,
+            "data",
+        ),
+        (
+            "target below a file",
+            "data/val/class0/00.png --output recipe.yaml/x --model s12.ckpt",
+            1,
+            "recipe.yaml",
+        ),
+        ("a long sheet", "data --top_k 3 --sheet --model s12.ckpt", 1, "--sheet"),
     ]
 }
 REPORT = {

@@ -56,7 +56,9 @@ def check_logits(name: str) -> None:
     allowed = max(1e-4, 4 * rounding_of(name))
     np.testing.assert_allclose(logits, OUTPUTS[f"{name}/logits"], rtol=0, atol=allowed)
     np.testing.assert_allclose(logits, EXACT[name], rtol=0, atol=allowed)
-    assert (logits.argmax(1) == OUTPUTS[f"{name}/logits"].argmax(1)).all()
+    second, first = np.sort(EXACT[name], axis=1)[:, -2:].T
+    clear = first - second > 2 * allowed  # else rounding decides
+    assert (logits.argmax(1) == OUTPUTS[f"{name}/logits"].argmax(1))[clear].all()
 
 
 @pytest.mark.parametrize("name", SMALLEST)

@@ -108,7 +108,7 @@ def test_two_ranks_download_once(
     workspace: Path, server: Server, official_file: Path, tmp_path: Path
 ) -> None:
     served(server, tmp_path / "hub", read_weights(official_file))
-    server.pauses[f"{HUB}/config.json"] = 10  # both ranks want it by then
+    server.pauses[f"{HUB}/config.json"] = 5  # both ranks want it by then
     ended = scripts.run("train.py", workspace, ranks=2, pretrained=True, batch_size=4, **STILL)
     last = last_weights(workspace, ended)
     expected = read_weights(official_file).values
