@@ -19,10 +19,9 @@ serve: .venv/installed-serving
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
-# The long tests have whole jobs of processes to themselves.
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed

@@ -18,7 +18,7 @@ from mindcv_poolformer.models import Hybrid, MetaFormer
 from mindcv_poolformer.models.variants import FAMILIES
 
 CLASSES = tuple("abcdefg")
-QUICK = ("caformer", "poolformerv2")
+QUICK = ("poolformerv2",)
 HYBRIDS = [family for family, parts in FAMILIES.items() if parts.hybrid]
 LONG = [*(f for f in FAMILIES if f not in (*QUICK, *HYBRIDS)), "metaformer_ppaa"]
 ONE_SIZE = ("randformer", *(f for f in HYBRIDS if f != "metaformer_id"))

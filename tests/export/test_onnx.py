@@ -81,6 +81,7 @@ def test_pixels_in_and_probabilities_out_at_any_size(
     np.testing.assert_allclose(run(path, larger), softmax, atol=1e-5)
 
 
+@pytest.mark.long
 def test_timms_head(tmp_path: Path, trained: Trained) -> None:
     images = np.random.default_rng(3).normal(size=(2, 3, 96, 96)).astype(np.float32)
     network = mindcv.create_model("poolformer_s12", num_classes=10, head="pool_norm")

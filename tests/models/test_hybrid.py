@@ -219,6 +219,7 @@ def test_features_and_heads(pynative_mode: None) -> None:
     assert network(images).shape == (1, 3)
 
 
+@pytest.mark.long
 def test_drop_path_drops_branches_and_keeps_the_rest(pynative_mode: None) -> None:
     network = small("metaformer_pppa", drop_path_rate=0.4)
     keeps = [block.drop_path.keep for i in (0, 2, 4, 7) for block in network.network[i]]

@@ -53,7 +53,7 @@ def run(model: Any, images: np.ndarray) -> Any:
         if facts.family is None
     ],
 )
-def test_there_and_back(variant: str, tmp_path: Path) -> None:
+def test_there_and_back(variant: str, tmp_path: Path, pynative_mode: None) -> None:
     theirs = their_model(variant, num_labels=7)
     theirs.save_pretrained(tmp_path / "theirs")
     weights = read_weights(tmp_path / "theirs")
