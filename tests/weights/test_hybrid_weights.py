@@ -49,9 +49,9 @@ def test_identity_and_pooling_have_the_same_parameters() -> None:
     assert recognise(told).model == "metaformer_id_s12"
 
 
-@pytest.mark.parametrize("variant", ["metaformer_ppaa_s12_224"])
-def test_what_is_written_comes_back(variant: str, tmp_path: Path) -> None:
-    few = replace(recognise(hybrid_source(variant)).with_new_head(3), classes=("a",))
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    source = hybrid_source("metaformer_ppaa_s12_224")
+    few = replace(recognise(source).with_new_head(3), classes=("a",))
     write_weights(few, tmp_path / "x.ckpt", "ckpt")
     again = read_weights(tmp_path / "x.ckpt")
     assert again.metadata == few.metadata
@@ -60,7 +60,7 @@ def test_what_is_written_comes_back(variant: str, tmp_path: Path) -> None:
         assert again.values[name].tobytes() == value.tobytes(), name
     with pytest.raises(UserError, match="hf: found weights of a metaformer_pp.*a PoolFormer"):
         write_weights(few, tmp_path / "hf", "hf")
-    network = mindcv.create_model(variant, num_classes=7)
+    network = mindcv.create_model("metaformer_ppaa_s12_224", num_classes=7)
     fresh = network.parameters_dict()["head.weight"].asnumpy().copy()
     assert "head is new and untrained, for 7 classes" in start_from(network, again)
     now = {name: p.asnumpy() for name, p in network.parameters_dict().items()}
