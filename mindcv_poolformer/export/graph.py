@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def write_mindir(
     """Write ``path``, for an input of ``shape``, where None stands for any size."""
     secret = {} if key is None else {"enc_key": key, "enc_mode": CIPHER}
     gives = "probabilities" if graph.probabilities else "logits"
-    with _working_in(path.parent):
+    with _compiling_in(path.parent):
         ms.export(
             graph,
             _placeholder(graph, shape),
@@ -80,13 +80,11 @@ def write_mindir(
 
 def write_air(graph: ServedGraph, shape: Sequence[int | None], path: Path) -> None:
     """Write ``path``; only an Ascend device can."""
-    with _working_in(path.parent):
+    with _compiling_in(path.parent):
         ms.export(graph, _placeholder(graph, shape), file_name=path.name, file_format="AIR")
 
 
-def load_mindir(
-    description: Description, graph: Graph, key: bytes | None
-) -> Callable[[Tensor], Tensor]:
+def load_mindir(description: Description, graph: Graph, key: bytes | None) -> nn.GraphCell:
     """Load a MINDIR whose file is whole and fits its description.
 
     Raises:
@@ -94,44 +92,13 @@ def load_mindir(
     """
     path = description.checked(graph.file)
     check_version(path, description.written_with, ms.__version__)
-    model = _parse(path, key)
-    if model is None or not (model.graph.input and model.graph.output):
-        raise _unloadable(path, description)
-    _check_fit(model, path, description, graph)
+    _check_fit(_parse(path, key), path, description, graph)
+    secret = {} if key is None else {"dec_key": key, "dec_mode": CIPHER}
     try:
-        if graph.batch_size is None:
-            return _AnyBatchSize(path, model)
-        return _load(path, model)
+        with logged_on_success():
+            return nn.GraphCell(ms.load(str(path), **secret))
     except (RuntimeError, ValueError):
         raise _unloadable(path, description) from None
-
-
-class _AnyBatchSize:
-    """A graph for any batch size, loaded and compiled anew for each that it meets.
-
-    MindSpore fuses kernels of fixed shapes alone: as one graph it would take twice as long.
-    """
-
-    def __init__(self, path: Path, model: ModelProto) -> None:
-        self._path, self._model = path, model
-        self._networks = {1: self._fixed(1)}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        size = images.shape[0]
-        if size not in self._networks:
-            self._networks[size] = self._fixed(size)
-        return self._networks[size](images)
-
-    def _fixed(self, size: int) -> nn.GraphCell:
-        self._model.graph.input[0].tensor[0].dims[0] = size  # the shapes within follow
-        return _load(self._path, self._model)
-
-
-def _load(path: Path, model: ModelProto) -> nn.GraphCell:
-    """Load ``model`` in place of what stands in ``path``, by MindSpore's door for own ciphers."""
-    with logged_on_success():
-        graph = ms.load(str(path), dec_key=b"none", dec_mode=lambda *_: model.SerializeToString())
-        return nn.GraphCell(graph)
 
 
 def _parse(path: Path, key: bytes | None) -> ModelProto | None:
@@ -151,8 +118,12 @@ def _parse(path: Path, key: bytes | None) -> ModelProto | None:
     return model
 
 
-def _check_fit(model: ModelProto, path: Path, description: Description, graph: Graph) -> None:
+def _check_fit(
+    model: ModelProto | None, path: Path, description: Description, graph: Graph
+) -> None:
     """Refuse a graph whose ends are not those that the description tells."""
+    if model is None or not (model.graph.input and model.graph.output):
+        raise _unloadable(path, description)
     check_version(path, model.model_version or description.written_with, ms.__version__)
     edge, channels = graph.image_size, len(description.transform.mean)
     image = (edge, edge, channels) if description.takes == "uint8" else (channels, edge, edge)
@@ -185,13 +156,19 @@ def _placeholder(graph: ServedGraph, shape: Sequence[int | None]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    """Change the working directory: ms.export refuses paths with a blank or an accent in them."""
-    before = Path.cwd()
+def _compiling_in(folder: Path) -> Iterator[None]:
+    """Change the working directory, and to graph mode.
+
+    ms.export refuses paths with a blank or an accent in them. And it compiles in any mode, while
+    the Cells ask for the mode: in PyNative they would give the operators that fuse to nothing.
+    """
+    before, mode = Path.cwd(), ms.get_context("mode")
     os.chdir(folder)
+    ms.set_context(mode=ms.GRAPH_MODE)
     try:
         yield
     finally:
+        ms.set_context(mode=mode)
         os.chdir(before)
 
 

@@ -151,6 +151,20 @@ def test_failed_proof_leaves_everything_as_it_was(
     assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
 
 
+def test_pynative_mode_exports_the_same_graph(
+    trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, pynative_mode: None
+) -> None:
+    write_bundle(trained, tmp_path / "bundle", inputs)
+    assert ms.get_context("mode") == ms.PYNATIVE_MODE
+    assert operators(tmp_path / "bundle") == operators(folder)
+
+
+def operators(bundle: Path) -> list[str]:
+    model = ModelProto()
+    model.ParseFromString((bundle / "model.mindir").read_bytes())
+    return [node.op_type.rpartition(":")[0] for node in model.graph.node]
+
+
 def test_fp32_is_proven_too(
     trained: Trained, tmp_path: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
