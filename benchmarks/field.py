@@ -110,7 +110,11 @@ def run_to_end(environment: Mapping[str, str], *words: str) -> None:
         raise UserError(f"{words[1]}: found exit code {done.returncode}, expected 0: {said}")
 
 
-def check_agreement(contest: Contest, references: Mapping[str, str] = REFERENCES) -> None:
+def check_agreement(
+    contest: Contest,
+    references: Mapping[str, str] = REFERENCES,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Compare what the contenders gave; who differs from its reference leaves the contest."""
     for name, reference in references.items():
         found, expected = contest.outputs(name), contest.outputs(reference)
@@ -118,9 +122,9 @@ def check_agreement(contest: Contest, references: Mapping[str, str] = REFERENCES
             continue
         calls = min(len(found), len(expected))
         difference = float(np.abs(found[:calls] - expected[:calls]).max())
-        if not difference <= TOLERANCE:  # also when it is NaN
+        if not difference <= tolerance:  # also when it is NaN
             contest.drop(
                 name,
                 f"{contest.contenders[name].label}: found outputs up to {difference:.2g} off those "
-                f"of {contest.contenders[reference].label}, expected at most {TOLERANCE:g}",
+                f"of {contest.contenders[reference].label}, expected at most {tolerance:g}",
             )

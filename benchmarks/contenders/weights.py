@@ -21,6 +21,7 @@ from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
 from benchmarks.contenders.serve import NUM_CLASSES
 from mindcv_poolformer.models import Variant, find_variant
+from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.weights import read_weights, write_weights
 from mindcv_poolformer.weights.names import TIMM_METAFORMER
 
@@ -43,9 +44,9 @@ def draw_metaformer(name: str, folder: Path) -> None:
     folder.mkdir()
     ms.set_seed(0)
     network = mindcv.create_model(name, num_classes=NUM_CLASSES)
-    ms.save_checkpoint(network, str(folder / "model.ckpt"))
-    values = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    named = {TIMM_METAFORMER.theirs(name): value for name, value in values.items()}
+    weights = {parameter.name: parameter for parameter in network.get_parameters()}
+    save_checkpoint(folder / "model.ckpt", weights, {"model": name, "num_classes": NUM_CLASSES})
+    named = {TIMM_METAFORMER.theirs(name): weight.asnumpy() for name, weight in weights.items()}
     save_file(named, folder / "timm.safetensors")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,22 @@ def test_all_networks_agree(tmp_path: Path) -> None:
         logits, losses = contest.outputs("evaluation"), contest.outputs("training")
         assert logits.shape == (2, 2, 1000) and np.ptp(logits) > 1
         assert losses.shape == (2,) and losses[1] < losses[0]  # the step has learnt
+
+
+@pytest.mark.long
+def test_a_metaformer_agrees_with_timm(tmp_path: Path) -> None:
+    """Where timm is installed; where it is not, the others go on."""
+    pytest.importorskip("torch", reason="needs torch to compare with")
+    environment, model = clean_environment(os.environ), "poolformerv2_s12"
+    write_weights(model, tmp_path, environment)
+    known = contenders(model, tmp_path, tmp_path, tmp_path, 1)
+    with Contest(known, environment, tmp_path) as contest:
+        contest.start(dict.fromkeys(("deploy", "evaluation", "timm"), (2, 64)), at_once=2)
+        check_agreement(contest, {"evaluation": "timm", "deploy": "timm"})
+        check_agreement(contest, {"deploy": "evaluation"})
+        assert not contest.failures
+        assert contest.outputs("deploy").shape == (2, 2, 1000)
+        assert ("timm" in contest.unavailable) == (find_spec("timm") is None)
 
 
 @pytest.mark.long
