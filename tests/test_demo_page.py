@@ -11,23 +11,22 @@ import re
 import shutil
 import socket
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
-import mindcv
-import mindspore as ms
 import numpy as np
 import psutil
 import pytest
-from colours import tell_colours
+from page_workspace import CLASSES, DEMO, GREEN, RED, TRANSFORM, page_at_work, write_page_workspace
 from PIL import Image
 from scripts import ROOT, Running
 
-from mindcv_poolformer.data.preprocess import EvalTransform
-from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.data.processor import ImageProcessor
+from mindcv_poolformer.explanation import Explainer
+from mindcv_poolformer.overlay import as_picture
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
@@ -43,58 +42,29 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright 
 
 pytestmark = pytest.mark.long
 
-CLASSES = ("red", "green", "blue", "<b>other</b>", "dark", "none")
-TRANSFORM = EvalTransform(128, 1.0, "bilinear", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
-RED, GREEN = (80, 16, 112, 48), (0, 80, 32, 112)  # left, top, right, bottom
 PICTURES = ROOT / "runs" / "page"  # screenshots, for people to look at
-DEMO = (sys.executable, "-m", "mindcv_poolformer.serving.demo")
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a network that tells colours, its checkpoint, examples, and odd files."""
     folder = tmp_path_factory.mktemp("page")
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
-    tell_colours(network, scale=3)
-    ms.save_checkpoint(network, str(folder / "best.ckpt"))
-    trained = Trained(network, "poolformer_s12", folder / "best.ckpt", TRANSFORM, CLASSES)
-    image = Image.new("RGB", (128, 128))
-    image.paste((250, 30, 0), RED)
-    image.paste((0, 200, 30), GREEN)
-    write_bundle(trained, folder / "bundle", TRANSFORM(image)[None])
-    image.save(folder / "red.png")
-    (folder / "examples").mkdir()
-    for number, colour in enumerate([(0, 200, 0), (0, 0, 200), (200, 0, 0)]):
-        Image.new("RGB", (160, 90), colour).save(folder / "examples" / f"{number}.jpg")
-    (folder / "text.txt").write_text("no image")
-    (folder / "broken.png").write_bytes((folder / "red.png").read_bytes()[:60])
-    (folder / "renamed.png").write_text("no image either")
-    Image.new("1", (6000, 5000)).save(folder / "huge.png")
-    Image.new("1", (9000, 1)).save(folder / "ribbon.png")
+    write_page_workspace(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
     """Of the page."""
-    port = _free_port()
-    words = [*DEMO, "--bundle", "bundle", "--ckpt_path", "best.ckpt"]
-    words += ["--examples", "examples", "--port", str(port)]
-    log = workspace / "server.log"
-    with log.open("w") as stream:
-        running = Running(workspace, words, stdout=stream, stderr=stream)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/", running, log)
+    with page_at_work(workspace) as (url, process, log):
         listening = {
             connection.laddr.ip
-            for connection in psutil.Process(running.process.pid).net_connections()
+            for connection in process.net_connections()
             if connection.status == psutil.CONN_LISTEN
         }
         assert listening == {"127.0.0.1"}
-        yield f"http://127.0.0.1:{port}/"
+        yield url
         assert "Traceback" not in log.read_text()
-    finally:
-        running.kill()
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +109,7 @@ def bars(page: Page) -> dict[str, float]:
     return dict(page.locator("#bars meter").evaluate_all(pairs))
 
 
+@cache
 def predicted(workspace: Path, image: str) -> dict[str, float]:
     """What predict.py says."""
     words = [sys.executable, str(ROOT / "predict.py"), image, "--bundle", "bundle", "--json"]
@@ -155,6 +126,10 @@ def picture(place: Locator) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB")).astype(float)
 
 
+def data_url(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
+
+
 def test_an_upload_is_answered_as_by_predict(page: Page, workspace: Path) -> None:
     upload(page, workspace / "red.png")
     status = page.locator("#status [role=status]")
@@ -168,21 +143,31 @@ def test_an_upload_is_answered_as_by_predict(page: Page, workspace: Path) -> Non
     page.screenshot(path=PICTURES / "desktop.png", full_page=True)
 
 
-def test_the_overlay_lights_up_the_class_that_is_chosen(page: Page, workspace: Path) -> None:
-    upload(page, workspace / "red.png")
-    expect(page.locator("#cam")).to_contain_text("Grad-CAM for red")
-    plain = Image.open(workspace / "red.png").resize((448, 448), Image.Resampling.BICUBIC)
+def test_the_overlay_is_that_of_the_class_that_is_chosen(
+    page: Page, workspace: Path, pynative_mode: None
+) -> None:
+    """As explain.py draws it, also of what lies outside of the square that the network sees."""
+    processor = ImageProcessor.from_transform(TRANSFORM)
+    explainer = Explainer(workspace / "best.ckpt", processor=processor)
+    image = processor.open(workspace / "wide.png")
+    plain = np.asarray(as_picture(image), float)
 
-    def change(box: tuple[int, int, int, int]) -> float:
-        left, top, right, bottom = (edge * 448 // 128 for edge in box)
-        changed = abs(picture(page.locator("#cam")) - np.asarray(plain))
-        return changed[top:bottom, left:right].mean()
+    def check(label: int, lit: tuple[int, int, int, int], unlit: tuple[int, int, int, int]) -> None:
+        expect(page.locator("#cam")).to_contain_text(f"Grad-CAM for {CLASSES[label]}")
+        found = picture(page.locator("#cam"))
+        (one,) = explainer.explain(image, [label])
+        assert abs(found - explainer.overlay(as_picture(image), one)).mean() < 1  # sent as WebP
+        means = []
+        for box in (lit, unlit):
+            left, top, right, bottom = (edge * 512 // 192 for edge in box)
+            means.append(abs(found - plain)[top:bottom, left + 85 : right + 85].mean())
+        assert means[0] > 2 * means[1]
 
-    assert change(RED) > 2 * change(GREEN)
+    upload(page, workspace / "wide.png")
+    check(0, RED, GREEN)
     page.locator("#bars button", has_text="green").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#cam")).to_contain_text("Grad-CAM for green")
-    assert change(GREEN) > 2 * change(RED)
+    check(1, GREEN, RED)
 
 
 @pytest.mark.parametrize(
@@ -229,17 +214,38 @@ def test_an_example_can_be_picked_with_the_keyboard_alone(page: Page, workspace:
     assert bars(page) == pytest.approx(predicted(workspace, "examples/1.jpg"), abs=1e-5)
 
 
-def test_an_image_can_be_pasted(page: Page, workspace: Path, address: str) -> None:
+def test_an_image_can_be_dropped(page: Page, workspace: Path) -> None:
+    dropped = page.evaluate_handle(
+        """async url => {
+            const blob = await (await fetch(url)).blob(), held = new DataTransfer();
+            held.items.add(new File([blob], "red.png", {type: blob.type}));
+            return held;
+        }""",
+        data_url(workspace / "red.png"),
+    )
+    place = page.get_by_role("button", name="Drop an image file here to upload")
+    for happens in ("dragenter", "dragover", "drop"):
+        place.dispatch_event(happens, {"dataTransfer": dropped})
+    expect(page.locator("#cam")).to_contain_text("Grad-CAM for red")
+    assert bars(page) == pytest.approx(predicted(workspace, "red.png"), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["button", "keys"])
+def test_an_image_can_be_pasted(page: Page, workspace: Path, address: str, how: str) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
     page.evaluate(
-        """async content => {
-            const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
-            const item = new ClipboardItem({"image/png": new Blob([bytes], {type: "image/png"})});
-            await navigator.clipboard.write([item]);
+        """async url => {
+            const blob = await (await fetch(url)).blob();
+            await navigator.clipboard.write([new ClipboardItem({[blob.type]: blob})]);
         }""",
-        base64.b64encode((workspace / "red.png").read_bytes()).decode(),
+        data_url(workspace / "red.png"),
     )
-    page.get_by_label("Paste from clipboard").click()
+    if how == "button":
+        page.get_by_label("Paste from clipboard").click()
+    else:
+        upload(page, workspace / "examples" / "0.jpg")  # which gives way
+        expect(page.locator("#cam")).to_contain_text("Grad-CAM for green")
+        page.keyboard.press("Control+V")
     expect(page.locator("#cam")).to_contain_text("Grad-CAM for red")
     assert bars(page) == pytest.approx(predicted(workspace, "red.png"), abs=1e-5)
 
@@ -279,19 +285,3 @@ def test_a_mistake_is_one_line(workspace: Path, flags: list[str], words: str) ->
     assert ended.code == 1
     (line,) = [line for line in ended.err.splitlines() if "WARNING" not in line]
     assert line.startswith("error: ") and words.format(taken=port) in line
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as one:
-        return one.getsockname()[1]
-
-
-def _wait_for(url: str, running: Running, log: Path) -> None:
-    for _ in range(240):
-        assert running.process.poll() is None, log.read_text()[-3000:]
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text()[-3000:])

@@ -20,6 +20,7 @@ from mlserver.utils import install_uvloop_event_loop
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
 from .server import Server
+from .workers import end_workers
 
 # Where neither settings.json nor a variable says otherwise. Worker processes cost each request a
 # trip through a pipe, and MindSpore uses all cores from one process.
@@ -50,7 +51,10 @@ def main() -> None:
     if not Path(arguments.folder).is_dir():
         raise UserError(f"{arguments.folder}: found no such folder, expected a bundle")
     install_uvloop_event_loop()
-    asyncio.run(serve(arguments.folder, arguments.max_request_bytes, arguments.max_requests))
+    try:
+        asyncio.run(serve(arguments.folder, arguments.max_request_bytes, arguments.max_requests))
+    finally:
+        end_workers()
 
 
 async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:

@@ -1,11 +1,9 @@
-"""Images on the page: read with care, as the network sees them, and under a Grad-CAM map."""
+"""Images that visitors of the page send, read with care."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 from PIL import Image
 
 from ..data.preprocess import MODES, EvalTransform, convert, turn_upright
@@ -13,9 +11,6 @@ from ..runtime.errors import UserError
 from .pixels import MOST_PIXELS, resized_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-OVERLAY_EDGE = 448
-COLOURS = "turbo"
-OPACITY = 0.6  # of the peak; where a map is 0 the image is seen as it is
 
 
 def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Image.Image:
@@ -41,26 +36,6 @@ def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Ima
     except (OSError, SyntaxError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"The image cannot be read: {reason:.120}.") from None
-
-
-def seen(image: Image.Image, transform: EvalTransform, edge: int = OVERLAY_EDGE) -> Image.Image:
-    """The square of an image that ``transform`` hands to the network, ``edge`` pixels wide, RGB."""
-    shortest = int(transform.image_size / transform.crop_pct)
-    width, height = (int(shortest * side / min(image.size)) for side in image.size)
-    left = (width - transform.image_size) // 2 * image.width / width
-    top = (height - transform.image_size) // 2 * image.height / height
-    right = left + transform.image_size * image.width / width
-    bottom = top + transform.image_size * image.height / height
-    box = (left, top, min(right, image.width), min(bottom, image.height))
-    return image.convert("RGB").resize((edge, edge), Image.Resampling.BICUBIC, box)
-
-
-def overlay(picture: Image.Image, strength: np.ndarray) -> Image.Image:
-    """An RGB picture under the colours of a map of its size, (height, width), 0 to 1."""
-    colours = matplotlib.colormaps[COLOURS](strength)[..., :3] * 255
-    part = OPACITY * strength[..., None]
-    mixed = (1 - part) * np.asarray(picture) + part * colours
-    return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def _check_size(width: int, height: int, transform: EvalTransform) -> None:

@@ -13,9 +13,9 @@ from gradio.components.image import ImageData
 from PIL import Image
 
 from ..export.bundle import Bundle
-from ..gradcam import heat
+from ..overlay import LEGEND, as_picture, overlay
 from ..runtime.errors import UserError
-from .page_image import overlay, read_image, seen
+from .page_image import read_image
 from .page_model import Answer, PageModel
 from .pixels import MOST_PIXELS
 
@@ -23,8 +23,20 @@ TOP_K = 5
 BEGIN = "Drop an image, paste one, or pick an example."
 GRAD_CAM = "Grad-CAM"
 HEAD = '<meta name="referrer" content="no-referrer">'
-NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
-    (button, index) => button.setAttribute("aria-label", `Example ${index + 1}`))"""
+# Gradio names no example, and pastes by its button alone.
+WHEN_LOADED = """() => {
+    document.querySelectorAll("#examples button").forEach(
+        (button, index) => button.setAttribute("aria-label", `Example ${index + 1}`));
+    document.addEventListener("paste", event => {
+        const image = [...event.clipboardData.files].find(file => file.type.startsWith("image/"));
+        const input = document.querySelector("#image input[type=file]");
+        if (!image || !input) return;
+        const held = new DataTransfer();
+        held.items.add(image);
+        input.files = held.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+    });
+}"""
 CSS = """
 .gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
 #image img { width: 100%; height: 100%; object-fit: contain; }
@@ -73,7 +85,7 @@ def build(model: PageModel, examples: Sequence[Path]) -> gr.Blocks:
         answers = Answers(model)
         shared = {"concurrency_limit": 1, "concurrency_id": "device", "api_visibility": "private"}
         shared["show_progress"] = "minimal"
-        page.load(None, js=NAME_EXAMPLES)
+        page.load(None, js=WHEN_LOADED)
         image.change(answers.classify, image, [status, bars, *cam], **shared)
         if cam:
             bars.select(answers.choose, image, cam, **shared)
@@ -127,7 +139,7 @@ class Answers:
         return [words, rows, nothing if image is None else self._explain(image, label)]
 
     def _explain(self, image: Image.Image, label: int) -> gr.Image:
-        model, transform = self._model, self._model.bundle.transform
+        model = self._model
         started = time.perf_counter()
         cam = model.explain(image, label)
         seconds = time.perf_counter() - started
@@ -137,8 +149,7 @@ class Answers:
             about += f": {height} × {width} places, {seconds * 1000:.0f} ms"
         else:
             about += ": no place speaks for this class"
-        picture, edges = seen(image, transform), (transform.image_size, transform.image_size)
-        picture = overlay(picture, heat(cam, model.cam.stride, edges, picture.size))
+        picture = overlay(as_picture(image), cam, model.cam.stride, model.bundle.transform)
         return gr.Image(picture, label=about, alt_text=about)
 
 
@@ -171,10 +182,7 @@ def _overlay_to_see() -> gr.Image:
         elem_id="cam",
         height=360,
     )
-    gr.Markdown(
-        "The square that the network sees; red speaks most for the class. "
-        "Choose another class among the bars to see its own."
-    )
+    gr.Markdown(f"{LEGEND.capitalize()}. Choose another class among the bars to see its own.")
     return cam
 
 

@@ -12,7 +12,7 @@ import grpc
 from fastapi.exceptions import RequestValidationError
 from google.protobuf.message import DecodeError
 from grpc import aio
-from mlserver import MLServer, Settings
+from mlserver import MLServer, ModelSettings, Settings
 from mlserver.errors import MLServerError
 from mlserver.grpc import GRPCServer
 from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse
 
 from .edge import Edge
 from .payload import BadRequestError
+from .workers import watch_workers
 
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
 GRACE_SECONDS = 60  # for requests under way when the server is asked to stop
@@ -45,8 +46,18 @@ class Server(MLServer):
 
     def __init__(self, settings: Settings, max_request_bytes: int, max_requests: int) -> None:
         self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
-        self._stopping = False
+        self._stopping, self._stopped = False, asyncio.Event()
         super().__init__(settings)
+        if self._inference_pool_registry:
+            watch_workers(self._inference_pool_registry)
+
+    async def start(self, models_settings: list[ModelSettings]) -> None:
+        """Serve until :meth:`stop` has done its work.
+
+        MLServer does not wait for that: its workers' answers would be waited for at the exit.
+        """
+        await super().start(models_settings)
+        await self._stopped.wait()
 
     async def has_models(self) -> bool:
         """Whether any model is loaded."""
@@ -60,6 +71,12 @@ class Server(MLServer):
         if self._stopping:
             return
         self._stopping = True
+        try:
+            await self._stop_in_turn(sig)
+        finally:
+            self._stopped.set()
+
+    async def _stop_in_turn(self, sig: int | None) -> None:
         rest = self._rest_server._server
         rest.should_exit = True
         await self._grpc_server._server.stop(GRACE_SECONDS)

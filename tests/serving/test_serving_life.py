@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
 import signal
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from PIL import Image
 
 pytest.importorskip("tritonclient", reason="needs the extra serving")
 
@@ -200,34 +203,79 @@ def test_a_damaged_new_version_leaves_the_old_one(served: Path, tmp_path: Path) 
         assert ask(service) == pytest.approx(expected, abs=1e-6)
 
 
+def workers_of(service: Service) -> list[psutil.Process]:
+    return [one for one in service.process.children() if "spawn_main" in str(one.cmdline())]
+
+
+def wait_until_idle(process: psutil.Process) -> None:
+    before, now = -1.0, 0.0
+    while now > before + 0.1:  # seconds of a core within one second; an idle server ticks
+        time.sleep(1)
+        times = process.cpu_times()
+        before, now = now, times.user + times.system
+
+
 @pytest.mark.long
-def test_a_killed_worker_comes_back_or_the_server_ends(served: Path, tmp_path: Path) -> None:
-    with serving(served, tmp_path, variables={"MLSERVER_PARALLEL_WORKERS": "2"}) as service:
+def test_killed_workers_come_back(served: Path, tmp_path: Path) -> None:
+    """All at once, of which one signal tells, and with more waiting for each than a pipe holds."""
+    version(served, tmp_path, "1", "bundle", batch_sizes=[8])
+    workers = {"MLSERVER_PARALLEL_WORKERS": "2"}
+    with serving(tmp_path / "bundle", tmp_path, variables=workers) as service:
         service.wait()
         expected = ask(service)
-        workers = [one for one in service.process.children() if "spawn_main" in str(one.cmdline())]
-        assert len(workers) == 2
-        stream = Stream(service)
-        with ThreadPoolExecutor(2) as pool:
-            asking = [pool.submit(stream.ask) for _ in range(2)]
-            try:
-                time.sleep(0.5)
-                workers[0].kill()
-                time.sleep(1)
-            finally:
-                stream.done.set()
-            for one in asking:
-                one.result(120)  # nobody waits for ever
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and service.running.process.poll() is None:
-            alive = [
-                one for one in service.process.children() if "spawn_main" in str(one.cmdline())
+        killed = workers_of(service)
+        assert len(killed) == 2
+        for worker in killed:
+            worker.suspend()
+        tensors = [over_grpc("images", np.repeat(IMAGES, 20, axis=0), "FP32")]
+        with ThreadPoolExecutor(4) as pool:
+            asked = [
+                pool.submit(service.grpc.infer, MODEL, tensors, client_timeout=60) for _ in range(4)
             ]
-            if len(alive) == 2 and "is now ready" in service.log.read_text():
-                break
+            wait_until_idle(service.process)  # it has handed them on
+            service.process.suspend()
+            for worker in killed:
+                worker.kill()
+            service.process.resume()
+            for one in asked:
+                with pytest.raises(InferenceServerException, match="stopped unexpectedly"):
+                    one.result()  # nobody waits for ever
+        deadline = time.monotonic() + 90
+        while service.log.read_text().count("is now ready") < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
-        if service.running.process.poll() is None:
-            for _ in range(4):
-                assert ask(service) == pytest.approx(expected, abs=1e-5)
-        else:
-            assert service.running.process.returncode != 0
+        assert len(workers_of(service)) == 2
+        for _ in range(4):
+            assert ask(service) == pytest.approx(expected, abs=1e-5)
+        assert service.end() == 0
+
+
+@pytest.mark.long
+def test_a_worker_killed_amid_its_answer_ends_the_server(served: Path, tmp_path: Path) -> None:
+    """It takes along the lock of the pipe that all answers pass."""
+    version(served, tmp_path, "1", "bundle", max_images=400, max_queue=400, batch_sizes=[8])
+    workers = {"MLSERVER_PARALLEL_WORKERS": "1"}
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "PNG")
+    tensors = [over_grpc("encoded", np.array([content.getvalue()] * 400, object), "BYTES")]
+    names = ("logits", "probabilities", "labels", "scores")
+    outputs = [tritonclient.grpc.InferRequestedOutput(name) for name in names]
+    with serving(tmp_path / "bundle", tmp_path, variables=workers) as service:
+        service.wait()
+        (worker,) = workers_of(service)
+        worker.suspend()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(
+                service.grpc.infer, MODEL, tensors, outputs=outputs, client_timeout=90
+            )
+            wait_until_idle(service.process)  # it has handed it on
+            service.process.suspend()
+            worker.resume()
+            wait_until_idle(worker)  # its answer is stuck: it is more than a pipe holds
+            worker.kill()
+            while worker.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.1)
+            service.process.resume()
+            with pytest.raises(InferenceServerException):
+                asked.result()
+        assert service.running.finish(60).code == 1
+        assert "; start the server again\n" in service.log.read_text()
