@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import nn
 from official import load_official_weights
 from PIL import Image
 
-from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.models import PoolFormer
 
-CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
-TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
+sys.path.insert(0, str(Path(__file__).parent))  # for `checkpoints`
 
+from checkpoints import CLASSES, TRANSFORM, logits_of, write_checkpoint  # noqa: E402
 
 NAME = "poolformer_tiny"
 
@@ -34,16 +32,7 @@ def make_network() -> nn.Cell:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint as training writes it."""
-    path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    metadata = {
-        "model": NAME,
-        "num_classes": 10,
-        "in_channels": 3,
-        "classes": list(CLASSES),
-        "preprocessing": TRANSFORM.to_dict(),
-    }
-    ms.save_checkpoint(make_network(), str(path), append_dict={"metadata": json.dumps(metadata)})
-    return path
+    return write_checkpoint(make_network(), NAME, tmp_path_factory.mktemp("run") / "best.ckpt")
 
 
 @pytest.fixture
@@ -75,11 +64,7 @@ def inputs(pictures: list[Path]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def expected(inputs: np.ndarray) -> np.ndarray:
     """The pictures' logits, (5, 10), by the network itself in PyNative mode."""
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    logits = make_network()(Tensor(inputs)).asnumpy()
-    ms.set_context(mode=mode)
-    return logits
+    return logits_of(make_network(), inputs)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
+from checkpoints import logits_of, write_checkpoint
+from mindspore import nn
+from official import load_official_weights
 
 import export
 from mindcv_poolformer.export import mindir
@@ -22,6 +26,23 @@ from mindcv_poolformer.runtime.errors import UserError
 pytestmark = pytest.mark.long
 
 Export = Callable[..., None]
+
+
+def make_network() -> nn.Cell:
+    """Of a variant, as scripts take them."""
+    network = mindcv.create_model("poolformer_s12", num_classes=10)
+    return load_official_weights(network).set_train(False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    return write_checkpoint(make_network(), "poolformer_s12", path)
+
+
+@pytest.fixture(scope="module")
+def expected(inputs: np.ndarray) -> np.ndarray:
+    return logits_of(make_network(), inputs)
 
 
 @pytest.fixture
