@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from PIL import Image
 from scripts import NO_KERNELS, ROOT
 
 from mindcv_poolformer.export.mindir import Trained, write_bundle
-from mindcv_poolformer.models import PoolFormer
 
 if TYPE_CHECKING:
     from service import Service
@@ -28,14 +28,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `service`, which needs the
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle. Tests read it; those that change it copy it first."""
-    from service import CLASSES, MODEL, TRANSFORM
+    from service import CLASSES, TRANSFORM
 
     folder = tmp_path_factory.mktemp("served")
-    network = load_official_weights(PoolFormer((1, 1, 1, 1), (16, 24, 40, 64), num_classes=10))
+    network = load_official_weights(mindcv.create_model("poolformer_s12", num_classes=10))
     ms.save_checkpoint(network, str(folder / "best.ckpt"))
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     samples = np.stack([TRANSFORM(Image.fromarray(pixels)) for pixels in noise])
-    trained = Trained(network.set_train(False), MODEL, folder / "best.ckpt", TRANSFORM, CLASSES)
+    trained = Trained(
+        network.set_train(False), "poolformer_s12", folder / "best.ckpt", TRANSFORM, CLASSES
+    )
     write_bundle(trained, folder / "bundle", samples)
     return folder / "bundle"
 

@@ -20,7 +20,7 @@ from mindcv_poolformer.data.preprocess import EvalTransform
 
 CLASSES = ("zéro", *"123456789")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
-MODEL = "poolformer_tiny"
+MODEL = "poolformer_s12"
 SERVE = (sys.executable, "-m", "mindcv_poolformer.serving")
 MLSERVER = (str(Path(sys.executable).parent / "mlserver"), "start")
 
