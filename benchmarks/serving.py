@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("runs/digits/bundle"))
     parser.add_argument("--kind", choices=["encoded", "pixels", "images"], default="encoded")
     parser.add_argument("--images", type=int, default=1, help="in each request")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
     parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCIES)
     parser.add_argument("--soak", type=float, default=0.0, help="minutes, instead of the table")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
