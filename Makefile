@@ -27,7 +27,7 @@ test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 test-page: .venv-page/installed
 	PAGE=required .venv-page/bin/python -m pytest tests/test_demo_page.py
 
-# Twenty minutes; make bench BENCH=--quick takes two to three. Figures are of this machine's CPU.
+# Twenty-five minutes; make bench BENCH=--quick takes two to three. Figures are of this machine's CPU.
 bench: .venv/installed-parity
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
