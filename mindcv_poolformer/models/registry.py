@@ -49,11 +49,9 @@ def build(variant: Variant, **settings: object) -> StagedClassifier:
     if cell is MetaFormer:
         return MetaFormer(*size, variant.family, **settings)
     settings = {"layer_scale_init": variant.layer_scale_init, **settings}
-    return (
-        Hybrid(*size, variant.family, **settings)
-        if cell is Hybrid
-        else PoolFormer(*size, **settings)
-    )
+    if cell is Hybrid:
+        return Hybrid(*size, variant.family, **settings)
+    return PoolFormer(*size, **settings)
 
 
 def cell_of(variant: Variant) -> type[StagedClassifier]:
