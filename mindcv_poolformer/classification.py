@@ -107,20 +107,17 @@ def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:
     """
     if isinstance(model, Bundle):
         return ImageProcessor.from_transform(model.transform)
-    family = getattr(model, "family", None)
-    facts = (family, model.depths, model.dims)
-    names = [name for name, v in VARIANTS.items() if (v.family, v.depths, v.dims) == facts]
     if model.preprocessing is not None:
         transform = EvalTransform.from_dict(model.preprocessing)
-        if names:
-            check_image_size(names[0], transform.image_size, "preprocessing")
+        if model.variant:
+            check_image_size(model.variant, transform.image_size, "preprocessing")
         return ImageProcessor.from_transform(transform)
-    if not names or model.in_channels != 3:
+    if not model.variant or model.in_channels != 3:
         raise UserError(
             f"preprocessing: found none for depths {model.depths} and {model.in_channels} input "
             "channels, expected it in the checkpoint, or as processor="
         )
-    return ImageProcessor.for_model(names[0])
+    return ImageProcessor.for_model(model.variant)
 
 
 def _probabilities(network: StagedClassifier, images: np.ndarray) -> np.ndarray:

@@ -122,6 +122,8 @@ def test_published_preprocessing_if_there_is_no_other(tmp_path: Path) -> None:
         assert processor_for(model).transform == published.transform
     medium = mindcv.create_model("poolformer_m36")
     assert processor_for(medium).transform.crop_pct == 0.95
+    large = mindcv.create_model("caformer_s18_384")  # caformer_s18's network
+    assert processor_for(large).transform.image_size == 384
     grey = make_network(in_channels=1)
     with pytest.raises(UserError, match="preprocessing: found none .* 1 input channels"):
         processor_for(grey)

@@ -8,6 +8,7 @@ from typing import Any
 from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero, initializer
 
+from .kernels import from_channels_first, spatial_mean, to_channels_first
 from .outputs import ClassifierOutput, check_labels, cross_entropy, name_classes
 
 # What stands before the classifier: the official PoolFormer's norm and then the mean over H and W,
@@ -19,9 +20,10 @@ POOL_NORM = "pool_norm"
 class StagedClassifier(nn.Cell):
     """Images (N, C, H, W) to logits (N, num_classes), through four stages at strides 4 to 32.
 
-    A network says in ``_enter`` and ``_leave`` how it lays maps, in ``_stage`` what a stage does,
-    in ``_mean`` where height and width lie, and in ``_new_head`` what classifies. It has a
-    ``norm`` and a ``head``, or ``feature_norms`` in their place.
+    A network says in ``_stage`` what a stage does. It has a ``norm`` and a ``head``, or
+    ``feature_norms`` in their place. Maps lie as the device likes them (see ``kernels.py``) and
+    the head is one linear layer, where a network does not say otherwise in ``_enter``, ``_leave``
+    and ``_mean``, or in ``_new_head``.
 
     Args:
         depths: blocks in each stage.
@@ -61,6 +63,7 @@ class StagedClassifier(nn.Cell):
         self.head_order = head_order
         self.features_only = features_only
         self.out_indices = tuple(out_indices)
+        self.variant: str | None = None  # the name it was created by
         self.classes: tuple[str, ...] = ()  # their names, and how to prepare images, as
         self.preprocessing: dict[str, Any] | None = None  # the weights' metadata tell them
         self.drop_path_rates = tuple(
@@ -96,6 +99,27 @@ class StagedClassifier(nn.Cell):
 
     def _classify(self, x: Tensor) -> Tensor:
         return self.head(self.norm(x) if self.head_order == POOL_NORM else x)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return from_channels_first(x)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        return to_channels_first(x)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return spatial_mean(x)
+
+    def _new_head(self, num_classes: int) -> nn.Cell:
+        return nn.Dense(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+    def _through(
+        self, blocks: nn.CellList, x: Tensor, stage: int, drop_path: Tensor | None
+    ) -> Tensor:
+        """A stage's blocks, each with its scales of ``drop_path``."""
+        for number, block in enumerate(blocks):
+            scales = None if drop_path is None else drop_path[sum(self.depths[:stage]) + number]
+            x = block(x, scales)
+        return x
 
     def _further(self, x: Tensor, stage: int, drop_path: Tensor | None) -> list[Tensor]:
         """The maps of the stages behind ``stage``, whose map is ``x``; before stage 0, images."""

@@ -15,14 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from .channels_last import lay_channels_last, lay_for_device, standardize_along
 from .classifier import NORM_POOL, StagedClassifier
-from .kernels import (
-    GroupNorm,
-    channels_last,
-    from_channels_first,
-    per_channel,
-    spatial_mean,
-    to_channels_first,
-)
+from .kernels import GroupNorm, channels_last, from_channels_first, per_channel
 from .layers import PatchEmbed, PoolFormerBlock, Pooling
 from .mixers import GRIDS, Attention
 from .poolformer import initialize_parts
@@ -236,25 +229,10 @@ class Hybrid(StagedClassifier):
         """Name the token mixer of a stage."""
         return FAMILIES[self.family].token_mixers[stage]
 
-    def _enter(self, x: Tensor) -> Tensor:
-        return from_channels_first(x)
-
-    def _leave(self, x: Tensor) -> Tensor:
-        return to_channels_first(x)
-
-    def _mean(self, x: Tensor) -> Tensor:
-        return spatial_mean(x)
-
     def _stage(self, x: Tensor, stage: int, drop_path: Tensor | None) -> Tensor:
         first, last = self._numbers_of(stage)
         if stage == 0:
             x = self.patch_embed(x)
         for place in range(first, last):
             x = self.network[place](x)
-        for number, block in enumerate(self.network[last]):
-            scales = None if drop_path is None else drop_path[sum(self.depths[:stage]) + number]
-            x = block(x, scales)
-        return x
-
-    def _new_head(self, num_classes: int) -> nn.Cell:
-        return nn.Dense(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        return self._through(self.network[last], x, stage, drop_path)

@@ -247,14 +247,9 @@ class MetaFormer(StagedClassifier):
 
     def _stage(self, x: Tensor, stage: int, drop_path: Tensor | None) -> Tensor:
         x = self.downsample_layers[stage](x)
-        for number, block in enumerate(self.stages[stage]):
-            scales = None if drop_path is None else drop_path[sum(self.depths[:stage]) + number]
-            x = block(x, scales)
-        return x
+        return self._through(self.stages[stage], x, stage, drop_path)
 
     def _new_head(self, num_classes: int) -> nn.Cell:
-        if num_classes == 0:
-            return nn.Identity()
-        if self.mlp_head:
+        if self.mlp_head and num_classes > 0:
             return MlpHead(self.num_features, num_classes, self.head_drop_rate)
-        return nn.Dense(self.num_features, num_classes)
+        return super()._new_head(num_classes)

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 from mindspore.common.initializer import HeUniform, Uniform
 
 from .classifier import NORM_POOL, POOL_NORM, StagedClassifier, initialize, initialize_linear
-from .kernels import GroupNorm, from_channels_first, spatial_mean, to_channels_first
+from .kernels import GroupNorm
 from .layers import ConvMlp, LayerNorm, PatchEmbed, PoolFormerBlock
 
 
@@ -118,24 +118,9 @@ class PoolFormer(StagedClassifier):
         """Name the token mixer of a stage."""
         return "pooling"
 
-    def _enter(self, x: Tensor) -> Tensor:
-        return from_channels_first(x)
-
-    def _leave(self, x: Tensor) -> Tensor:
-        return to_channels_first(x)
-
-    def _mean(self, x: Tensor) -> Tensor:
-        return spatial_mean(x)
-
     def _stage(self, x: Tensor, stage: int, drop_path: Tensor | None) -> Tensor:
         x = self.patch_embed(x) if stage == 0 else self.network[2 * stage - 1](x)
-        for number, block in enumerate(self.network[2 * stage]):
-            scales = None if drop_path is None else drop_path[sum(self.depths[:stage]) + number]
-            x = block(x, scales)
-        return x
-
-    def _new_head(self, num_classes: int) -> nn.Cell:
-        return nn.Dense(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        return self._through(self.network[2 * stage], x, stage, drop_path)
 
 
 def initialize_parts(network: nn.Cell) -> None:

@@ -72,6 +72,7 @@ def _entry_point(name: str) -> Callable[..., StagedClassifier]:
         **kwargs: object,
     ) -> StagedClassifier:
         network = build(variant, num_classes=num_classes, in_channels=in_channels, **kwargs)
+        network.variant = name
         if pretrained:
             load_pretrained(network, name)
         return network

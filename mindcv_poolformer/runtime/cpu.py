@@ -11,6 +11,7 @@ import atexit
 import importlib.util
 import logging
 import os
+import signal
 from pathlib import Path
 
 from .mindspore_log import unlogged
@@ -67,7 +68,8 @@ def fuse() -> bool:
     """Has MindSpore fuse chains of elementwise operators into graph kernels, if it computes here.
 
     ``MINDCV_POOLFORMER_GRAPH_KERNELS=0`` leaves that off, as ``MINDCV_POOLFORMER_CPU_TUNING=0``
-    does. One line is logged: INFO, or WARNING where the compiler's dependency is missing.
+    does. One line is logged: INFO, or WARNING where the compiler's dependency is missing. SIGPIPE
+    is blocked from here on in this thread and those that it starts.
     """
     import mindspore as ms
 
@@ -80,6 +82,9 @@ def fuse() -> bool:
         ms.set_context(enable_graph_kernel=True)
         if not ms.get_context("graph_kernel_flags"):
             ms.set_context(graph_kernel_flags=KERNEL_FLAGS)
+    # At a SIGPIPE, which Python ignores, MindSpore 2.10 closes the process that compiles kernels
+    # and opens no other: one client that hangs up, and a server could load no further network.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
     if not Path(COMPILER_LOG).exists():
         atexit.register(Path(COMPILER_LOG).absolute().unlink, missing_ok=True)
     _logger.info("graph kernels on (default of mindcv_poolformer; %s=0 for none)", FUSION_SWITCH)

@@ -37,6 +37,7 @@ from .payload import (
 # MLServer tells gRPC's clients of 400, 404, 422 and 500; the rest is UNKNOWN to them.
 STATUS_CODE_MAPPING[413] = grpc.StatusCode.INVALID_ARGUMENT
 STATUS_CODE_MAPPING[429] = grpc.StatusCode.RESOURCE_EXHAUSTED
+STATUS_CODE_MAPPING[503] = grpc.StatusCode.UNAVAILABLE
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse
 
 from .edge import Edge
 from .payload import BadRequestError
-from .workers import watch_workers
+from .workers import WorkerWatch
 
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
 GRACE_SECONDS = 60  # for requests under way when the server is asked to stop
@@ -48,8 +48,8 @@ class Server(MLServer):
         self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
         self._stopping, self._stopped = False, asyncio.Event()
         super().__init__(settings)
-        if self._inference_pool_registry:
-            watch_workers(self._inference_pool_registry)
+        pools = self._inference_pool_registry
+        self._workers = WorkerWatch(pools) if pools else None
 
     async def start(self, models_settings: list[ModelSettings]) -> None:
         """Serve until :meth:`stop` has done its work.
@@ -90,6 +90,7 @@ class Server(MLServer):
 
     def _create_servers(self) -> None:
         self._choose_models_first()
+        self._say_when_no_worker_is_left()
         super()._create_servers()
         app = self._rest_server._app
         app.router.routes[:] = [one for one in app.routes if not one.path.endswith(STREAMS)]
@@ -120,6 +121,32 @@ class Server(MLServer):
             return await infer(payload, name, version)
 
         self._data_plane.infer = chosen
+
+    def _say_when_no_worker_is_left(self) -> None:
+        """Until one has been replaced nothing is ready, and requests get 503, gRPC UNAVAILABLE.
+
+        MLServer goes on to say that it is ready, and answers with errors of its own.
+        """
+        plane = self._data_plane
+        ready, model_ready, infer = plane.ready, plane.model_ready, plane.infer
+
+        def left() -> bool:
+            return self._workers is None or self._workers.any_answers
+
+        async def answered(
+            payload: InferenceRequest, name: str, version: str | None = None
+        ) -> InferenceResponse:
+            if not left():
+                raise MLServerError("workers: found none, one is being started; try again", 503)
+            return await infer(payload, name, version)
+
+        async def all_ready() -> bool:
+            return await ready() and left()
+
+        async def one_ready(name: str, version: str | None = None) -> bool:
+            return await model_ready(name, version) and left()
+
+        plane.ready, plane.model_ready, plane.infer = all_ready, one_ready, answered
 
 
 class _GRPCServer(GRPCServer):

@@ -15,50 +15,64 @@ import sys
 from typing import Any, NoReturn
 
 from mlserver.parallel import InferencePoolRegistry
+from mlserver.parallel.pool import InferencePool
 from mlserver.parallel.worker import Worker
 
 LOCK_SECONDS = 10  # an answer passes the pipe in far less
 
 
-def watch_workers(registry: InferencePoolRegistry) -> None:
-    """See to every worker that ends, in the place of MLServer's own handler of SIGCHLD.
+class WorkerWatch:
+    """Sees to every worker that ends, in the place of MLServer's own handler of SIGCHLD.
 
-    A worker that cannot be replaced ends the process with exit code 1.
+    One that cannot be replaced ends the process with exit code 1. To be made in a running loop.
+
+    Args:
+        registry: of the pools of workers.
     """
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
 
-    def begin(*_: Any) -> None:
-        task = loop.create_task(_replace_ended(registry))
-        tasks.add(task)
-        task.add_done_callback(finish)
+    def __init__(self, registry: InferencePoolRegistry) -> None:
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loaded = {worker.pid for _, worker in self._workers()}
+        registry._on_worker_stop.append(_let_go)  # its pools hold the same list
+        self._handler = self._begin
+        signal.signal(signal.SIGCHLD, self._handler)  # the registry gives it back when it closes
 
-    def finish(task: asyncio.Task[None]) -> None:
-        tasks.discard(task)
+    @property
+    def any_answers(self) -> bool:
+        """Whether a worker is left that does not still load the network."""
+        return any(
+            worker.exitcode is None and worker.pid in self._loaded for _, worker in self._workers()
+        )
+
+    def _workers(self) -> list[tuple[InferencePool, Worker]]:
+        pools = (self._registry._default_pool, *self._registry._pools.values())
+        return [(pool, worker) for pool in pools for worker in pool._workers.values()]
+
+    def _begin(self, *_: Any) -> None:
+        task = self._loop.create_task(self._replace_ended())
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    async def _replace_ended(self) -> None:
+        """Signals are not counted, so one may tell of many."""
+        ended = [(pool, one) for pool, one in self._workers() if one.exitcode is not None]
+        await asyncio.gather(*[pool.on_worker_stop(one.pid, one.exitcode) for pool, one in ended])
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and signal.getsignal(signal.SIGCHLD) is begin:  # not at the end
+        if error is not None and signal.getsignal(signal.SIGCHLD) is self._handler:  # not the end
             _end(f"workers: one has ended and cannot be replaced ({error})")
-
-    registry._on_worker_stop.append(_let_go)  # its pools hold the same list
-    signal.signal(signal.SIGCHLD, begin)  # the registry gives it back when it closes
+        if not self._tasks:
+            self._loaded = {worker.pid for _, worker in self._workers()}
 
 
 def end_workers() -> None:
     """End those that are left, for which the interpreter would wait."""
     for child in multiprocessing.active_children():
         child.kill()
-
-
-async def _replace_ended(registry: InferencePoolRegistry) -> None:
-    """Signals are not counted, so one may tell of many."""
-    pools = (registry._default_pool, *registry._pools.values())
-    ended = [
-        pool.on_worker_stop(worker.pid, worker.exitcode)
-        for pool in pools
-        for worker in pool._workers.values()
-        if worker.exitcode is not None
-    ]
-    await asyncio.gather(*ended)
 
 
 async def _let_go(worker: Worker) -> None:

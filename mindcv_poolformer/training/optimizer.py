@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -61,6 +61,19 @@ class Moments(nn.Cell):
         step = ops.depend(self.step, ops.assign_add(self.step, 1)).astype(ms.float32)
         return ops.pow(self.beta1, step), ops.pow(self.beta2, step)
 
+    def apply_to_each(self, rule: Callable, gradients: tuple[Tensor, ...]) -> bool:
+        """Update each parameter by its decay, learning rate factor, moments and gradient."""
+        self.hyper_map(
+            rule,
+            self.decays,
+            self.lr_scales,
+            self.parameters,
+            self.exp_avg,
+            self.exp_avg_sq,
+            gradients,
+        )
+        return True
+
 
 class AdamW(Moments):
     """AdamW with bias correction (arXiv 1711.05101, algorithm 2), as PyTorch's.
@@ -74,16 +87,8 @@ class AdamW(Moments):
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> bool:
         power1, power2 = self.powers()
         eps = self.eps * ops.sqrt(1.0 - power2)
-        self.hyper_map(
-            ops.partial(_adamw, lr, self.beta1, self.beta2, power1, power2, eps),
-            self.decays,
-            self.lr_scales,
-            self.parameters,
-            self.exp_avg,
-            self.exp_avg_sq,
-            gradients,
-        )
-        return True
+        rule = ops.partial(_adamw, lr, self.beta1, self.beta2, power1, power2, eps)
+        return self.apply_to_each(rule, gradients)
 
 
 class Lamb(Moments):
@@ -98,16 +103,8 @@ class Lamb(Moments):
 
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> bool:
         power1, power2 = self.powers()
-        self.hyper_map(
-            ops.partial(_lamb, lr, self.beta1, self.beta2, power1, power2, self.eps),
-            self.decays,
-            self.lr_scales,
-            self.parameters,
-            self.exp_avg,
-            self.exp_avg_sq,
-            gradients,
-        )
-        return True
+        rule = ops.partial(_lamb, lr, self.beta1, self.beta2, power1, power2, self.eps)
+        return self.apply_to_each(rule, gradients)
 
 
 def _adamw(

@@ -130,10 +130,7 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
 
 def _import_torch(path: Path) -> ModuleType:
     """PyTorch, 2.6 or later: before it, even weights_only could be tricked (CVE-2025-32434)."""
-    remedy = (
-        "expected torch 2.6 or later to read a pickle: "
-        'pip install "torch>=2.6" --index-url https://download.pytorch.org/whl/cpu'
-    )
+    remedy = 'expected torch 2.6 or later to read a pickle: pip install "torch>=2.6"'
     try:
         import torch
     except ImportError:

@@ -6,6 +6,7 @@ import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
+from gradients import gradients_in_both_modes
 from hybrids import HYBRID_OUTPUTS, HYBRIDS, hybrid_shapes
 from mindspore import Parameter, Tensor
 from official import load_official_weights, official_name
@@ -16,7 +17,6 @@ from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.hybrid import BiasedAttention, LayerNormChannel, SpatialFc
 from mindcv_poolformer.models.variants import FAMILIES
 from mindcv_poolformer.runtime.amp import mixed_precision
-from mindcv_poolformer.training.step import soft_cross_entropy
 
 SMALL = {"depths": (1, 1, 1, 1), "dims": (32, 32, 64, 64)}
 FAMILIES_OF_HYBRIDS = [family for family, parts in FAMILIES.items() if parts.hybrid]
@@ -119,21 +119,9 @@ def test_o3_gives_the_same() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("family", OF_ALL_PARTS)
 def test_gradients_of_a_graph_are_those_op_by_op(family: str) -> None:
-    """What graph kernels fuse computes what the operators compute."""
-    network = small(family).set_train()
-    images, targets = Tensor(draw(2, 3, 224, 224)), Tensor(np.eye(7, dtype=np.float32)[:2])
-
-    def loss(images: Tensor, targets: Tensor) -> Tensor:
-        return soft_cross_entropy(network(images), targets)
-
-    found = {}
-    for mode in (ms.GRAPH_MODE, ms.PYNATIVE_MODE):
-        ms.set_context(mode=mode)
-        step = ms.value_and_grad(loss, None, network.trainable_params())
-        value, gradients = step(images, targets)
-        found[mode] = [value.asnumpy(), *(gradient.asnumpy() for gradient in gradients)]
-    largest = max(np.abs(gradient).max() for gradient in found[ms.PYNATIVE_MODE][1:])
-    for one, other in zip(*found.values(), strict=True):  # of a beta before pooling it is 0
+    of_graph, op_by_op = gradients_in_both_modes(small(family), draw(2, 3, 224, 224))
+    largest = max(np.abs(gradient).max() for gradient in op_by_op[1:])
+    for one, other in zip(of_graph, op_by_op, strict=True):  # of a beta before pooling it is 0
         scale = max(np.abs(other).max(), 1e-4 * largest)
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-3 * scale)
 

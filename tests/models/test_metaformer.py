@@ -8,6 +8,7 @@ import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
+from gradients import gradients_in_both_modes
 from mindspore import Tensor
 from official import EXACT, OUTPUTS, SHAPES, load_official_weights, official_name, rounding_of
 
@@ -18,7 +19,6 @@ from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.mixers import Attention, RandomMixing
 from mindcv_poolformer.models.variants import FAMILIES
 from mindcv_poolformer.runtime.amp import mixed_precision
-from mindcv_poolformer.training.step import soft_cross_entropy
 
 SMALL = {"depths": (1, 1, 2, 1), "dims": (32, 32, 64, 64)}
 METAFORMERS = [name for name, variant in VARIANTS.items() if variant.is_metaformer]
@@ -108,21 +108,9 @@ def test_o3_and_the_deploy_form_give_the_same(family: str) -> None:
     ],
 )
 def test_gradients_of_a_graph_are_those_op_by_op(family: str, size: int) -> None:
-    """What graph kernels fuse computes what the operators compute."""
-    network = small(family).set_train()
-    images, targets = Tensor(draw(4, 3, size, size)), Tensor(np.eye(7, dtype=np.float32)[:4])
-
-    def loss(images: Tensor, targets: Tensor) -> Tensor:
-        return soft_cross_entropy(network(images), targets)
-
-    found = {}
-    for mode in (ms.GRAPH_MODE, ms.PYNATIVE_MODE):
-        ms.set_context(mode=mode)
-        step = ms.value_and_grad(loss, None, network.trainable_params())
-        value, gradients = step(images, targets)
-        found[mode] = [value.asnumpy(), *(gradient.asnumpy() for gradient in gradients)]
-    largest = max(np.abs(gradient).max() for gradient in found[ms.PYNATIVE_MODE][1:])
-    for one, other in zip(*found.values(), strict=True):
+    of_graph, op_by_op = gradients_in_both_modes(small(family), draw(4, 3, size, size))
+    largest = max(np.abs(gradient).max() for gradient in op_by_op[1:])
+    for one, other in zip(of_graph, op_by_op, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-4 * largest)
 
 

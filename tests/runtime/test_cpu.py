@@ -182,6 +182,19 @@ def test_compiling_leaves_no_file_where_it_runs(tmp_path: Path) -> None:
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_broken_pipe_does_not_end_compiling(tmp_path: Path) -> None:
+    broken = """
+import os
+reader, writer = os.pipe()
+os.close(reader)
+try:
+    os.write(writer, b"x")
+except BrokenPipeError:
+    print(GELU()(ms.Tensor([[1.0, 2.0]] * 3)).shape)
+"""
+    assert run(COMPILE + broken, tmp_path).splitlines()[-2:] == ["(3,)", "(3, 2)"]
+
+
 def test_a_users_file_of_that_name_stays(tmp_path: Path) -> None:
     log = tmp_path / "work" / cpu.COMPILER_LOG
     log.parent.mkdir()

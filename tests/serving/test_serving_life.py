@@ -240,9 +240,13 @@ def test_killed_workers_come_back(served: Path, tmp_path: Path) -> None:
             for one in asked:
                 with pytest.raises(InferenceServerException, match="stopped unexpectedly"):
                     one.result()  # nobody waits for ever
-        deadline = time.monotonic() + 90
-        while service.log.read_text().count("is now ready") < 2 and time.monotonic() < deadline:
-            time.sleep(0.2)
+        assert not service.http.is_server_ready() and not service.grpc.is_server_ready()
+        assert not service.http.is_model_ready(MODEL) and not service.grpc.is_model_ready(MODEL)
+        with pytest.raises(InferenceServerException, match="UNAVAILABLE.*workers: found none"):
+            ask(service)
+        with pytest.raises(InferenceServerException, match="503.*workers: found none"):
+            service.http.infer(MODEL, [over_http("images", IMAGES, "FP32")])
+        service.wait()
         assert len(workers_of(service)) == 2
         for _ in range(4):
             assert ask(service) == pytest.approx(expected, abs=1e-5)
