@@ -46,10 +46,11 @@ DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 def main() -> None:
     with said_once():
         recipe = parse_recipe(None, description=__doc__, default_config=str(DEMO))
-    check_network(recipe)
-    world = discover()
-    check_launcher(recipe.system.distribute, world)
     system = recipe.system
+    levels = {"amp_level": system.amp_level, "val_amp_level": system.eval_amp_level}
+    check_network(recipe, levels)
+    world = discover()
+    check_launcher(system.distribute, world)
     set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
     with joined(world, system.device_target):
         train(recipe, world)

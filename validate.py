@@ -83,7 +83,9 @@ def main() -> None:
 def check_options(recipe: Recipe, options: Options) -> None:
     """Refuse what excludes each other, before the work instead of after it."""
     if not options.bundle:
-        check_network(recipe)
+        level = recipe.system.eval_amp_level
+        levels = {"val_amp_level": level, "compare_amp_level": options.compare_amp_level}
+        check_network(recipe, levels)
     else:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):

@@ -16,7 +16,8 @@ from .classification import load_model, processor_for
 from .data.processor import ImageProcessor
 from .export.bundle import DESCRIPTION
 from .gradcam import GradCam, places, stage_for
-from .models import VARIANTS, StagedClassifier
+from .models import StagedClassifier
+from .models.variants import check_image_size
 from .overlay import overlay
 from .runtime.errors import UserError
 
@@ -72,7 +73,8 @@ class Explainer:
             transform = replace(self.processor.transform, image_size=image_size)
             self.processor = ImageProcessor.from_transform(transform)
         size = self.processor.transform.image_size
-        self._check_size(size)
+        if network.variant:
+            check_image_size(network.variant, size, "image_size")
         self.stage = stage_for(size) if stage is None else stage
         self.places = places(size, self.stage)
         if self.places < 2:
@@ -81,13 +83,6 @@ class Explainer:
                 f"expected an earlier stage, or an image size of {4 * 2**self.stage + 3} or more"
             )
         self.cam = GradCam(network, self.stage)
-
-    def _check_size(self, size: int) -> None:
-        family = getattr(self.network, "family", None)
-        sizes = {v.only_size for v in VARIANTS.values() if v.family == family}
-        if sizes.isdisjoint({None, size}):
-            only = ", ".join(map(str, sizes))
-            raise UserError(f"image_size: found {size}, expected {only}: a {family} takes no other")
 
     def label_of(self, text: str) -> int:
         """The number of a class by its name, or else by its number.

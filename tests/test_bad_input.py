@@ -116,6 +116,15 @@ CONTRADICTIONS = {
     "odd cutmix": Row("train.py --cutmix 1 --batch_size 7", 2, "cutmix"),
     "mean of other channels": Row("validate.py --in_channels 1 --std 50", 2, "mean"),
     "std of other channels": Row("validate.py --in_channels 1 --mean 100", 2, "std"),
+    "auto": Row("train.py --model convformer_s18 --amp_level auto", 1, "amp_level: found auto"),
+    "auto, validate": Row(
+        "validate.py --model caformer_s18 --val_amp_level auto", 1, "val_amp_level: found auto"
+    ),
+    "auto, compared": Row(
+        "validate.py --model caformer_s18 --compare_amp_level auto",
+        1,
+        "compare_amp_level: found auto",
+    ),
     "no lr": Row("train.py --lr null", 2, "neither lr nor lr_base"),
     "two lr": Row("train.py --lr 1 --lr_base 1", 2, "lr_base 1.0"),
     "min_lr above lr": Row("train.py --min_lr 1", 2, "min_lr"),

@@ -20,7 +20,7 @@ from mindcv_poolformer import classify
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.data.processor import ImageProcessor
 from mindcv_poolformer.explanation import Explainer
-from mindcv_poolformer.models import MetaFormer, PoolFormer
+from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.overlay import as_picture
 from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
@@ -192,9 +192,9 @@ def test_top_k_are_the_most_probable_of_any_network(channels: int, pynative_mode
 
 
 def test_random_mixing_is_refused_at_another_size() -> None:
-    network = MetaFormer((1,) * 4, (8,) * 4, "randformer", num_classes=4)
+    network = mindcv.create_model("randformer_s12", num_classes=4)
     assert Explainer(network, processor=ImageProcessor(224)).places == 7
-    with pytest.raises(UserError, match="image_size: found 256, expected 224: a randformer takes"):
+    with pytest.raises(UserError, match="image_size: found 256 with model randformer_s12,"):
         Explainer(network, processor=ImageProcessor(224), image_size=256)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..config import ModelConfig, Recipe
 from ..models import find_variant
 from ..models.variants import FAMILIES, check_image_size
 from ..runtime.errors import UserError
 
 
-def check_network(recipe: Recipe) -> None:
+def check_network(recipe: Recipe, amp_levels: Mapping[str, str | None]) -> None:
     """Refuse a model that is not there or cannot be what the recipe asks for, before the work.
+
+    Args:
+        recipe: what is asked for.
+        amp_levels: at which it will run, by their keys.
 
     Raises:
         UserError: names the key.
@@ -17,17 +23,13 @@ def check_network(recipe: Recipe) -> None:
     model = recipe.model
     check_image_size(model.model, recipe.augmentation.image_resize)
     family = find_variant(model.model).family
-    system = recipe.system
-    if (
-        "auto" in (system.amp_level, system.eval_amp_level)
-        and system.device_target == "CPU"
-        and family
-        and "conv" in FAMILIES[family].token_mixers
-    ):
-        raise UserError(
-            f"amp_level: found auto with model {model.model} on the CPU, expected O0, O2 or O3: "
-            "MindSpore 2.10 miscomputes depthwise convolutions so"
-        )
+    convolves = bool(family) and "conv" in FAMILIES[family].token_mixers
+    for key, level in amp_levels.items():
+        if level == "auto" and convolves and recipe.system.device_target == "CPU":
+            raise UserError(
+                f"{key}: found auto with model {model.model} on the CPU, expected O0, O2 or O3: "
+                "MindSpore 2.10 miscomputes depthwise convolutions so"
+            )
     if model.head_drop_rate and not (family and FAMILIES[family].mlp_head):
         raise UserError(
             f"head_drop_rate: found {model.head_drop_rate} with model {model.model}, expected null "
