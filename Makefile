@@ -21,7 +21,7 @@ test: .venv/installed-test
 
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m long -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed

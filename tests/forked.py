@@ -29,9 +29,10 @@ def call(folder: Path, words: Sequence[str]) -> Ended:
         process.start()
         process.join(SECONDS)
         left = [each for each in psutil.process_iter() if _session(each.pid) == process.pid]
-        for each in left:
+        _, alive = psutil.wait_procs(left, timeout=10)  # a process that has ended stays a moment
+        for each in alive:
             each.kill()
-        assert left == []
+        assert alive == []
         assert code.exists(), f"{words}: ended by itself with {process.exitcode}"
         return Ended(int(code.read_text()), *(stream.read_text() for stream in streams))
 
