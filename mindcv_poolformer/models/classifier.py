@@ -64,8 +64,9 @@ class StagedClassifier(nn.Cell):
         self.features_only = features_only
         self.out_indices = tuple(out_indices)
         self.variant: str | None = None  # the name it was created by
-        self.classes: tuple[str, ...] = ()  # their names, and how to prepare images, as
-        self.preprocessing: dict[str, Any] | None = None  # the weights' metadata tell them
+        self.classes: tuple[str, ...] = ()  # their names, whether these are for people, and
+        self.for_people = False  # how to prepare images, as the weights' metadata tell it
+        self.preprocessing: dict[str, Any] | None = None
         self.drop_path_rates = tuple(
             drop_path_rate * i / (sum(depths) - 1) for i in range(sum(depths))
         )
@@ -132,7 +133,7 @@ class StagedClassifier(nn.Cell):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one, initialised, for ``num_classes`` classes (0: none)."""
         self.num_classes = num_classes
-        self.classes = ()
+        self.classes, self.for_people = (), False
         self.head = self._new_head(num_classes)
         for _, cell in self.head.cells_and_names():
             if isinstance(cell, nn.Dense):

@@ -3,7 +3,7 @@
 from .load import load_weights, start_from
 from .pretrained import find_weights, load_pretrained
 from .recognise import ModelWeights, read_weights
-from .write import write_weights
+from .write import save_weights, write_weights
 
 __all__ = [
     "ModelWeights",
@@ -11,6 +11,7 @@ __all__ = [
     "load_pretrained",
     "load_weights",
     "read_weights",
+    "save_weights",
     "start_from",
     "write_weights",
 ]

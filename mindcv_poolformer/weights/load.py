@@ -42,7 +42,6 @@ def load_weights(network: StagedClassifier, weights: ModelWeights) -> None:
         UserError: the weights want another ``head`` than the network has, or as :func:`fill`.
     """
     _load(network, weights.values, weights, fresh=set())
-    network.classes = weights.classes
 
 
 def start_from(
@@ -62,7 +61,7 @@ def start_from(
         network: to fill.
         weights: to fill it with.
         classes: the class folders to train on, in the order of their labels. They are compared with
-            the weights' own, where both are known.
+            the weights' own, where both are known, and name the network's where these do not.
         any_channels: fit the stem to the network's ``in_channels``, see :func:`adapt_stem`.
 
     Raises:
@@ -83,10 +82,10 @@ def start_from(
     elif change := _change_of_head(network.num_classes, weights, classes):
         unused = weights.classifier if network.num_classes else head
         notes.append(change)
-    else:
-        network.classes = weights.classes
     kept = {name: value for name, value in values.items() if name not in unused}
     _load(network, kept, weights, _norms_of_maps(network) | _heads(network) - kept.keys())
+    if classes and network.num_classes and not (network.features_only or network.classes):
+        network.classes = tuple(classes)
     return "; ".join([f"starting from {weights.path}: {weights}", *notes])
 
 
@@ -148,8 +147,9 @@ def _load(
     network.preprocessing = weights.preprocessing
     if network.preprocessing is None and network.in_channels == 3:
         network.preprocessing = _published_preprocessing(weights.model)
-    if weights.classifier & values.keys():
-        network.classes = weights.classes
+    kept = weights.classifier & values.keys()
+    network.classes = weights.classes if kept else ()
+    network.for_people = weights.for_people if kept else False
 
 
 def _published_preprocessing(model: str) -> dict[str, Any] | None:

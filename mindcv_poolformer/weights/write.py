@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from mindspore import Tensor
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ..models import VARIANTS
-from ..models.classifier import NORM_POOL
+from ..models.classifier import NORM_POOL, StagedClassifier
 from ..runtime.checkpoint_file import save_checkpoint
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder
 from . import huggingface
 from .names import HUGGINGFACE
-from .read import HEADER
-from .recognise import ModelWeights
+from .read import HEADER, Source
+from .recognise import ModelWeights, recognise
 
 Format = Literal["ckpt", "safetensors", "hf"]
 _MODEL_FILE = "model.safetensors"
@@ -63,6 +64,32 @@ def check_target(path: Path, form: Format, overwrite: bool) -> None:
         replaceable = path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
     if not replaceable:
         raise UserError(f"{path}: found something else there, expected what {form} would replace")
+
+
+def save_weights(network: StagedClassifier, path: str | Path, form: Format | None = None) -> None:
+    """Write a network with its classes and preprocessing, as train.py and classify read it.
+
+    Args:
+        network: of any variant; its ``classes`` and ``preprocessing`` are written too.
+        path: replaced if it exists; its suffix tells the format, see :func:`format_of`.
+        form: the format, where the name of a Hugging Face folder has a dot.
+
+    Raises:
+        UserError: the network is no variant's, or as :func:`format_of`, :func:`check_target` and
+            :func:`write_weights`.
+    """
+    path = Path(path)
+    form = format_of(path, form)
+    check_target(path, form, overwrite=True)
+    metadata = {
+        "model": network.variant,
+        "head": network.head_order,
+        "labels" if network.for_people else "classes": network.classes,
+        "preprocessing": network.preprocessing,
+    }
+    # a Cell that the network is part of has renamed the parameters themselves
+    values = {n: p.asnumpy().astype(np.float32) for n, p in network.parameters_and_names()}
+    write_weights(recognise(Source(path, values, metadata)), path, form)
 
 
 def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:

@@ -146,28 +146,30 @@ def test_as_many_other_classes_get_a_new_head(
     line = start_from(network, replace(weights, classes=tuple(theirs)), list(ours))
     assert "; the head is new and untrained, for 5 classes" in line
     assert said in line and "\n" not in line
-    assert network.classes == ()
+    assert network.classes == tuple(ours)
     for name, value in values(network).items():
         expected = before if name.startswith("head.") else weights.values
         assert (value == expected[name]).all(), name
 
 
 @pytest.mark.parametrize(
-    ("known", "ours"),
+    ("known", "ours", "names"),
     [
-        ({"classes": tuple("abcde")}, "abcde"),
-        ({"classes": ()}, "vwxyz"),
-        ({"classes": tuple("abcde"), "for_people": True}, "vwxyz"),
+        ({"classes": tuple("abcde")}, "abcde", "abcde"),
+        ({"classes": ()}, "vwxyz", "vwxyz"),
+        ({"classes": tuple("abcde"), "for_people": True}, "vwxyz", "abcde"),
     ],
 )
 def test_the_same_or_unknown_classes_keep_the_head(
-    weights: ModelWeights, known: dict, ours: str
+    weights: ModelWeights, known: dict, ours: str, names: str
 ) -> None:
     network = PoolFormer(**SMALL, num_classes=5)
     assert ";" not in start_from(network, replace(weights, **known), tuple(ours))
-    assert network.classes == known["classes"]
+    assert network.classes == tuple(names)
     for name in ("head.weight", "head.bias"):
         assert (values(network)[name] == weights.values[name]).all()
+    network.reset_classifier(5)
+    assert (network.classes, network.for_people) == ((), False)
 
 
 def test_other_channels_only_where_they_are_asked_for(weights: ModelWeights) -> None:
