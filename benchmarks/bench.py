@@ -61,7 +61,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder")
     parser.add_argument("--images", type=Path, help="folder <class>/<image>; default: synthetic")
-    parser.add_argument("--rounds", type=at_least_one, help="of each contender")
+    parser.add_argument("--rounds", type=at_least_one, help="for the targets")
     parser.add_argument("--workers", type=at_least_one, default=os.cpu_count(), help="for data")
     given = parser.parse_args(words)
     given.only = given.only or (["targets"] if given.quick else list(SECTIONS))

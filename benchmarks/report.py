@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .rounds import ROOT, Record, Shape
+from .rounds import ROOT, ROUNDS_BESIDE, Record, Shape
 from .targets import INPUT, Result, rate
 
 PACKAGES = ("mindspore", "mindcv", "torch", "transformers", "numpy", "pillow")
@@ -126,10 +126,10 @@ def notes(around: Mapping[str, object], rounds: int, quick: bool, synthetic: boo
     lines = [
         f"{around['processor']}, {around['cores']} cores; Python {around['python']}, {versions}; "
         f"commit {str(around['commit'])[:12] or 'unknown'}, {around['time']}.",
-        f"Medians of {rounds} interleaved rounds, in brackets the lowest and highest; all "
-        "contenders in one run, each in its own process and stopped while it is not its turn. "
-        "Batch 8 unless said otherwise; training is forward, loss, backward and AdamW, without "
-        "drop path.",
+        f"Medians of interleaved rounds, {rounds} for the targets and {ROUNDS_BESIDE} beside them, "
+        "in brackets the lowest and highest; all contenders in one run, each in its own process "
+        "and stopped while it is not its turn. Batch 8 unless said otherwise; training is forward, "
+        "loss, backward and AdamW, without drop path.",
         f"Input pipelines: {images}, batches of {INPUT[0]} at {INPUT[1]} px; official augmentation "
         "here, MindCV's own recipe there, equally many workers. Memory: resident high-water mark "
         "of the process, with start-up and compilation.",

@@ -25,6 +25,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 900  # for one answer
+ROUNDS_BESIDE = 3  # of each contender, in the sections beside the targets
 # Of libraries that compute: what the user's shell, or this project, has set for another program.
 TUNING = (
     "OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ BLIS_ NUMEXPR_ ONEDNN_ DNNL_ MS_ MINDSPORE_ GLOG CUDA_ ASCEND_ "

@@ -12,7 +12,7 @@ from mindcv_poolformer.models import POOLFORMERS, VARIANTS
 from . import report
 from .field import check_agreement, contenders, run_to_end, write_weights
 from .macs import matrix_macs
-from .rounds import Contest, Record, say
+from .rounds import ROUNDS_BESIDE, Contest, Record, say
 from .targets import BATCH, INPUT, PRODUCT, SINGLE, TARGETS, Result, measure
 
 MODEL = "poolformer_s12"
@@ -37,7 +37,7 @@ class Plan:
         photographs: folder with train/<class>/<image>.
         caches: folder for what compilers keep; empty, where start-up times are to count.
         environment: of the contenders.
-        rounds: of each contender.
+        rounds: of each contender in the targets.
         seconds: of each round.
         workers: of each input pipeline.
         at_once: contenders that start at the same time.
@@ -118,7 +118,7 @@ def scaling(plan: Plan) -> Measured:
             say("batch {} at {} px".format(*shape))
             contest.prepare(dict.fromkeys(names, shape))
             check_agreement(contest)
-            contest.race(dict.fromkeys(names, shape), 3, plan.seconds)
+            contest.race(dict.fromkeys(names, shape), ROUNDS_BESIDE, plan.seconds)
         records = measured.take("scaling", contest)
     rows = [("{} x {}".format(*shape), records, shape) for shape in shapes]
     measured.tables = [report.comparison_table("batch x px", rows, names)]
@@ -134,7 +134,7 @@ def variants(plan: Plan) -> Measured:
         with plan.contest(model) as contest:
             contest.start(dict.fromkeys(names, BATCH))
             check_agreement(contest)
-            contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+            contest.race(dict.fromkeys(names, BATCH), ROUNDS_BESIDE, plan.seconds)
             rows.append((model, measured.take(model, contest), BATCH))
     measured.tables = [report.comparison_table("batch 8, 224 px", rows, names)]
     return measured
@@ -150,7 +150,7 @@ def families(plan: Plan) -> Measured:
         with plan.contest(model) as contest:
             contest.start(dict.fromkeys(names, BATCH))
             check_agreement(contest, references, TIMM_TOLERANCE)
-            contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+            contest.race(dict.fromkeys(names, BATCH), ROUNDS_BESIDE, plan.seconds)
             rows.append((model, measured.take(model, contest), BATCH))
     measured.tables = [report.comparison_table("batch 8, 224 px", rows, names)]
     return measured
@@ -197,7 +197,7 @@ def breakdown(plan: Plan) -> Measured:
     names = ("deploy", "deploy_unfused")
     with plan.contest(MODEL) as contest:
         contest.start(dict.fromkeys(names, BATCH))
-        contest.race(dict.fromkeys(names, BATCH), 3, plan.seconds)
+        contest.race(dict.fromkeys(names, BATCH), ROUNDS_BESIDE, plan.seconds)
         records = measured.take("breakdown", contest)
     measured.tables.append(
         report.comparison_table("graph kernels", [(MODEL, records, BATCH)], names)
