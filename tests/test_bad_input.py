@@ -416,6 +416,7 @@ MODELS = {
         ("no edge", "summary poolformer_s12 --image_size 0", 2, "--image_size"),
         ("an edge too small", "summary poolformer_s12 --image_size 2", 1, "image_size"),
         ("an edge of another", "summary randformer_s12 --image_size 192", 1, "192"),
+        ("a spatial fc", "summary metaformer_ppff_s12_224 --image_size 256", 1, "spatial fc"),
     ]
 }
 ROWS = {

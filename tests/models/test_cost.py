@@ -86,25 +86,3 @@ def test_a_hybrid_costs_what_its_formulas_tell() -> None:
     assert attention.macs - poolformer.macs == 2 * (linear + products) - 5 * norms
     extra = 2 * (4 * 512 * 512 + 512) + 512 * 49
     assert attention.parameters - poolformer.parameters == extra
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["summary", "caformer"], "model: found 'caformer', expected one of the"),
-        (
-            ["summary", "randformer_s12", "--image_size", "256"],
-            "image_size: found 256 with model",
-        ),
-        (["summary", "poolformer_s12", "--image_size", "2"], "found 2, expected 3 or more"),
-        (
-            ["summary", "metaformer_ppff_s12_224", "--image_size", "256"],
-            "found 256 with model metaformer_ppff_s12_224, expected 224: its spatial fc",
-        ),
-        (["list", "resnet"], "list: found no model with 'resnet' in its name"),
-    ],
-)
-def test_a_mistake_is_one_line(words: list[str], line: str) -> None:
-    done = ask(*words)
-    assert done.returncode == 1
-    assert line in done.stderr and done.stderr.count("\n") == 1
