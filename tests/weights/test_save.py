@@ -29,16 +29,24 @@ def network_of(name: str, **settings: object) -> StagedClassifier:
 
 
 @pytest.mark.parametrize(
-    ("target", "for_people"),
-    [("x.ckpt", False), ("x.ckpt", True), ("x.safetensors", True), ("hub", True)],
+    ("target", "form", "for_people"),
+    [
+        ("x.ckpt", None, False),
+        ("x.ckpt", None, True),
+        ("x.safetensors", None, True),
+        ("hub", None, True),
+        ("hub.v1", "hf", True),
+    ],
 )
-def test_all_that_a_network_knows_comes_back(tmp_path: Path, target: str, for_people: bool) -> None:
+def test_all_that_a_network_knows_comes_back(
+    tmp_path: Path, target: str, form: str | None, for_people: bool
+) -> None:
     network = network_of("poolformer_s12")
     network.classes, network.for_people = ("chat", "zèbre", "chien"), for_people
     network.preprocessing = PREPROCESSING
     expected = {p.name: p.asnumpy() for p in network.get_parameters()}
-    save_weights(network, tmp_path / target)
-    save_weights(network, str(tmp_path / target))  # as every save, it replaces
+    save_weights(network, tmp_path / target, form)
+    save_weights(network, str(tmp_path / target), form)  # as every save, it replaces
     weights = read_weights(tmp_path / target)
     assert weights.values.keys() == expected.keys()
     for name, value in expected.items():
