@@ -1,5 +1,6 @@
 """PoolFormer for MindSpore. Importing this package registers every model with MindCV."""
 
+import atexit
 from importlib import import_module
 from typing import Any
 
@@ -7,9 +8,15 @@ from .runtime import cpu
 
 cpu.tune()  # before MindSpore is imported
 
+from mindspore import nn  # noqa: E402
+
 from . import models, weights  # noqa: E402
 
 cpu.fuse()
+
+# MindSpore 2.10's destructor counts Cells in modules that a closing interpreter has cleared, and
+# would print an "Exception ignored" for each that is left.
+atexit.register(delattr, nn.Cell, "__del__")
 
 models.registry.load_pretrained = weights.load_pretrained
 

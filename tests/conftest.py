@@ -10,17 +10,11 @@ from pathlib import Path
 import mindspore as ms
 import pytest
 
-from mindcv_poolformer.runtime.errors import quiet_exit
-
 sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
 
 from scripts import Twins, train_twins  # noqa: E402
 
 ms.set_device("CPU")  # as the scripts do; too late once a kernel has run
-
-
-def pytest_unconfigure() -> None:
-    quiet_exit()
 
 
 @pytest.fixture(autouse=True)

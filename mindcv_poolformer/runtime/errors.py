@@ -94,16 +94,6 @@ def said_once() -> Iterator[None]:
             sys.stderr.write(err.getvalue())
 
 
-def quiet_exit() -> None:
-    """Takes MindSpore's Cell destructor away, for the end of a process.
-
-    It counts instances in modules that a closing interpreter has cleared already, and would print
-    an "Exception ignored" for each Cell that is left.
-    """
-    if "mindspore.nn" in sys.modules:
-        del sys.modules["mindspore.nn"].Cell.__del__
-
-
 def _line(message: str, debug: bool) -> str:
     """One line on the error that is being handled, whatever is in a path; its traceback first."""
     return (_trace() if debug else "") + f"error: {' '.join(message.splitlines())}\n"
@@ -121,7 +111,6 @@ def _environment(error: OSError) -> str:
 
 def _end(code: int, message: str) -> NoReturn:
     """Leaves with `code`, and thereby has the launcher end the other ranks if it is not 0."""
-    quiet_exit()
     try:
         sys.stdout.flush()
     except OSError as error:  # a full disk, or a reader that has gone

@@ -39,7 +39,8 @@ def format_of(path: Path, wanted: Format | None = None) -> Format:
     form = wanted or formats.get(path.suffix)
     if form is None:
         raise UserError(
-            f"{path}: found {path.suffix!r}, expected .ckpt, .safetensors, or --to hf for a folder"
+            f"{path}: found {path.suffix!r}, expected .ckpt, .safetensors, or none for a Hugging "
+            "Face folder"
         )
     if form != "hf" and path.suffix != f".{form}":
         raise UserError(f"{path}: found {path.suffix!r}, expected .{form}")

@@ -85,6 +85,15 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     assert err.startswith("Traceback") and err.endswith("AssertionError: a bug\n")
 
 
+def test_a_program_of_the_users_own_ends_without_a_word() -> None:
+    """Each Cell that is left at the end has MindSpore print its destructor's failure."""
+    program = "import mindcv, mindcv_poolformer; model = mindcv.create_model('poolformer_s12')"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("", "")
+
+
 def test_main_sees_no_debug_and_prints_any_file_name(tmp_path: Path) -> None:
     words = ("words", "--debug", "--seed", "3")
     assert end_of(tmp_path, *words) == (0, "['--seed', '3'] \\udcff\n", "")

@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_written(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["x.onnx"], "found '.onnx', expected .ckpt, .safetensors, or --to hf"),
+        (["x.onnx"], "found '.onnx', expected .ckpt, .safetensors, or none for a"),
         (["x.ckpt", "--to", "safetensors"], "found '.ckpt', expected .safetensors"),
         (["x", "--to", "ckpt"], "found '', expected .ckpt"),
     ],
