@@ -19,6 +19,7 @@ serve: .venv/installed-serving
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
+# The long ones keep their order: by size the kill storm, nine minutes, would run last and alone.
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
