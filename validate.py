@@ -148,7 +148,6 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
         batch_size=recipe.data.batch_size,
         shard=loader.Shard(world.rank, world.size),
         num_parallel_workers=recipe.system.num_parallel_workers,
-        python_multiprocessing=recipe.system.python_multiprocessing,
     )
     result = evaluate(
         lambda batch: Tensor(bundle.logits(bundle.to_input(batch.asnumpy()))),

@@ -152,7 +152,6 @@ def by_ranks(network: Linear, images: ImageFolder, ranks: int, batch_size: int) 
                     batch_size=batch_size,
                     shard=Shard(rank, ranks),
                     num_parallel_workers=1,
-                    python_multiprocessing=False,
                 )
             ),
             bar=False,

@@ -36,7 +36,8 @@ class SystemConfig:
             false refuses more than one rank.
         seed: every random draw of the run derives from it and the rank.
         num_parallel_workers: data workers of each rank.
-        python_multiprocessing: data workers are processes (true) or threads (false).
+        python_multiprocessing: the workers of training are processes (true) or threads (false);
+            validation's are threads.
         dataset_sink_mode: feed the device from a queue on the device; Ascend only.
         jit_level: optimisation level of graph compilation, null for the device's own.
         deterministic: have Ascend's kernels and collectives add in a fixed order, which costs

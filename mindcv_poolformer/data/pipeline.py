@@ -68,5 +68,4 @@ def evaluation_batches(recipe: Recipe, images: ImageFolder, shard: loader.Shard)
         batch_size=recipe.data.batch_size,
         shard=shard,
         num_parallel_workers=recipe.system.num_parallel_workers,
-        python_multiprocessing=recipe.system.python_multiprocessing,
     )
