@@ -197,9 +197,9 @@ def test_evaluation_sees_every_image_once(folder, batch_size, ranks, steps):
 
 
 def test_evaluation_forks_nothing(folder):
-    before = psutil.Process().children()
+    before = set(psutil.Process().children())
     for _ in evaluation(folder).create_tuple_iterator(num_epochs=1):
-        assert psutil.Process().children() == before
+        assert set(psutil.Process().children()) <= before
 
 
 @pytest.mark.parametrize(
