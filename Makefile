@@ -26,7 +26,7 @@ test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed
-	PAGE=required .venv-page/bin/python -m pytest tests/test_demo_page.py
+	PAGE=required .venv-page/bin/python -m pytest tests/page
 
 # Twenty-five minutes; make bench BENCH=--quick takes two to three. Figures are of this machine's CPU.
 bench: .venv/installed-parity

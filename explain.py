@@ -22,8 +22,8 @@ from PIL import Image
 
 from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image
-from mindcv_poolformer.explanation import Explainer, Explanation
-from mindcv_poolformer.overlay import SheetRow, as_picture, draw_sheet
+from mindcv_poolformer.explaining.explanation import Explainer, Explanation
+from mindcv_poolformer.explaining.overlay import SheetRow, as_picture, draw_sheet
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run

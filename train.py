@@ -23,7 +23,7 @@ from mindcv_poolformer.data.corrupt import CorruptImages
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.data.pipeline import feed, training_batches
 from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.evaluation import Evaluator
+from mindcv_poolformer.evaluation.classification import Evaluator
 from mindcv_poolformer.runtime.collectives import assert_identical, barrier
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once

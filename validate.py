@@ -19,7 +19,7 @@ from mindspore import Tensor
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
-from mindcv_poolformer.evaluation import Evaluation, Evaluator, agreement, evaluate
+from mindcv_poolformer.evaluation.classification import Evaluation, Evaluator, agreement, evaluate
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.report.findings import Findings

@@ -2,9 +2,9 @@
 
 The rule: an operator reads each of its inputs and writes each of its outputs once, and nothing
 stays on the chip between two operators. What one row names is one operator: in the plain form each
-operator of models/layers.py, in the deploy form each group that a compiler can fuse, in the train
-form the plain form, drop path and the gradients. The matrix weights are read or written once per
-batch; vectors (biases, norms, layer scales) count nothing.
+operator of models/parts/layers.py, in the deploy form each group that a compiler can fuse, in the
+train form the plain form, drop path and the gradients. The matrix weights are read or written once
+per batch; vectors (biases, norms, layer scales) count nothing.
 
 Reads and writes are in maps: (C, H, W) of the stage is 1, the MLP's (4 C, H, W) is 4.
 """

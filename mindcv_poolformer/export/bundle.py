@@ -194,7 +194,7 @@ def _load(
 ) -> Mapping[int | None, Network]:
     """The network for each batch size."""
     if file_format == "ONNX":
-        from .onnx import load_onnx  # ONNX Runtime is an extra
+        from .onnx.run import load_onnx  # ONNX Runtime is an extra
 
         return {graph.batch_size: load_onnx(description, graph) for graph in graphs}
     key = read_key(description.folder, description.cipher, key_file)

@@ -133,7 +133,7 @@ def _write_onnx(
     network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
 ) -> Ends:
     """Write one ONNX graph, of any batch or image size where there are several."""
-    from .onnx import write_onnx  # the package onnx is an extra
+    from .onnx.write import write_onnx  # the package onnx is an extra
 
     ends = {
         "batch_size": choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None,

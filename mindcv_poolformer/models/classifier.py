@@ -8,8 +8,8 @@ from typing import Any
 from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero, initializer
 
-from .kernels import from_channels_first, spatial_mean, to_channels_first
 from .outputs import ClassifierOutput, check_labels, cross_entropy, name_classes
+from .parts.layout import from_channels_first, spatial_mean, to_channels_first
 
 # What stands before the classifier: the official PoolFormer's norm and then the mean over H and W,
 # or the mean and then a norm, as everywhere else.
@@ -21,9 +21,9 @@ class StagedClassifier(nn.Cell):
     """Images (N, C, H, W) to logits (N, num_classes), through four stages at strides 4 to 32.
 
     A network says in ``_stage`` what a stage does. It has a ``norm`` and a ``head``, or
-    ``feature_norms`` in their place. Maps lie as the device likes them (see ``kernels.py``) and
-    the head is one linear layer, where a network does not say otherwise in ``_enter``, ``_leave``
-    and ``_mean``, or in ``_new_head``.
+    ``feature_norms`` in their place. Maps lie as the device likes them (see
+    ``parts/layout.py``) and the head is one linear layer, where a network does not say otherwise
+    in ``_enter``, ``_leave`` and ``_mean``, or in ``_new_head``.
 
     Args:
         depths: blocks in each stage.

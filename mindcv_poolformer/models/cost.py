@@ -15,7 +15,7 @@ from mindspore import nn
 from .classifier import NORM_POOL, StagedClassifier
 from .deploy import to_deploy
 from .hybrid import PlacesDense
-from .mixers import HEAD_CHANNELS, Attention, RandomMixing
+from .parts.mixers import HEAD_CHANNELS, Attention, RandomMixing
 
 FVCORE_NORM = 5
 

@@ -2,7 +2,8 @@
 
 Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, table 5. Parameter
 names are those of the official code (sail-sg/poolformer, ``models/metaformer.py``), but for
-MindSpore's ``gamma`` and ``beta`` of norms. Maps lie as the device likes them, see ``kernels.py``.
+MindSpore's ``gamma`` and ``beta`` of norms. Maps lie as the device likes them, see
+``parts/layout.py``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from functools import partial
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from .channels_last import lay_channels_last, lay_for_device, standardize_along
 from .classifier import NORM_POOL, StagedClassifier
-from .kernels import GroupNorm, channels_last, from_channels_first, per_channel
-from .layers import PatchEmbed, PoolFormerBlock, Pooling
-from .mixers import GRIDS, Attention
+from .parts.layers import PatchEmbed, PoolFormerBlock
+from .parts.layout import (
+    channels_last,
+    from_channels_first,
+    lay_channels_last,
+    lay_for_device,
+    per_channel,
+)
+from .parts.mixers import GRIDS, Attention, Pooling
+from .parts.norms import GroupNorm, standardize_along
 from .poolformer import initialize_parts
 from .variants import FAMILIES
 

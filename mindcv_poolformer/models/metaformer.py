@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from .activations import SquaredReLU, StarReLU
-from .channels_last import ChannelNorm, DepthwiseConv, SampleNorm, on_channels_last
 from .classifier import POOL_NORM, StagedClassifier, initialize_linear
-from .kernels import StridedConv
-from .layers import DropPath, LayerNorm
-from .mixers import GRIDS, Attention, Pooling, RandomMixing, SepConv
+from .parts.activations import SquaredReLU, StarReLU
+from .parts.convolutions import DepthwiseConv, StridedConv
+from .parts.layers import DropPath
+from .parts.layout import on_channels_last
+from .parts.mixers import GRIDS, Attention, ChannelsLastPooling, RandomMixing, SepConv
+from .parts.norms import ChannelNorm, LayerNorm, SampleNorm
 from .variants import FAMILIES
 
 NORMS = {"sample": SampleNorm, "channels": ChannelNorm}
@@ -29,7 +30,7 @@ def token_mixer(kind: str, channels: int, stage: int) -> nn.Cell:
     if kind == "random":
         return RandomMixing(GRIDS[stage])
     if kind == "pooling":
-        return Pooling()
+        return ChannelsLastPooling()
     return {"conv": SepConv, "attention": Attention}[kind](channels)
 
 

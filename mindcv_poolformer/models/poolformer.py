@@ -12,8 +12,8 @@ from mindspore import Tensor, nn
 from mindspore.common.initializer import HeUniform, Uniform
 
 from .classifier import NORM_POOL, POOL_NORM, StagedClassifier, initialize, initialize_linear
-from .kernels import GroupNorm
-from .layers import ConvMlp, LayerNorm, PatchEmbed, PoolFormerBlock
+from .parts.layers import ConvMlp, PatchEmbed, PoolFormerBlock
+from .parts.norms import GroupNorm, LayerNorm
 
 
 class PoolFormer(StagedClassifier):

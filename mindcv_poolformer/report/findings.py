@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.folder import ImageFolder
-from ..evaluation import Evaluation, of_all_ranks
+from ..evaluation.classification import Evaluation, of_all_ranks
 
 BINS = 15  # of the confidence, as in "On Calibration of Modern Neural Networks" (arXiv 1706.04599)
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..figures import printable
+from ..runtime.figures import printable
 from .findings import Findings
 
 PAGE = "index.html"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.preprocess import open_image
-from ..figures import drawn, short
+from ..runtime.figures import drawn, short
 from .findings import BINS, Findings
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
-# MindSpore compiles and runs in this one thread, whatever number of models there is.
-DEVICE = ThreadPoolExecutor(1, "mindspore")
+from ..runtime.device import DEVICE
 
 
 class BusyError(Exception):

@@ -17,9 +17,9 @@ from mlserver.errors import MLServerError
 from mlserver.types import InferenceRequest, MetadataTensor, RequestInput, ResponseOutput
 from PIL import Image
 
+from ..data.pixels import MOST_PIXELS, resized_pixels
 from ..data.preprocess import MODES, EvalTransform, convert
 from ..export.bundle import Bundle, softmax
-from .pixels import MOST_PIXELS, resized_pixels
 
 IMAGES, PIXELS, ENCODED = "images", "pixels", "encoded"
 LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"

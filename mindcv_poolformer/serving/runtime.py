@@ -20,10 +20,10 @@ from mlserver.utils import get_model_uri
 
 from ..data.preprocess import silence_pillow
 from ..export.bundle import Bundle, load_bundle
-from ..runtime.device import set_up_device
+from ..runtime.device import DEVICE, set_up_device
 from ..runtime.errors import UserError
 from ..runtime.launch import World
-from .batching import DEVICE, Batcher, BusyError, quickest, sizes_up_to
+from .batching import Batcher, BusyError, quickest, sizes_up_to
 from .payload import (
     Limits,
     count_images,

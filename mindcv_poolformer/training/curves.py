@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ..figures import drawn, printable
 from ..runtime.errors import UserError
+from ..runtime.figures import drawn, printable
 from .records import CURVES, METRICS, read_records
 
 if TYPE_CHECKING:

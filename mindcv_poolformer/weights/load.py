@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
 from ..models import VARIANTS, default_cfgs
-from ..models.classifier import NORM_POOL, POOL_NORM, StagedClassifier
+from ..models.classifier import StagedClassifier
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .names import METAFORMER, NORM, POOLFORMER
+from .recognise import ModelWeights
 
 _HIDDEN = "head.fc1.weight"  # of an MLP head
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from .recognise import ModelWeights
-
-
-def head_order(metadata: Mapping[str, Any], path: str | Path) -> str:
-    """Give the ``head`` of the PoolFormer that a checkpoint wants; without metadata the official.
-
-    Raises:
-        UserError: the metadata name another.
-    """
-    head = metadata.get("head", NORM_POOL)
-    if head not in (NORM_POOL, POOL_NORM):
-        raise UserError(f"{path}: found the head {head!r}, expected {NORM_POOL} or {POOL_NORM}")
-    return head
 
 
 def load_weights(network: StagedClassifier, weights: ModelWeights) -> None:

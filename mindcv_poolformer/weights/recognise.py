@@ -11,12 +11,11 @@ import mindcv
 import numpy as np
 
 from ..models import VARIANTS
-from ..models.classifier import POOL_NORM
+from ..models.classifier import NORM_POOL, POOL_NORM
 from ..models.variants import FAMILIES
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
 from . import huggingface
-from .load import head_order
 from .names import (
     HUGGINGFACE,
     LINEAR_CLASSIFIER,
@@ -162,7 +161,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         num_classes = len(np.atleast_1d(source.values[weight]))
     model = variant_of(naming, source, num_classes, model)
     pools_first = naming is TIMM or naming.layout is METAFORMER
-    head = POOL_NORM if pools_first else head_order(source.metadata, source.path)
+    head = POOL_NORM if pools_first else _head_order(source)
     in_channels = source.values[naming.stem].shape[1]
     network = mindcv.create_model(
         model, num_classes=num_classes, in_channels=in_channels, head=head
@@ -225,6 +224,16 @@ def _find_naming(source: Source) -> Naming:
         f"{source.path}: found parameters named {_some(source.values)}, expected those of a "
         f"PoolFormer or MetaFormer as {labels} name them"
     )
+
+
+def _head_order(source: Source) -> str:
+    """Give the ``head`` that a checkpoint's metadata name; without metadata the official one."""
+    head = source.metadata.get("head", NORM_POOL)
+    if head not in (NORM_POOL, POOL_NORM):
+        raise UserError(
+            f"{source.path}: found the head {head!r}, expected {NORM_POOL} or {POOL_NORM}"
+        )
+    return head
 
 
 def _linear(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""export.py in this process; tests/test_predict_cli.py runs it as a user does."""
+"""export.py in this process; tests/commands/test_predict_cli.py runs it as a user does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import export
 from mindcv_poolformer.export import mindir
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.models import PoolFormer
-from mindcv_poolformer.models.deploy import DeployedPoolFormer, to_deploy
+from mindcv_poolformer.models.deploy import to_deploy
+from mindcv_poolformer.models.deploy.poolformer import DeployedPoolFormer
 from mindcv_poolformer.runtime.errors import UserError
 
 pytestmark = pytest.mark.long

@@ -11,7 +11,7 @@ from hybrids import HYBRID_OUTPUTS, HYBRIDS, hybrid_shapes
 from mindspore import Parameter, Tensor
 from official import load_official_weights, official_name
 
-from mindcv_poolformer.gradcam import GradCam
+from mindcv_poolformer.explaining.gradcam import GradCam
 from mindcv_poolformer.models import VARIANTS, Hybrid, default_cfgs
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.hybrid import BiasedAttention, LayerNormChannel, SpatialFc

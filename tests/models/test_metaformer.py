@@ -13,10 +13,11 @@ from mindspore import Tensor
 from official import EXACT, OUTPUTS, SHAPES, load_official_weights, official_name, rounding_of
 
 from mindcv_poolformer.models import VARIANTS, MetaFormer, default_cfgs
-from mindcv_poolformer.models.activations import StarReLU
-from mindcv_poolformer.models.channels_last import ChannelNorm, DepthwiseConv, SampleNorm
 from mindcv_poolformer.models.deploy import to_deploy
-from mindcv_poolformer.models.mixers import Attention, RandomMixing
+from mindcv_poolformer.models.parts.activations import StarReLU
+from mindcv_poolformer.models.parts.convolutions import DepthwiseConv
+from mindcv_poolformer.models.parts.mixers import Attention, RandomMixing
+from mindcv_poolformer.models.parts.norms import ChannelNorm, SampleNorm
 from mindcv_poolformer.models.variants import FAMILIES
 from mindcv_poolformer.runtime.amp import mixed_precision
 

@@ -11,8 +11,9 @@ from mindspore import Tensor
 from official import OUTPUTS, SHAPES, load_official_weights, official_name
 
 from mindcv_poolformer.models import POOLFORMERS, VARIANTS, PoolFormer
-from mindcv_poolformer.models.kernels import from_channels_first, to_channels_first
-from mindcv_poolformer.models.layers import DropPath, Pooling
+from mindcv_poolformer.models.parts.layers import DropPath
+from mindcv_poolformer.models.parts.layout import from_channels_first, to_channels_first
+from mindcv_poolformer.models.parts.mixers import Pooling
 
 SMALL = {"depths": (1, 2, 1, 1), "dims": (8, 16, 24, 32)}
 WITH_LOGITS = [

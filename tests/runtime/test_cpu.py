@@ -23,7 +23,7 @@ LAUNCHERS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM")
 COMPILE = """
 import mindcv_poolformer
 import mindspore as ms
-from mindcv_poolformer.models.kernels import GELU
+from mindcv_poolformer.models.parts.activations import GELU
 
 ms.set_device("CPU")
 ms.set_context(mode=ms.GRAPH_MODE)

@@ -13,7 +13,7 @@ from official import official_name, official_state_dict
 from server import serving
 
 from mindcv_poolformer.classification import processor_for
-from mindcv_poolformer.explanation import Explainer
+from mindcv_poolformer.explaining.explanation import Explainer
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import load_weights, read_weights, start_from, write_weights
 from mindcv_poolformer.weights.__main__ import main

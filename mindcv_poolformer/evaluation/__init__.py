@@ -1,0 +1,1 @@
+"""Exact numbers over every image once, on any number of ranks."""

@@ -1,0 +1,1 @@
+"""Where a network looks: Grad-CAM, and what it is laid over."""

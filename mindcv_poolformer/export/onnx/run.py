@@ -1,0 +1,69 @@
+"""An ONNX graph in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mindspore import Tensor
+
+from ...runtime.errors import UserError
+from ..description import DESCRIPTION, Description, Graph
+
+
+def load_onnx(description: Description, graph: Graph) -> Callable[[Tensor], Tensor]:
+    """Load an ONNX graph, whose file is whole and fits its description, into ONNX Runtime.
+
+    Raises:
+        UserError: it is not or does not, or ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            "file_format: found ONNX without the package onnxruntime, expected it: "
+            'pip install ".[onnx]"'
+        ) from None
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    path = description.checked(graph.file)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (
+        errors.Fail,
+        errors.InvalidArgument,
+        errors.InvalidGraph,
+        errors.InvalidProtobuf,
+        errors.NotImplemented,
+    ) as error:
+        raise UserError(
+            f"{path}: found no graph that ONNX Runtime {onnxruntime.__version__} can load, "
+            f"expected one ({' '.join(str(error).split())[:200]})"
+        ) from None
+    _check_fit(session, path, description, graph)
+    (end,) = session.get_inputs()
+    return lambda images: Tensor(session.run(None, {end.name: images.asnumpy()})[0])
+
+
+def _check_fit(session: Any, path: Path, description: Description, graph: Graph) -> None:
+    """Refuse a graph whose ends are not those that the description tells."""
+    edge, channels = graph.image_size, len(description.transform.mean)
+    pixels = description.takes == "uint8"
+    image = (edge, edge, channels) if pixels else (channels, edge, edge)
+    expected = [
+        ("tensor(uint8)" if pixels else "tensor(float)", (graph.batch_size, *image)),
+        ("tensor(float)", (graph.batch_size, len(description.classes))),
+    ]
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    found = [
+        (end.type, tuple(size if isinstance(size, int) else None for size in end.shape))
+        for end in ends
+    ]
+    if found != expected:
+        raise UserError(
+            f"{path}: found a graph of {' to '.join(map(str, found))}, expected "
+            f"{' to '.join(map(str, expected))} as {DESCRIPTION} tells"
+        )

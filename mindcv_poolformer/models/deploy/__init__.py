@@ -1,0 +1,35 @@
+"""The networks as they serve: the same logits from fewer passes over memory."""
+
+from __future__ import annotations
+
+from ..classifier import StagedClassifier
+from ..hybrid import Hybrid
+from ..metaformer import MetaFormer
+from .hybrid import DeployedHybrid
+from .metaformer import DeployedMetaFormer
+from .poolformer import DeployedPoolFormer
+
+Deployed = DeployedPoolFormer | DeployedHybrid | DeployedMetaFormer
+
+
+def to_deploy(model: StagedClassifier) -> Deployed:
+    """Fold a classifier's norms and layer scales into its weights; the model itself is left alone.
+
+    Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
+
+    1. A mean keeps constants, so pool(gn1(x)) - gn1(x) = g1 (pool(x) - x) / s: m and b1 go.
+    2. The first half of a block is x + (ls1 g1) (pool(x) - x) / s: one vector, and no norm.
+    3. W1 gn2(x) + c1 = (W1 g2) (x - m) / s + (W1 b2 + c1): a norm without scale and shift.
+    4. ls2 (W2 h + c2) = (ls2 W2) h + ls2 c2: no layer scale.
+    5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
+
+    A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`.
+
+    Raises:
+        ValueError: the model gives feature maps, or has no classifier.
+    """
+    if model.features_only or model.num_classes == 0:
+        raise ValueError("to_deploy: found a network without classifier, expected one with it")
+    if isinstance(model, Hybrid):
+        return DeployedHybrid(model)
+    return DeployedMetaFormer(model) if isinstance(model, MetaFormer) else DeployedPoolFormer(model)

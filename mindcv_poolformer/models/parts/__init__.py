@@ -1,0 +1,1 @@
+"""Kernels and layers: how the networks compute, and on which device."""

@@ -1,0 +1,62 @@
+"""How feature maps lie between the Cells.
+
+Ascend: (N, C, H, W), with MindSpore's own convolution, pooling, GroupNorm and GELU. CPU:
+(N, H, W, C), where a 1x1 convolution is one matrix product, and chains of elementwise operators
+that graph kernels fuse (see ``runtime/cpu.py``). MindSpore 2.10's own operators are slow there: its
+oneDNN takes a reference kernel for every larger convolution under AVX-512 and transposes around
+every 1x1 one, and its erf is scalar.
+
+:func:`from_channels_first` and :func:`to_channels_first` stand where a map comes from or goes to
+the outside. Both devices hold the same parameters, in the official shapes. A MetaFormer lays its
+maps (N, H, W, C) on every device: linear layers, attention and norms over channels want them so,
+and the official code has it too.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn
+from mindspore.ops.primitive import constexpr
+
+
+@constexpr
+def channels_last() -> bool:
+    """Whether maps are (N, H, W, C) on the device that this process computes on."""
+    return ms.get_context("device_target") == "CPU"
+
+
+def from_channels_first(x: Tensor) -> Tensor:
+    """Lay a map (N, C, H, W) as the device likes it."""
+    return x.transpose(0, 2, 3, 1) if channels_last() else x
+
+
+def to_channels_first(x: Tensor) -> Tensor:
+    """Lay a map (N, C, H, W) again, whatever the device likes."""
+    return x.transpose(0, 3, 1, 2) if channels_last() else x
+
+
+def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
+    """Call a cell whose maps lie as the device likes them on a map (N, H, W, C)."""
+    if channels_last():
+        return cell(x)
+    return cell(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+
+
+def lay_channels_last(x: Tensor) -> Tensor:
+    """Lay a map (N, H, W, C) that lies as the device likes it."""
+    return x if channels_last() else x.transpose(0, 2, 3, 1)
+
+
+def lay_for_device(x: Tensor) -> Tensor:
+    """Lay a map (N, H, W, C) as the device likes it."""
+    return x if channels_last() else x.transpose(0, 3, 1, 2)
+
+
+def per_channel(vector: Tensor) -> Tensor:
+    """Shape a vector (C,) so that it meets the channels of a map."""
+    return vector if channels_last() else vector.reshape(-1, 1, 1)
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """Average a map over height and width: (N, C)."""
+    return x.mean((1, 2)) if channels_last() else x.mean((2, 3))

@@ -1,0 +1,1 @@
+"""A page to try a bundle in the browser."""

@@ -1,0 +1,136 @@
+"""What the page asks: a bundle for its answers, and a checkpoint for the reasons."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import mindcv
+import numpy as np
+from PIL import Image
+
+from ..data.preprocess import MODES
+from ..explaining.gradcam import GradCam, stage_for
+from ..export.bundle import DESCRIPTION, Bundle, load_bundle
+from ..export.description import sha256
+from ..runtime.device import DEVICE, set_up_device
+from ..runtime.errors import UserError
+from ..runtime.launch import World
+from ..weights import load_weights, read_weights
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Of the network to one image.
+
+    Args:
+        probabilities: of each class, (classes,).
+        prepare_seconds: that reading pixels into the network's input took.
+        run_seconds: that the network took.
+    """
+
+    probabilities: np.ndarray
+    prepare_seconds: float
+    run_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class PageModel:
+    """A bundle, warmed up; and the network it was exported from, if its checkpoint is given.
+
+    Any thread may call it: MindSpore compiles and runs in the thread of ``DEVICE`` alone.
+    """
+
+    bundle: Bundle
+    cam: GradCam | None
+
+    @property
+    def names(self) -> list[str]:
+        """One name for each class, each of them once."""
+        times = Counter(self.bundle.classes)
+        numbered = enumerate(self.bundle.classes)
+        return [f"{name} ({i})" if times[name] > 1 else name for i, name in numbered]
+
+    def classify(self, image: Image.Image) -> Answer:
+        """Ask the bundle."""
+        started = time.perf_counter()
+        pixels = self.bundle.prepare([image])
+        prepared = time.perf_counter()
+
+        def run() -> tuple[np.ndarray, float]:
+            begun = time.perf_counter()
+            row = self.bundle.probabilities(pixels)[0]
+            return row, time.perf_counter() - begun
+
+        row, seconds = _on_device(run)
+        return Answer(row, prepared - started, seconds)
+
+    def explain(self, image: Image.Image, label: int) -> np.ndarray:
+        """The Grad-CAM map of a class, (h, w) float32.
+
+        Raises:
+            ValueError: there is no checkpoint to ask.
+        """
+        if self.cam is None:
+            raise ValueError("explain: found no checkpoint, expected one")
+        pixels = self.bundle.transform(image)[None]
+        return _on_device(lambda: self.cam.maps(pixels, [label])[0])
+
+
+def load_page_model(
+    folder: str | Path,
+    ckpt_path: str | Path | None = None,
+    *,
+    device_target: str = "CPU",
+    key_file: str | Path | None = None,
+) -> PageModel:
+    """Load a bundle and, for Grad-CAM, its checkpoint; compile both.
+
+    Raises:
+        UserError: either cannot be read, or the bundle was exported from another checkpoint.
+    """
+
+    def load() -> PageModel:
+        set_up_device(device_target, 0, None, World())
+        bundle = load_bundle(folder, key_file=key_file)
+        cam = None if ckpt_path is None else _load_cam(bundle, Path(ckpt_path))
+        return PageModel(bundle, cam)
+
+    model = _on_device(load)
+    edge = model.bundle.transform.image_size
+    blank = Image.new(MODES[model.bundle.channels], (edge, edge))
+    model.classify(blank)
+    if model.cam is not None:
+        model.explain(blank, 0)
+    return model
+
+
+def _load_cam(bundle: Bundle, path: Path) -> GradCam:
+    if not path.is_file():
+        raise UserError(f"{path}: found no such file, expected the bundle's checkpoint")
+    told = json.loads((bundle.folder / DESCRIPTION).read_text())["checkpoint"]
+    if sha256(path) != told["sha256"]:
+        raise UserError(
+            f"{path}: found another checkpoint than the one that the bundle {bundle.folder} was "
+            f"exported from, expected its {told['name']} with SHA-256 {told['sha256']}"
+        )
+    weights = read_weights(path)
+    network = mindcv.create_model(
+        weights.model,
+        num_classes=weights.num_classes,
+        in_channels=weights.in_channels,
+        head=weights.head,
+    )
+    load_weights(network, weights)
+    return GradCam(network, stage_for(bundle.transform.image_size))
+
+
+def _on_device(call: Callable[[], T]) -> T:
+    return DEVICE.submit(call).result()

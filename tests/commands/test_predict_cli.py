@@ -1,0 +1,181 @@
+"""export.py and predict.py as a user runs them: from a checkpoint to probabilities."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mindcv
+import mindspore as ms
+import numpy as np
+import pytest
+from bundles import sign
+from mindspore import Tensor
+from official import load_official_weights
+from PIL import Image
+
+import predict
+from mindcv_poolformer.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["zero", "one", "two", "three"]
+
+
+def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / name), *flags]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with best.ckpt, grey images of 32 x 32 and the bundle that export.py made."""
+    folder = tmp_path_factory.mktemp("run")
+    network = mindcv.create_model("poolformer_s12", num_classes=4, in_channels=1)
+    load_official_weights(network)
+    metadata = {"model": "poolformer_s12", "num_classes": 4, "classes": CLASSES}
+    text = json.dumps(metadata)
+    ms.save_checkpoint(network, str(folder / "best.ckpt"), append_dict={"metadata": text})
+    (folder / "photos" / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("3.png", "1.png", "deep/2.png"):
+        pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / name)
+    (folder / "photos" / "readme.txt").write_text("not an image")
+    (folder / "recipe.yaml").write_text(
+        "model: poolformer_s12\nin_channels: 1\nimage_resize: 32\ncrop_pct: 1.0\n"
+        "mean: [100]\nstd: [50]\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
+        "ckpt_save_dir: .\n"
+    )
+    done = script("export.py", folder, "-c", "recipe.yaml", "--sample_images", "photos")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("bundle/model.mindir: poolformer_s12 in fp32, deploy form, 4")
+    assert "logits on 3 images within " in done.stdout
+    return folder
+
+
+def expected_probabilities(run: Path, name: str) -> np.ndarray:
+    """By the checkpoint, in PyNative mode, with the preprocessing spelt out."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    network = mindcv.create_model("poolformer_s12", num_classes=4, in_channels=1)
+    ms.load_param_into_net(network, ms.load_checkpoint(str(run / "best.ckpt")), strict_load=True)
+    pixels = np.asarray(Image.open(run / "photos" / name), np.float32)
+    logits = network.set_train(False)(Tensor((pixels[None, None] - 100) / 50)).asnumpy()[0]
+    return np.exp(logits) / np.exp(logits).sum()
+
+
+def test_json_of_a_folder_and_a_file(run: Path) -> None:
+    done = script(
+        "predict.py", run, "photos", "photos/1.png", "--bundle", "bundle", "--json",
+        "--batch_size", "3", "--top_k", "9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    names = ["1.png", "3.png", "deep/2.png", "1.png"]
+    assert [result["image"] for result in results] == [f"photos/{name}" for name in names]
+    for result, name in zip(results, names, strict=True):
+        expected = expected_probabilities(run, name)
+        found = {row["class"]: row["probability"] for row in result["predictions"]}
+        assert found == pytest.approx(dict(zip(CLASSES, expected, strict=True)), abs=1e-5)
+        assert [row["index"] for row in result["predictions"]] == list(np.argsort(-expected))
+
+
+def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    (tmp_path / "runs" / "digits" / "bundle").symlink_to(run / "bundle")  # the default bundle
+    done = script("predict.py", tmp_path, str(run / "photos" / "3.png"), "--top_k", "2")
+    assert done.returncode == 0, done.stderr
+    expected = expected_probabilities(run, "3.png")
+    first, second = np.argsort(-expected)[:2]
+    assert done.stdout.splitlines() == [
+        f"{run}/photos/3.png",
+        f"  {expected[first]:7.2%}  {CLASSES[first]}",
+        f"  {expected[second]:7.2%}  {CLASSES[second]}",
+    ]
+
+
+def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path: Path) -> None:
+    done = script("predict.py", tmp_path, "--bundle", str(run / "bundle"), "--self_test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"self test at 32 px: logits of 3 images, batch size 3, within \S+ of the checkpoint's "
+        r"\(allowed 0.0001\), top-1 equal on 100%\n",
+        done.stdout,
+    )
+    shutil.copytree(run / "bundle", tmp_path / "moved")
+    golden = dict(np.load(tmp_path / "moved" / "golden.npz"))
+    golden["logits"] = golden["logits"] + np.float32(0.5)
+    np.savez(tmp_path / "moved" / "golden.npz", **golden)
+    sign(tmp_path / "moved", "golden.npz")
+    done = script("predict.py", tmp_path, "--bundle", "moved", "--self_test")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: self test at 32 px: found logits up to 0.5 off the check")
+    assert done.stderr.count("\n") == 1
+
+
+def test_unreadable_image_is_named_and_json_is_not_begun(run: Path) -> None:
+    done = script(
+        "predict.py", run, "photos/1.png", "photos/readme.txt", "--bundle", "bundle", "--json"
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[0].startswith("error: image photos/readme.txt is not in an")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "the following arguments are required: images"),
+        (["a.png", "--top_k", "0"], "argument --top_k: found '0', expected an integer >= 1"),
+        (["a.png", "--batch_size", "x"], "argument --batch_size: found 'x', expected an"),
+        (["a.png", "--device_target", "GPU"], "argument --device_target: invalid choice"),
+        (["a.png", "--self_test"], "found images or --json with --self_test, expected it alone"),
+        (["a.png", "--topk", "3"], "unrecognized arguments: --topk 3"),
+    ],
+)
+def test_wrong_flags(
+    flags: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["predict.py", *flags])
+    with pytest.raises(argparse.ArgumentError) as caught:
+        predict.main()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["photos", "--bundle", "photos"], "photos/model.json: found 'No such file"),
+        (["photos", "--bundle", "nowhere"], "bundle nowhere: found no such folder"),
+        (["photos", "--bundle", "bundle", "--image_size", "64"], "found 64, expected .*: 32"),
+        (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
+        (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
+        (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),
+        (["nowhere.png", "--bundle", "bundle"], "image nowhere.png does not exist"),
+    ],
+)
+def test_mistakes(
+    run: Path, flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "nothing").mkdir(exist_ok=True)
+    monkeypatch.chdir(run)
+    monkeypatch.setattr("sys.argv", ["predict.py", *flags])
+    with pytest.raises(UserError, match=message):
+        predict.main()
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "size"),
+    [(1, 16, 1), (16, 16, 16), (17, 16, 9), (33, 16, 11), (5, 2, 2), (5, 1, 1)],
+)
+def test_run_size_wastes_little(images: int, batch_size: int, size: int) -> None:
+    assert predict.run_size(images, batch_size) == size
