@@ -11,7 +11,7 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
 from mindspore import Tensor
@@ -106,7 +106,7 @@ def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
 
     level = recipe.system.eval_amp_level
     result = evaluate_at(level, recipe, world, images, num_classes, weights, options.deploy)
-    facts = {
+    facts: dict[str, Any] = {
         "model": recipe.model.model,
         "checkpoint": str(weights.path),
         "data": str(images.root),

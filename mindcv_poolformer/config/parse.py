@@ -7,12 +7,12 @@ import re
 import reprlib
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints, overload
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -21,6 +21,7 @@ from .bounds import alternatives, in_words
 from .recipe import Recipe, contradictions
 
 COMMAND_LINE = "command line"
+T = TypeVar("T")  # a script's own flags
 # Other spellings of one thing; the recipe holds the right-hand one.
 SYNONYMS = {
     ("dataset", ""): "imagenet",
@@ -43,13 +44,25 @@ class RecipeError(ArgumentError):
         super().__init__(None, line)
 
 
+@overload
+def parse_recipe(
+    argv: Sequence[str] | None, *, description: str, default_config: str
+) -> Recipe: ...
+
+
+@overload
+def parse_recipe(
+    argv: Sequence[str] | None, *, description: str, default_config: str, options: type[T]
+) -> tuple[Recipe, T]: ...
+
+
 def parse_recipe(
     argv: Sequence[str] | None,
     *,
     description: str,
     default_config: str,
-    options: type | None = None,
-) -> Recipe | tuple[Recipe, Any]:
+    options: type[T] | None = None,
+) -> Recipe | tuple[Recipe, T]:
     """The recipe that a command line asks for: defaults < ``--config`` file < flags.
 
     Args:
@@ -215,7 +228,7 @@ def _read_file(path: Path, known: list[str]) -> dict[str, Any]:
     return content
 
 
-def _unknown(key: str, known: Sequence[str], source: str) -> str:
+def _unknown(key: str, known: Collection[str], source: str) -> str:
     close = get_close_matches(key, known, n=1, cutoff=0.7)
     expected = f"a known key, perhaps {close[0]}" if close else "a key that --help lists"
     return f"{key}: found an unknown key, expected {expected} ({source})"

@@ -166,7 +166,7 @@ class AugmentationConfig:
     std: tuple[PositiveFloat, ...] = (58.395, 57.12, 57.375)
 
     @property
-    def eval_interpolation(self) -> str:
+    def eval_interpolation(self) -> Literal["bilinear", "bicubic"]:
         """The resampling that val_interpolation asks for."""
         training = "bicubic" if self.interpolation == "random" else self.interpolation
         return self.val_interpolation or training

@@ -6,6 +6,7 @@ python -m mindcv_poolformer.data check data/imagenet
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Generator, Sequence
@@ -57,8 +58,8 @@ def check(folder: Path, workers: int) -> int:
         UserError: the folder is missing, cannot be read or holds no image; a worker has died.
     """
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: found {found}, expected a folder of images")
+        there = "a file" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: found {there}, expected a folder of images")
     paths, others = files_below(folder)
     if not paths:
         raise UserError(
@@ -115,7 +116,8 @@ def _files(count: int) -> str:
 def main() -> None:
     """The command line."""
     arguments = parse_arguments()
-    sys.stdout.reconfigure(errors="surrogateescape")  # file names may hold any bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names may hold any bytes
     sys.exit(1 if arguments.command(arguments.folder, arguments.workers) else 0)
 
 

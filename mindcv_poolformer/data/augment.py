@@ -127,17 +127,17 @@ def apply_operation(
             return image.rotate(level, resample=resample, fillcolor=fill)
         case "Posterize":
             # Not ImageOps.posterize, which refuses the 0 bits (a black image) of magnitude 10.
-            mask = ~((1 << max(8 - level, 0)) - 1)
+            mask = ~((1 << max(8 - int(level), 0)) - 1)
             return image.point([value & mask for value in range(256)] * len(image.getbands()))
         case "Solarize":
-            return ImageOps.solarize(image, level)
+            return ImageOps.solarize(image, int(level))
         case "SolarizeAdd":
             table = [min(255, value + level) if value < 128 else value for value in range(256)]
             return image.point(table * len(image.getbands()))
         case "Color" | "Contrast" | "Brightness" | "Sharpness":
             return getattr(ImageEnhance, name)(image).enhance(level)
         case "ShearX":
-            matrix = (1, level, 0, 0, 1, 0)
+            matrix: tuple[float, ...] = (1, level, 0, 0, 1, 0)
         case "ShearY":
             matrix = (1, 0, 0, level, 1, 0)
         case "TranslateXRel":

@@ -143,7 +143,9 @@ def training_dataset(
     _prepare_engine(num_parallel_workers)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
-    reader = corrupt_log and SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
+    reader = None
+    if corrupt_log:
+        reader = SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
     at_once = math.gcd(batch_size, IMAGES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     dataset = (
@@ -174,7 +176,7 @@ class _LoadEvaluation:
     folder: ImageFolder
     transform: EvalTransform
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.integer]:
         channels, size = len(self.transform.mean), self.transform.image_size
         if image < 0:
             return np.zeros((channels, size, size), dtype=np.float32), np.int32(-1)

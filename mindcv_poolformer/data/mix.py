@@ -159,8 +159,10 @@ class BatchTransform:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Turn (N, C, H, W) uint8 and (N,) labels into float32 images and (N, K) targets."""
         targets = smoothed_targets(labels, self.num_classes, self.label_smoothing)
+        height, width = images.shape[2:]
         mix = draw_mix(
-            *images.shape[2:],
+            height,
+            width,
             rng,
             mixup=self.mixup,
             cutmix=self.cutmix,

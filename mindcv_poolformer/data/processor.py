@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard, cast
 
 import numpy as np
 from mindcv.models.registry import get_pretrained_cfg
@@ -34,7 +34,7 @@ class ImageProcessor:
         self,
         size: int = 224,
         crop_pct: float = 0.9,
-        interpolation: str = "bicubic",
+        interpolation: Literal["bicubic", "bilinear"] = "bicubic",
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
@@ -99,11 +99,10 @@ class ImageProcessor:
 
     def open_all(self, images: AnyImage | Sequence[AnyImage]) -> list[Image.Image]:
         """Each of one image or several, as :meth:`open` gives it; errors as ``__call__``."""
-        if not are_several(images):
-            return [self.open(images)]
-        if len(images) == 0:
+        several = images if are_several(images) else [cast(AnyImage, images)]
+        if len(several) == 0:
             raise ValueError("images: found none, expected at least one")
-        return [self.open(image) for image in images]
+        return [self.open(image) for image in several]
 
     def open(self, image: AnyImage) -> Image.Image:
         """Give an image upright and in the processor's channels, at its own size.
@@ -133,7 +132,7 @@ class ImageProcessor:
         return f"ImageProcessor({self.transform})"
 
 
-def are_several(images: AnyImage | Sequence[AnyImage]) -> bool:
+def are_several(images: AnyImage | Sequence[AnyImage]) -> TypeGuard[Sequence[AnyImage]]:
     """Tell a list, a tuple or an array of images from one image."""
     return isinstance(images, (list, tuple)) or (
         isinstance(images, np.ndarray) and images.ndim == 4

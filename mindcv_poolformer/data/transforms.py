@@ -42,7 +42,7 @@ def batch_transform(
         erase_prob=augmentation.re_prob,
         erase_scale=augmentation.re_scale,
         erase_ratio=augmentation.re_ratio,
-        erase_value=augmentation.re_value,
+        erase_value="pixel" if augmentation.re_value == "random" else augmentation.re_value,
         erase_max_attempts=augmentation.re_max_attempts,
     )
 

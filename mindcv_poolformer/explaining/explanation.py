@@ -143,4 +143,6 @@ def _load(model: str | Path) -> StagedClassifier:
             f"model {model}: found a bundle, whose graph has no gradients, expected the checkpoint "
             "that it was exported from"
         )
-    return load_model(model)
+    network = load_model(model)
+    assert isinstance(network, StagedClassifier)  # it is no bundle
+    return network

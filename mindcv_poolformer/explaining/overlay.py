@@ -27,8 +27,8 @@ DPI = 120
 def as_picture(image: Image.Image, edge: int = EDGE) -> Image.Image:
     """The whole image in RGB, with a longer side of ``edge`` pixels."""
     scale = edge / max(image.size)
-    size = tuple(max(1, round(scale * side)) for side in image.size)
-    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    width, height = (max(1, round(scale * side)) for side in image.size)
+    return image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
 
 
 def seen_box(size: tuple[int, int], transform: EvalTransform) -> tuple[int, int, int, int]:

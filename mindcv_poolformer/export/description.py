@@ -154,10 +154,12 @@ def check_version(path: Path, written_with: str, here: str) -> None:
     Raises:
         UserError: its major and minor version are above those of ``here``.
     """
-    written, ours = (re.match(r"(\d+)\.(\d+)", version) for version in (written_with, here))
-    if not written:
+    if not re.match(r"\d+\.\d+", written_with):
         raise UserError(f"{path}: found MindSpore version {written_with!r}, expected such as 2.10")
-    if tuple(map(int, written.groups())) > tuple(map(int, ours.groups())):
+    written, ours = (
+        tuple(map(int, re.findall(r"\d+", version)[:2])) for version in (written_with, here)
+    )
+    if written > ours:
         raise UserError(
             f"{path}: found it written with MindSpore {written_with}, expected at most {here}, "
             "which runs here"

@@ -90,7 +90,7 @@ def compare(bundle: Bundle, golden: Golden) -> Comparison:
     if bundle.gives == "probabilities":
         expected = log_probabilities(golden.probabilities)
     inputs = golden.pixels if bundle.takes == "uint8" else golden.images
-    choices = [(size,) for size in bundle.batch_sizes] or [()]
+    choices: list[tuple[int, ...]] = [(size,) for size in bundle.batch_sizes] or [()]
     runs = [dataclasses.replace(bundle, batch_sizes=sizes).logits(inputs) for sizes in choices]
     tolerance = FP32_TOLERANCE
     if bundle.precision == "fp16":

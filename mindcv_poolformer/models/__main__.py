@@ -109,7 +109,7 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def text(name: str, value: int | float | str | None) -> str:
+def text(name: str, value: Any) -> str:
     """A figure for people."""
     if value is None:
         return ""

@@ -170,7 +170,7 @@ class Hybrid(StagedClassifier):
             raise ValueError(f"head: found {head!r}, expected {NORM_POOL!r} for a {family}")
         self.family, parts = family, FAMILIES[family]
         self.stage_numbers = parts.stage_numbers
-        norm = {"sample": GroupNorm, "channels": LayerNormChannel}[parts.norm]
+        norm: type[nn.Cell] = {"sample": GroupNorm, "channels": LayerNormChannel}[parts.norm]
         self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size=7, stride=4, padding=2)
         rates = iter(self.drop_path_rates)
         network: list[nn.Cell] = []

@@ -6,6 +6,7 @@ Importing this module registers them, PoolFormer's in the place of MindCV's own 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from mindcv.models.registry import register_model
 
@@ -24,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 load_pretrained: Callable[[StagedClassifier, str], None] | None = None
 
 
-def _config(variant: Variant) -> dict[str, object]:
+def _config(variant: Variant) -> dict[str, Any]:
     first = "downsample_layers.0.conv" if variant.is_metaformer else "patch_embed.proj"
     return {
         "url": "",
@@ -43,15 +44,13 @@ def _config(variant: Variant) -> dict[str, object]:
 default_cfgs = {name: _config(variant) for name, variant in VARIANTS.items()}
 
 
-def build(variant: Variant, **settings: object) -> StagedClassifier:
+def build(variant: Variant, **settings: Any) -> StagedClassifier:
     """Give a network of a variant; the settings are those of its Cell."""
     cell, size = cell_of(variant), (variant.depths, variant.dims)
-    if cell is MetaFormer:
-        return MetaFormer(*size, variant.family, **settings)
-    settings = {"layer_scale_init": variant.layer_scale_init, **settings}
-    if cell is Hybrid:
-        return Hybrid(*size, variant.family, **settings)
-    return PoolFormer(*size, **settings)
+    family = () if variant.family is None else (variant.family,)
+    if cell is not MetaFormer:
+        settings = {"layer_scale_init": variant.layer_scale_init, **settings}
+    return cell(*size, *family, **settings)
 
 
 def cell_of(variant: Variant) -> type[StagedClassifier]:
@@ -69,11 +68,12 @@ def _entry_point(name: str) -> Callable[..., StagedClassifier]:
         pretrained: bool = False,
         num_classes: int = variant.num_classes,
         in_channels: int = 3,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> StagedClassifier:
         network = build(variant, num_classes=num_classes, in_channels=in_channels, **kwargs)
         network.variant = name
         if pretrained:
+            assert load_pretrained is not None  # the package has set it
             load_pretrained(network, name)
         return network
 

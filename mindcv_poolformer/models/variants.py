@@ -27,14 +27,14 @@ class Family:
         position: of a hybrid, the stage before which a position embedding is added, if any.
     """
 
-    token_mixers: tuple[str, str, str, str]
+    token_mixers: tuple[str, ...]
     norm: str
     mlp_head: bool = False
     hybrid: bool = False
     position: int | None = None
 
     @property
-    def stage_numbers(self) -> tuple[int, int, int, int]:
+    def stage_numbers(self) -> tuple[int, ...]:
         """Where a hybrid's ``network`` has the blocks of each stage.
 
         The downsamples stand between them, and the position embedding after one of them.

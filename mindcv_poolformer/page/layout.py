@@ -149,6 +149,7 @@ class Answers:
             about += f": {height} × {width} places, {seconds * 1000:.0f} ms"
         else:
             about += ": no place speaks for this class"
+        assert model.cam is not None  # it has explained
         picture = overlay(as_picture(image), cam, model.cam.stride, model.bundle.transform)
         return gr.Image(picture, label=about, alt_text=about)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import mindcv
 import numpy as np
@@ -78,17 +78,18 @@ class PageModel:
         Raises:
             ValueError: there is no checkpoint to ask.
         """
-        if self.cam is None:
+        cam = self.cam
+        if cam is None:
             raise ValueError("explain: found no checkpoint, expected one")
         pixels = self.bundle.transform(image)[None]
-        return _on_device(lambda: self.cam.maps(pixels, [label])[0])
+        return _on_device(lambda: cam.maps(pixels, [label])[0])
 
 
 def load_page_model(
     folder: str | Path,
     ckpt_path: str | Path | None = None,
     *,
-    device_target: str = "CPU",
+    device_target: Literal["Ascend", "CPU"] = "CPU",
     key_file: str | Path | None = None,
 ) -> PageModel:
     """Load a bundle and, for Grad-CAM, its checkpoint; compile both.

@@ -70,6 +70,7 @@ class Findings:
     @cached_property
     def disagreements(self) -> np.ndarray:
         """Numbers of the images for which the two evaluations predict different classes."""
+        assert self.compared is not None
         return np.flatnonzero(self.result.predictions != self.compared.predictions)
 
     @cached_property

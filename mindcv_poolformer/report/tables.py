@@ -79,6 +79,7 @@ def _said(findings: Findings, number: int) -> tuple[str, str]:
 
 def _other(findings: Findings, number: int) -> tuple[str, str]:
     compared = findings.compared
+    assert compared is not None
     return findings.classes[compared.predictions[number]], _share(compared.confidences[number])
 
 

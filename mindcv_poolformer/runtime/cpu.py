@@ -55,7 +55,8 @@ def defaults() -> dict[str, str]:
     settings = {"OMP_WAIT_POLICY": "PASSIVE"}
     if cache := _cache_folder():
         settings["MS_COMPILER_CACHE_PATH"] = str(cache)
-    if mindspore := importlib.util.find_spec("mindspore"):
+    mindspore = importlib.util.find_spec("mindspore")
+    if mindspore and mindspore.origin:
         settings["AKG_WHITE_LIST_PATH"] = str(Path(mindspore.origin).parent / "_akg")
     ranks = _ranks_on_this_host()
     if ranks > 1:

@@ -42,7 +42,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     debug = DEBUG in sys.argv
     sys.argv[:] = [word for word in sys.argv if word != DEBUG]
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: file names may be no text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: file names may be no text
     if _on_many_ranks():
         scheduler.end_with_parent()  # no rank outlives a launcher that was killed
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun runs its scheduler through the script too

@@ -140,19 +140,21 @@ class PoolFormerRuntime(MLModel):
         Raises:
             MLServerError: 400 or 413, with what is wrong with it; 429, too much is under way.
         """
+        bundle = self._bundle
+        assert bundle is not None  # MLServer asks none but loaded models
         wanted = read_wanted(payload, self.outputs)
         count = count_images(payload, self.inputs, self._limits.images)
         try:
             with self._batcher.place(count):
                 tensor = payload.inputs[0]
-                images = await asyncio.to_thread(read_images, tensor, self._bundle, self._limits)
+                images = await asyncio.to_thread(read_images, tensor, bundle, self._limits)
                 found = await self._batcher.answer(images)
         except BusyError as error:
             raise MLServerError(str(error), 429) from None
         return InferenceResponse(
             model_name=self.name,
             model_version=self.version,
-            outputs=write_outputs(wanted, found, self._bundle),
+            outputs=write_outputs(wanted, found, bundle),
         )
 
     async def unload(self) -> bool:
@@ -163,6 +165,7 @@ class PoolFormerRuntime(MLModel):
         return True
 
     def _run(self, images: np.ndarray) -> np.ndarray:
+        assert self._bundle is not None
         rows, start = [], 0
         for size in self._plans[len(images)]:
             rows.append(self._bundle.outputs(images[start : start + size], size))

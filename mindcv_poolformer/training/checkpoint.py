@@ -155,7 +155,7 @@ class RunCheckpoints:
         self.kept[epoch] = top1
         order = sorted(self.kept, reverse=True)
         if self.policy == "top_k":
-            order.sort(key=lambda candidate: self.kept[candidate], reverse=True)
+            order.sort(key=lambda candidate: self.kept[candidate] or 0.0, reverse=True)
         self.kept = {chosen: self.kept[chosen] for chosen in order[: self.keep]}
         return sorted(before - set(self.kept))
 

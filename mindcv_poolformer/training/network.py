@@ -22,15 +22,16 @@ def check_network(recipe: Recipe, amp_levels: Mapping[str, str | None]) -> None:
     """
     model = recipe.model
     check_image_size(model.model, recipe.augmentation.image_resize)
-    family = find_variant(model.model).family
-    convolves = bool(family) and "conv" in FAMILIES[family].token_mixers
+    name = find_variant(model.model).family
+    family = FAMILIES[name] if name else None
+    convolves = family is not None and "conv" in family.token_mixers
     for key, level in amp_levels.items():
         if level == "auto" and convolves and recipe.system.device_target == "CPU":
             raise UserError(
                 f"{key}: found auto with model {model.model} on the CPU, expected O0, O2 or O3: "
                 "MindSpore 2.10 miscomputes depthwise convolutions so"
             )
-    if model.head_drop_rate and not (family and FAMILIES[family].mlp_head):
+    if model.head_drop_rate and not (family and family.mlp_head):
         raise UserError(
             f"head_drop_rate: found {model.head_drop_rate} with model {model.model}, expected null "
             "or 0: it has no MLP head"

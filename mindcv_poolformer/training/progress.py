@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from .step import TrainStep
@@ -19,7 +20,7 @@ class Progress:
 
     Args:
         epoch_steps: steps of an epoch.
-        rates: learning rate of each step of the run.
+        rates: learning rate of each step of the run, (steps,).
         images_per_step: over all ranks.
         first_step: steps done before.
         show: whether this rank speaks at all.
@@ -28,7 +29,7 @@ class Progress:
     def __init__(
         self,
         epoch_steps: int,
-        rates: Sequence[float],
+        rates: np.ndarray,
         images_per_step: int,
         first_step: int,
         show: bool,
@@ -112,6 +113,7 @@ class Progress:
             "loss_scale": float(step.loss_scaler.scale_value),
             "skipped_updates": int(step.skipped_updates),
         }
+        assert self._mark is not None  # a step has been told of
         since, marked = self._mark
         if self.step > marked:
             images = (self.step - marked) * self.images_per_step

@@ -45,12 +45,14 @@ class RunFolder:
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
         self._records = Records(folder, progress.step / progress.epoch_steps)
         # What another folder has kept is not here.
-        here = found is not None and found.path.parent.resolve() == folder.resolve()
+        history = None
+        if found and found.path.parent.resolve() == folder.resolve():
+            history = found.checkpoint.metadata["history"]
         self._checkpoints = RunCheckpoints(
             folder,
             self._keeping,
             metadata,
-            history=found.checkpoint.metadata["history"] if here else None,
+            history=history,
             last_is_whole=not (found and found.damaged),
         )
 

@@ -9,9 +9,10 @@ from ..config import ScheduleConfig
 
 def peak_learning_rate(schedule: ScheduleConfig, images_per_update: int) -> float:
     """Give ``lr``, or ``lr_base`` scaled to the images of one update over all ranks."""
-    if schedule.lr is not None:
-        return schedule.lr
-    return schedule.lr_base * images_per_update / schedule.lr_base_size
+    if schedule.lr_base is not None:
+        return schedule.lr_base * images_per_update / schedule.lr_base_size
+    assert schedule.lr is not None  # a recipe has one of them
+    return schedule.lr
 
 
 def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> np.ndarray:

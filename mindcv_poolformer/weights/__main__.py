@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _sources(count: str | None) -> argparse.ArgumentParser:
+def _sources(count: str | None) -> OneLineParser:
     parser = OneLineParser(add_help=False)
     parser.add_argument(
         "source",

@@ -143,7 +143,7 @@ def preprocessor_config(
         mean, std = ([round(v / 255, 8) for v in preprocessing[key]] for key in ("mean", "std"))
     else:
         preprocessing = default_cfgs[model]
-        channels, edge, _ = preprocessing["input_size"]
+        channels, edge = preprocessing["input_size"][:2]
         mean, std = list(preprocessing["mean"]), list(preprocessing["std"])
         if in_channels != channels:
             raise UserError(

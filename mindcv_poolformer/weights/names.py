@@ -25,7 +25,7 @@ class Layout:
     """
 
     stem: str
-    stages: tuple[str, str, str, str]
+    stages: tuple[str, ...]
     signs: tuple[str, str]
 
 

@@ -66,9 +66,9 @@ def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
     source = str(model.ckpt_path or default)
     if not Path(source).exists():
         source = MINDCV_FILES.get(source, source)
-    if source.lower().startswith(("https://", "http://")):
-        source = fetch(source, model.cache_dir)
-    return _of_network(read_weights(source, model.model), model.model)
+    remote = source.lower().startswith(("https://", "http://"))
+    path = fetch(source, model.cache_dir) if remote else Path(source)
+    return _of_network(read_weights(path, model.model), model.model)
 
 
 def read_published(model: str, cache_dir: str = "") -> ModelWeights:

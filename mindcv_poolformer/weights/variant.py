@@ -64,10 +64,10 @@ def _networks(naming: Naming, source: Source) -> list[str]:
     mixers = _mixers_in(naming, source.values)
     alike = {name: v for name, v in of_layout.items() if _mixers_of(v) == mixers}
     if not alike:
-        known = dict.fromkeys(v.family or "poolformer" for v in of_layout.values())
+        families = dict.fromkeys(v.family or "poolformer" for v in of_layout.values())
         raise UserError(
             f"{source.path}: found the token mixers {', '.join(mixers)} in its stages, expected "
-            f"those of {', '.join(known)}"
+            f"those of {', '.join(families)}"
         )
     # their other dims are compared with all shapes
     same = [n for n, v in alike.items() if (v.depths, v.dims[0]) == (depths, stem[0])]

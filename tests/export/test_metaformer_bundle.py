@@ -64,9 +64,9 @@ def test_onnx_gives_the_logits(family: str, tmp_path: Path) -> None:
     """The bundle's own proof runs ONNX Runtime too; here at another size, where there is one."""
     for package in ("onnx", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra onnx")
-    from mindcv_poolformer.export.onnx.write import write_onnx
     from onnxruntime import InferenceSession
 
+    from mindcv_poolformer.export.onnx.write import write_onnx
     from mindcv_poolformer.models.deploy import to_deploy
 
     ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -13,7 +13,6 @@ import mindcv
 import numpy as np
 import pytest
 from bundles import redescribe, sign
-from mindcv_poolformer.export.onnx.write import write_onnx
 from mindspore import Tensor
 from official import load_official_weights
 
@@ -21,6 +20,7 @@ from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.onnx.write import write_onnx
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.errors import UserError
 

@@ -90,8 +90,7 @@ class Builder:
     def integers(self, *values: int) -> str:
         """A vector of integers: a shape."""
         name = f"integers_{len(self.weights)}"
-        values = np.array(values, np.int64)
-        self.weights.append(self.onnx.numpy_helper.from_array(values, name))
+        self.weights.append(self.onnx.numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
     def attend(self, x: str, qkv: str, heads: int) -> str:

@@ -65,7 +65,7 @@ class Linear(nn.Cell):
         super().__init__()
         self.weight = Parameter(Tensor(np.ascontiguousarray(weight.T, np.float32)))
         self.has_bias = bias is not None
-        if self.has_bias:
+        if bias is not None:
             self.bias = Parameter(Tensor(bias.astype(np.float32)))
         self.product = ops.MatMul()
 
