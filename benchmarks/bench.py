@@ -28,8 +28,9 @@ from .chart import draw_chart
 from .field import write_weights
 from .photographs import write_photographs
 from .sections import MODEL, SECTIONS, Measured, Plan
+from .targets import INPUT
 
-PHOTOGRAPHS = 256
+BATCHES = 2  # of the input pipelines in the photographs; an epoch holds whole ones alone
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
     around = report.surroundings()
     with tempfile.TemporaryDirectory(prefix="bench_") as work:
         plan = make_plan(given, Path(work))
+        put_photographs(given, plan)
         write_weights(MODEL, plan.folder, ENVIRONMENT)
         measured = {}
         for name in given.only:
@@ -70,18 +72,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def make_plan(given: argparse.Namespace, work: Path) -> Plan:
-    """Say how much to measure; put the photographs in place."""
-    photographs = work / "photographs"
-    if given.images:
-        scan_folder(given.images)
-        photographs.mkdir()
-        (photographs / "train").symlink_to(given.images.resolve())
-    else:
-        say("drawing photographs")
-        write_photographs(photographs / "train", PHOTOGRAPHS // (4 if given.quick else 1))
+    """Say how much to measure."""
     return Plan(
         folder=work,
-        photographs=photographs,
+        photographs=work / "photographs",
+        drawn=INPUT[0] * (1 if given.quick else BATCHES),
         caches=given.output.resolve() / "caches" if given.quick else work,
         environment=ENVIRONMENT,
         rounds=given.rounds,
@@ -89,6 +84,27 @@ def make_plan(given: argparse.Namespace, work: Path) -> Plan:
         workers=given.workers,
         at_once=2 if given.quick else 1,
     )
+
+
+def put_photographs(given: argparse.Namespace, plan: Plan) -> None:
+    """Draw the photographs where the plan has them, or link those that were given.
+
+    Raises:
+        UserError: those given are no folder of classes, or too few for a batch of the targets'
+            input pipelines.
+    """
+    if not given.images:
+        say("drawing photographs")
+        write_photographs(plan.photographs / "train", plan.drawn)
+        return
+    found = len(scan_folder(given.images))
+    if "targets" in given.only and found < INPUT[0]:
+        raise UserError(
+            f"images: found {found} in {given.images}, expected at least {INPUT[0]}, a batch of "
+            "the input pipelines"
+        )
+    plan.photographs.mkdir()
+    (plan.photographs / "train").symlink_to(given.images.resolve())
 
 
 def show(

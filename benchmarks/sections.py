@@ -35,6 +35,7 @@ class Plan:
     Args:
         folder: for weights and logs.
         photographs: folder with train/<class>/<image>.
+        drawn: images to draw there if none are given.
         caches: folder for what compilers keep; empty, where start-up times are to count.
         environment: of the contenders.
         rounds: of each contender in the targets.
@@ -45,6 +46,7 @@ class Plan:
 
     folder: Path
     photographs: Path
+    drawn: int
     caches: Path
     environment: Mapping[str, str]
     rounds: int

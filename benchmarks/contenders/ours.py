@@ -35,7 +35,7 @@ from mindcv_poolformer.training.step import build_step
 from mindcv_poolformer.weights import load_weights, read_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-STEPS = 100_000  # of the learning rate; more than are ever taken
+STEPS = 100_000  # more than are ever taken
 
 
 def evaluation(given: argparse.Namespace) -> Workload:
@@ -80,7 +80,13 @@ def pipeline(given: argparse.Namespace) -> Workload:
     """The batches of the official recipe; the size is the recipe's."""
 
     def prepare(batch: int, size: int) -> Call:
-        settings = recipe(given, batch_size=batch, image_resize=size, data_dir=given.photographs)
+        settings = recipe(
+            given,
+            batch_size=batch,
+            image_resize=size,
+            data_dir=given.photographs,
+            epoch_size=STEPS,  # of a batch or two
+        )
         folder = splits.training_images(settings.data, NUM_CLASSES)
         rate = find_variant(given.model).drop_path_rate
         rates = mindcv.create_model(given.model, drop_path_rate=rate).drop_path_rates

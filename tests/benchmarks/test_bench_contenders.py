@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import bench
 from benchmarks.contenders.serve import images, targets
 from benchmarks.field import check_agreement, contenders, write_weights
 from benchmarks.photographs import draw_photograph, write_photographs
 from benchmarks.rounds import ROOT, Contest, clean_environment
 from benchmarks.sections import MODEL, Plan, breakdown
+from benchmarks.targets import INPUT
+from mindcv_poolformer.config import parse_recipe
+from mindcv_poolformer.data.folder import scan_folder
+from mindcv_poolformer.data.order import steps_per_epoch
+from mindcv_poolformer.runtime.errors import UserError
 
 
 def test_everybody_gets_the_same() -> None:
@@ -54,6 +60,35 @@ def test_photographs_have_a_natural_spectrum() -> None:
     power = [np.mean(powers, axis=0)[band].mean() for band in bands]
     slopes = np.diff(np.log2(power))
     assert ((-3.0 < slopes) & (slopes < -1.0)).all()
+
+
+@pytest.mark.parametrize("words", [["--quick"], []], ids=["quick", "full"])
+def test_the_photographs_make_batches(tmp_path: Path, words: list[str]) -> None:
+    """The pipelines drop what fills no batch, so fewer images than one would give none."""
+    plan = bench.make_plan(bench.parse(words), tmp_path)
+    recipe = parse_recipe(
+        ["--config", str(ROOT / "configs" / f"{MODEL}_ascend.yaml")],
+        description="",
+        default_config="",
+    )
+    assert recipe.data.batch_size == INPUT[0] and recipe.data.drop_remainder
+    assert steps_per_epoch(plan.drawn, INPUT[0], 1, drop_remainder=True) >= 1
+    assert plan.rounds >= 1 and plan.seconds > 0
+
+
+def test_given_photographs_are_counted_before_the_work(tmp_path: Path) -> None:
+    folder = tmp_path / "given" / "one"
+    folder.mkdir(parents=True)
+    for number in range(INPUT[0] - 1):
+        (folder / f"{number}.png").touch()
+    few = bench.parse(["--quick", "--images", str(folder.parent)])
+    plan = bench.make_plan(few, tmp_path)
+    expected = rf"images: found {INPUT[0] - 1} in .*given, expected at least {INPUT[0]}"
+    with pytest.raises(UserError, match=expected):
+        bench.put_photographs(few, plan)
+    (folder / "another.png").touch()
+    bench.put_photographs(few, plan)
+    assert len(scan_folder(plan.photographs / "train")) == INPUT[0]
 
 
 def test_stock_mindcv_is_left_alone() -> None:
@@ -104,7 +139,7 @@ def test_breakdown(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photographs" / "train", 2)
     environment = clean_environment(os.environ)
     write_weights(MODEL, tmp_path, environment)
-    plan = Plan(tmp_path, tmp_path / "photographs", tmp_path, environment, 1, 0.1, 1, 1)
+    plan = Plan(tmp_path, tmp_path / "photographs", 2, tmp_path, environment, 1, 0.1, 1, 1)
     measured = breakdown(plan)
     assert not measured.failures
     kernels, steps, fused = measured.tables
