@@ -20,9 +20,11 @@ from typing import Any, Literal
 import mindcv
 import numpy as np
 from jsonargparse.typing import PositiveInt
+from PIL import Image
 
-from mindcv_poolformer.config import DataConfig, Recipe, parse_recipe
+from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.data.folder import find_images, scan_folder
+from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.choices import Choices
@@ -59,7 +61,8 @@ class ExportOptions:
         enc_key_file: file of 16, 24 or 32 bytes, the key to encrypt the MINDIRs with (AES-GCM);
             empty for readable ones.
         sample_images: image or folder of images to prove the export on, the first 16; empty for
-            images of <data_dir>/<val_split>.
+            images of <data_dir>/<val_split>, or where there is no data_dir for crops of the two
+            photographs that scikit-learn ships, which is said.
         overwrite: replace an existing bundle once the new one is proven.
     """
 
@@ -88,8 +91,7 @@ def main() -> None:
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     trained = restore(recipe, options)
-    paths = sample_paths(recipe.data, options.sample_images)
-    images = [open_image(path, recipe.model.in_channels) for path in paths]
+    images, origin = proof_images(recipe, options.sample_images)
     sizes = options.export_image_size or (trained.transform.image_size,)
     samples, *further = (
         np.stack([at_size(trained.transform, size)(image) for image in images])
@@ -97,7 +99,13 @@ def main() -> None:
     )
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
-        write_bundle, trained, target, samples, further=further, overwrite=options.overwrite
+        write_bundle,
+        trained,
+        target,
+        samples,
+        further=further,
+        origin=origin,
+        overwrite=options.overwrite,
     )
     try:
         description = write(choices)
@@ -196,11 +204,24 @@ def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, 
     return (*names, *map(str, range(len(names), count)))
 
 
-def sample_paths(data: DataConfig, given: str) -> list[Path]:
-    """At most 16 images to prove the export on; the validation set's are spread over classes."""
+def proof_images(recipe: Recipe, given: str) -> tuple[list[Image.Image], str]:
+    """At most 16 images to prove the export on, and where they are from."""
+    channels = recipe.model.in_channels
+    data_dir = Path(recipe.data.data_dir)
     if given:
-        return find_images([given])[:MOST_SAMPLES]
-    folder = Path(data.data_dir) / data.val_split
+        paths, origin = find_images([given])[:MOST_SAMPLES], "sample_images"
+    elif data_dir.is_dir():
+        paths, origin = spread_over_classes(data_dir / recipe.data.val_split), "val_split"
+    else:
+        crops = photograph_crops(channels)
+        origin = f"{len(crops)} crops of scikit-learn's {' and '.join(PHOTOGRAPHS)}"
+        print(f"sample_images: found no folder {data_dir}, so the proof is on {origin}")
+        return crops, origin
+    return [open_image(path, channels) for path in paths], origin
+
+
+def spread_over_classes(folder: Path) -> list[Path]:
+    """At most 16 images of <folder>/<class>/*, the first ones of each class."""
     if not folder.is_dir():
         raise UserError(f"sample_images: found no folder {folder}, expected --sample_images")
     images = scan_folder(folder)

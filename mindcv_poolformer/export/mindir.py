@@ -62,6 +62,7 @@ def write_bundle(
     choices: Choices = DEFAULT,
     *,
     further: Sequence[np.ndarray] = (),
+    origin: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the folder ``target``, which appears once it is proven, or not at all.
@@ -75,6 +76,7 @@ def write_bundle(
         samples: (N, C, H, W) float32, real images through ``trained.transform``.
         choices: what the graphs are to be.
         further: samples of other image sizes, each of which gets graphs of its own.
+        origin: where the samples are from, told in model.json beside what they prove.
         overwrite: replace a bundle at ``target``.
 
     Returns:
@@ -103,7 +105,9 @@ def write_bundle(
         answers = _write_goldens(goldens, staging)
         description = _describe(trained, choices, goldens[0], graphs, answers, staging)
         _write_description(staging, description)
-        description["verification"] = list(_prove(staging, goldens, choices))
+        description["verification"] = [
+            proof | {"samples": origin} for proof in _prove(staging, goldens, choices)
+        ]
         _write_description(staging, description)
         write_settings(staging, description)
         write_readme(staging, description)

@@ -17,6 +17,7 @@ from mindspore import nn
 from official import load_official_weights
 
 import export
+from mindcv_poolformer.data.photographs import photograph_crops
 from mindcv_poolformer.export import mindir
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.models import PoolFormer
@@ -94,7 +95,30 @@ def test_sample_images_are_spread_over_the_validation_classes(
     first = ["a/00.png", "b/00.png", "c/00.png", "a/01.png", "c/01.png", "a/02.png", "c/02.png"]
     assert names == first + [f"a/{index:02d}.png" for index in range(3, 12)]
     description = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert description["verification"][0]["images"] == 16
+    proof = description["verification"][0]
+    assert (proof["images"], proof["samples"]) == (16, "val_split")
+
+
+def test_without_a_data_set_photographs_prove_it(
+    run_export: Export,
+    tmp_path: Path,
+    checkpoint: Path,
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_export()
+    (proof,) = json.loads((tmp_path / "out" / "model.json").read_text())["verification"]
+    told = "16 crops of scikit-learn's china.jpg and flower.jpg"
+    assert (proof["images"], proof["samples"]) == (16, told)
+    said = f"sample_images: found no folder {tmp_path / 'data'}, so the proof is on {told}"
+    assert capsys.readouterr().out.splitlines().count(said) == 1
+    np.testing.assert_allclose(load_bundle(tmp_path / "out").logits(inputs), expected, atol=1e-5)
+    # what is proven is the network on the photographs, as validation would prepare them
+    golden = np.load(tmp_path / "out" / "golden.npz")
+    transform = load_bundle(tmp_path / "out").transform
+    images = np.stack([transform(crop) for crop in photograph_crops(3)[:4]])
+    np.testing.assert_array_equal(golden["images"], images)
 
 
 def test_pynative_recipe_and_foreign_checkpoint(
@@ -257,7 +281,7 @@ def test_class_names(
         (["--model", "poolformer_s24"], "model: found poolformer_s24 .* poolformer_s12"),
         (["--num_classes", "7"], r"best.ckpt: 2 parameters .* head.weight"),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: found no such file"),
-        ([], "sample_images: found no folder .*val, expected --sample_images"),
+        (["--data_dir", "."], "sample_images: found no folder val, expected --sample_images"),
         (["--sample_images", "nowhere.png"], "image nowhere.png does not exist"),
     ],
 )
