@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
+from toy_network import ToyNetwork, toy_batch
 
-from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.optimizer import AdamW
@@ -17,16 +16,13 @@ from mindcv_poolformer.training.step import TrainStep
 
 pytestmark = pytest.mark.usefixtures("pynative_mode")
 
-RNG = np.random.default_rng(0)
-GOOD = Tensor(RNG.standard_normal((2, 3, 32, 32)).astype(np.float32))
-POISONED = Tensor(np.full((2, 3, 32, 32), np.nan, np.float32))
+GOOD, TARGETS = toy_batch(0, 2)
+POISONED = GOOD * np.nan
 HUGE = GOOD * 1e6  # more than float16 holds
-TARGETS = Tensor(np.eye(2, dtype=np.float32))
 
 
 def make_step(level: str, scaler: StaticLossScaler | DynamicLossScaler) -> TrainStep:
-    ms.set_seed(0)
-    network = PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=2).set_train()
+    network = ToyNetwork().set_train()
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(20, 1e-3, np.float32))
     return TrainStep(mixed_precision(network, level), optimizer, rates, scaler).set_train()
