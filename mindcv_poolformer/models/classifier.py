@@ -28,11 +28,12 @@ class StagedClassifier(nn.Cell):
     Args:
         depths: blocks in each stage.
         dims: channels of each stage.
+        head_order: "norm_pool" or "pool_norm".
         num_classes: size of the classifier; 0 leaves it out and gives pooled features.
         in_channels: channels of the images.
         drop_path_rate: stochastic depth rate of the last block; it rises linearly from 0.
-        head_order: "norm_pool" or "pool_norm".
-        features_only: give the maps of the stages in ``out_indices`` instead of logits.
+        features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
+            4, 8, 16 and 32, for dense prediction.
         out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
 
     Raises:
@@ -44,12 +45,12 @@ class StagedClassifier(nn.Cell):
         depths: Sequence[int],
         dims: Sequence[int],
         *,
-        num_classes: int,
-        in_channels: int,
-        drop_path_rate: float,
         head_order: str,
-        features_only: bool,
-        out_indices: Sequence[int],
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        features_only: bool = False,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
     ) -> None:
         super().__init__()
         if not out_indices or not set(out_indices) <= set(range(len(dims))):

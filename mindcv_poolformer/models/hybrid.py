@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -125,15 +126,11 @@ class Hybrid(StagedClassifier):
         depths: blocks in each stage.
         dims: channels of each stage.
         family: a key of FAMILIES, which tells token mixers, norm and position embedding.
-        num_classes: size of the classifier; 0 leaves it out and gives pooled features.
-        in_channels: channels of the images.
         drop_rate: dropout inside the MLPs.
-        drop_path_rate: stochastic depth rate of the last block; it rises linearly from 0.
         layer_scale_init: initial value of the layer scales.
-        features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
-            4, 8, 16 and 32, each through its own norm, as PoolFormer.
-        out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
         head: "norm_pool", the only order of a hybrid's head.
+        **staged: what every :class:`StagedClassifier` takes; with ``features_only`` each map goes
+            through its own norm, as in PoolFormer.
 
     Raises:
         ValueError: ``out_indices`` names a stage that is not there, or none; ``head`` is another.
@@ -147,31 +144,18 @@ class Hybrid(StagedClassifier):
         dims: Sequence[int],
         family: str,
         *,
-        num_classes: int = 1000,
-        in_channels: int = 3,
         drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
-        features_only: bool = False,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
         head: str = NORM_POOL,
+        **staged: Any,
     ) -> None:
-        super().__init__(
-            depths,
-            dims,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            drop_path_rate=drop_path_rate,
-            head_order=head,
-            features_only=features_only,
-            out_indices=out_indices,
-        )
+        super().__init__(depths, dims, head_order=head, **staged)
         if head != NORM_POOL:
             raise ValueError(f"head: found {head!r}, expected {NORM_POOL!r} for a {family}")
         self.family, parts = family, FAMILIES[family]
         self.stage_numbers = parts.stage_numbers
         norm: type[nn.Cell] = {"sample": GroupNorm, "channels": LayerNormChannel}[parts.norm]
-        self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size=7, stride=4, padding=2)
+        self.patch_embed = PatchEmbed(self.in_channels, dims[0], patch_size=7, stride=4, padding=2)
         rates = iter(self.drop_path_rates)
         network: list[nn.Cell] = []
         for stage, (depth, channels) in enumerate(zip(depths, dims, strict=True)):
@@ -188,11 +172,11 @@ class Hybrid(StagedClassifier):
             ]
             network.append(nn.CellList(blocks))
         self.network = nn.CellList(network)
-        if features_only:
+        if self.features_only:
             self._add_feature_norms(norm)
         else:
             self.norm = norm(dims[-1])
-            self.head = self._new_head(num_classes)
+            self.head = self._new_head(self.num_classes)
         initialize_parts(self)
 
     def _add_feature_norms(self, norm: type[nn.Cell]) -> None:

@@ -7,6 +7,7 @@ The parameter names are those of the official code (sail-sg/metaformer), but for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
@@ -132,15 +133,11 @@ class MetaFormer(StagedClassifier):
         depths: blocks in each stage.
         dims: channels of each stage.
         family: a key of FAMILIES, which tells token mixers, norm and head.
-        num_classes: size of the classifier; 0 leaves it out and gives pooled features.
-        in_channels: channels of the images.
         drop_rate: dropout inside the MLPs.
         head_drop_rate: dropout inside an MLP head.
-        drop_path_rate: stochastic depth rate of the last block; it rises linearly from 0.
-        features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
-            4, 8, 16 and 32, without a further norm (as timm).
-        out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
         head: "pool_norm", the only order of a MetaFormer's head.
+        **staged: what every :class:`StagedClassifier` takes; with ``features_only`` the maps come
+            without a further norm (as in timm).
 
     Raises:
         ValueError: ``out_indices`` names a stage that is not there, or none; ``head`` is another;
@@ -153,25 +150,12 @@ class MetaFormer(StagedClassifier):
         dims: Sequence[int],
         family: str,
         *,
-        num_classes: int = 1000,
-        in_channels: int = 3,
         drop_rate: float = 0.0,
         head_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        features_only: bool = False,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
         head: str = POOL_NORM,
+        **staged: Any,
     ) -> None:
-        super().__init__(
-            depths,
-            dims,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            drop_path_rate=drop_path_rate,
-            head_order=head,
-            features_only=features_only,
-            out_indices=out_indices,
-        )
+        super().__init__(depths, dims, head_order=head, **staged)
         self.family, parts = family, FAMILIES[family]
         if head != POOL_NORM:
             raise ValueError(f"head: found {head!r}, expected {POOL_NORM!r} for a {family}")
@@ -181,7 +165,7 @@ class MetaFormer(StagedClassifier):
         self.downsample_layers = nn.CellList(
             [
                 Downsampling(before, channels, *((7, 4, 2) if stage == 0 else (3, 2, 1)))
-                for stage, (before, channels) in enumerate(zip((in_channels, *dims), dims))
+                for stage, (before, channels) in enumerate(zip((self.in_channels, *dims), dims))
             ]
         )
         rates = iter(self.drop_path_rates)
@@ -203,7 +187,7 @@ class MetaFormer(StagedClassifier):
                 for stage, (depth, channels) in enumerate(zip(depths, dims))
             ]
         )
-        if features_only:
+        if self.features_only:
             self.feature_info = [
                 {"chs": dims[i], "reduction": 4 * 2**i, "name": f"stages.{i}"}
                 for i in self.out_indices
@@ -211,7 +195,7 @@ class MetaFormer(StagedClassifier):
             self.feature_norms = [nn.Identity() for _ in self.out_indices]
         else:
             self.norm = LayerNorm(dims[-1])
-            self.head = self._new_head(num_classes)
+            self.head = self._new_head(self.num_classes)
         for _, cell in self.cells_and_names():
             if isinstance(cell, (nn.Dense, StridedConv, DepthwiseConv)):
                 initialize_linear(cell)

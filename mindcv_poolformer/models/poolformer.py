@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mindspore import Tensor, nn
 from mindspore.common.initializer import HeUniform, Uniform
@@ -24,15 +25,12 @@ class PoolFormer(StagedClassifier):
     Args:
         depths: blocks in each stage.
         dims: channels of each stage.
-        num_classes: size of the classifier; 0 leaves it out and gives pooled features.
-        in_channels: channels of the images.
         drop_rate: dropout inside the MLPs.
-        drop_path_rate: stochastic depth rate of the last block; it rises linearly from 0.
         layer_scale_init: initial value of the layer scales.
-        features_only: give the maps of the stages in ``out_indices`` instead of logits, at strides
-            4, 8, 16 and 32, each through its own GroupNorm, for dense prediction.
         head: "norm_pool" as the official code, "pool_norm" as timm, whose weights want it.
-        out_indices: the stages, 0 to 3, whose maps ``features_only`` gives.
+        **staged: what every :class:`StagedClassifier` takes: ``num_classes``, ``in_channels``,
+            ``drop_path_rate``, ``out_indices``, and ``features_only``, with which each map goes
+            through its own GroupNorm.
 
     Raises:
         ValueError: ``out_indices`` names a stage that is not there, or none; ``head`` is neither.
@@ -43,28 +41,15 @@ class PoolFormer(StagedClassifier):
         depths: Sequence[int],
         dims: Sequence[int],
         *,
-        num_classes: int = 1000,
-        in_channels: int = 3,
         drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
-        features_only: bool = False,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
         head: str = NORM_POOL,
+        **staged: Any,
     ) -> None:
-        super().__init__(
-            depths,
-            dims,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            drop_path_rate=drop_path_rate,
-            head_order=head,
-            features_only=features_only,
-            out_indices=out_indices,
-        )
+        super().__init__(depths, dims, head_order=head, **staged)
         if head not in (NORM_POOL, POOL_NORM):
             raise ValueError(f"head: found {head!r}, expected {NORM_POOL!r} or {POOL_NORM!r}")
-        self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size=7, stride=4, padding=2)
+        self.patch_embed = PatchEmbed(self.in_channels, dims[0], patch_size=7, stride=4, padding=2)
         rates = iter(self.drop_path_rates)
         network: list[nn.Cell] = []
         for stage, (depth, channels) in enumerate(zip(depths, dims, strict=True)):
@@ -78,11 +63,11 @@ class PoolFormer(StagedClassifier):
             ]
             network.append(nn.CellList(blocks))
         self.network = nn.CellList(network)
-        if features_only:
+        if self.features_only:
             self._add_feature_norms()
         else:
             self.norm = LayerNorm(dims[-1]) if head == POOL_NORM else GroupNorm(dims[-1])
-            self.head = self._new_head(num_classes)
+            self.head = self._new_head(self.num_classes)
         initialize_parts(self)
 
     def _add_feature_norms(self) -> None:
