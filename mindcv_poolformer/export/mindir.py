@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
 from ..models.deploy import to_deploy
+from ..models.parts.mixers import Attend
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
 from .bundle import load_bundle
@@ -95,6 +96,9 @@ def write_bundle(
         Golden.of(images, trained.transform, network(Tensor(images)).asnumpy())
         for images in (samples, *further)
     ]
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, Attend):
+            cell.portable = True
     if choices.deploy:
         network = to_deploy(network)
     with replaced_folder(target) as staging:

@@ -107,13 +107,18 @@ class Attention(nn.Cell):
 class Attend(nn.Cell):
     """Softmax(scale q k^T) v for maps of q, k and v (N, H, W, 3 C) to maps (N, H, W, C).
 
-    Ascend Atlas A2 and later have it as one operator, in float16, which takes the maps as they
-    are. Elsewhere one transposition brings the heads before the places, and one brings them back.
+    Ascend's training cards have it as one operator, in float16, which takes the maps as they are.
+    Elsewhere one transposition brings the heads before the places, and one brings them back.
+
+    Args:
+        scale: of the products of queries and keys.
+        portable: leave that operator out, for graphs that other devices load.
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, portable: bool = False) -> None:
         super().__init__()
         self.scale = scale
+        self.portable = portable
         self.scores = ops.BatchMatMul(transpose_b=True)
         self.gather = ops.BatchMatMul()
 
@@ -125,7 +130,7 @@ class Attend(nn.Cell):
             # wrong in PyNative mode of MindSpore 2.10.
             return x[:, :, :, 2 * heads * HEAD_CHANNELS :]
         x = x.reshape(n, height * width, 3, heads, HEAD_CHANNELS)
-        if x.dtype == ms.float16 and has_flash_attention():
+        if x.dtype == ms.float16 and not self.portable and has_flash_attention():
             y = ops.flash_attention_score(
                 x[:, :, 0],
                 x[:, :, 1],
@@ -144,10 +149,16 @@ class Attend(nn.Cell):
 
 @constexpr
 def has_flash_attention() -> bool:
-    """Whether ops.flash_attention_score has the device: Ascend Atlas A2 and A3, not the first 910.
-
-    By name: Ascend910B1 to B4 and Ascend910_93..; the first ones end with a letter.
-    """
+    """Whether the device that this process computes on has ops.flash_attention_score."""
     if ms.get_context("device_target") != "Ascend":
         return False
-    return re.match(r"Ascend910(B\d|_93)", ms.hal.get_device_name()) is not None
+    return trains_transformers(ms.hal.get_device_name(ms.get_context("device_id")))
+
+
+def trains_transformers(device_name: str) -> bool:
+    """Whether a device is one for which CANN documents aclnnFlashAttentionScore.
+
+    The training cards of Atlas A2, Ascend910B1 to B3, and Atlas A3, Ascend910_93.. : not the first
+    910, whose names end with a letter, and not the inference cards 910B4 and 310P.
+    """
+    return re.match(r"Ascend910(B[1-3]|_93)", device_name) is not None
