@@ -8,11 +8,20 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
+from official import load_official_weights
 
 from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.models import PoolFormer
 
+NAME = "poolformer_tiny"
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
+
+
+def make_network() -> nn.Cell:
+    """Of few blocks: most of these tests' time is MindSpore's compiler."""
+    network = PoolFormer(depths=(1, 1, 1, 1), dims=(64, 128, 256, 384), num_classes=10)
+    return load_official_weights(network).set_train(False)
 
 
 def write_checkpoint(network: nn.Cell, name: str, path: Path) -> Path:

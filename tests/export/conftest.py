@@ -7,26 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import Tensor, nn, ops
 from official import load_official_weights
 from PIL import Image
 
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
-from mindcv_poolformer.models import PoolFormer
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `checkpoints`
 
-from checkpoints import CLASSES, TRANSFORM, logits_of, write_checkpoint  # noqa: E402
-
-NAME = "poolformer_tiny"
-
-
-def make_network() -> nn.Cell:
-    """Of few blocks: most of these tests' time is MindSpore's compiler."""
-    network = PoolFormer(depths=(1, 1, 2, 1), dims=(64, 128, 256, 384), num_classes=10)
-    return load_official_weights(network).set_train(False)
+from checkpoints import (  # noqa: E402
+    CLASSES,
+    NAME,
+    TRANSFORM,
+    logits_of,
+    make_network,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +36,37 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(checkpoint: Path) -> Trained:
     return Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
+
+
+class ToyClassifier(nn.Cell):
+    """Images (N, 3, H, W) of any size to 10 logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Dense(6, 10)
+
+    def construct(self, images: Tensor) -> Tensor:
+        features = ops.concat((images.mean((2, 3)), (images * images).mean((2, 3))), 1)
+        return self.head(features)
+
+
+@pytest.fixture
+def toy(checkpoint: Path) -> Trained:
+    """Where the bundle is the subject and not its graph: compiles in no time.
+
+    It has no deploy form.
+    """
+    network = load_official_weights(ToyClassifier()).set_train(False)
+    return Trained(network, "toy", checkpoint, TRANSFORM, CLASSES)
+
+
+@pytest.fixture
+def toy_logits(toy: Trained, inputs: np.ndarray) -> np.ndarray:
+    """The pictures' logits by the toy's formula, (5, 10)."""
+    wide = inputs.astype(np.float64)
+    features = np.concatenate([wide.mean((2, 3)), (wide**2).mean((2, 3))], axis=1)
+    weight, bias = toy.network.head.weight.asnumpy(), toy.network.head.bias.asnumpy()
+    return features @ weight.T + bias
 
 
 @pytest.fixture(scope="session")

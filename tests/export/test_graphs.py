@@ -45,6 +45,11 @@ def test_pixels_in_and_probabilities_out(
     description = write_bundle(trained, tmp_path / "bundle", inputs, choices)
     assert description["input"]["shape"] == [None, 32, 32, 3]
     assert description["input"]["layout"] == "NHWC"
+    settings = json.loads((tmp_path / "bundle" / "model-settings.json").read_text())
+    assert settings["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}]
+    assert settings["outputs"][0]["name"] == "probabilities"
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "| images | uint8, NHWC, pixels 0 to 255 | N x 32 x 32 x 3 |" in text
     bundle = load_bundle(tmp_path / "bundle")
     close = 1e-5 if precision == "fp32" else 0.02
     np.testing.assert_allclose(bundle.network(Tensor(pixels)).asnumpy(), softmax, atol=close)
@@ -67,17 +72,18 @@ def test_pixels_in_and_probabilities_out(
 
 
 def test_several_image_sizes(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:
     mean, std = np.float32([120, 115, 100]), np.float32([60, 50, 55])
     noise = np.random.default_rng(4).integers(0, 256, (2, 64, 64, 3), np.uint8)
     larger = np.ascontiguousarray(((noise - mean) / std).transpose(0, 3, 1, 2))
-    logits = trained.network(Tensor(larger)).asnumpy()
-    description = write_bundle(trained, tmp_path / "bundle", inputs, further=[larger])
+    logits = toy.network(Tensor(larger)).asnumpy()
+    choices = Choices(deploy=False)
+    description = write_bundle(toy, tmp_path / "bundle", inputs, choices, further=[larger])
     assert set(description["graphs"]) == {"model.mindir", "model_64px.mindir"}
     assert [proof["image_size"] for proof in description["verification"]] == [32, 64]
     small, large = (load_bundle(tmp_path / "bundle", image_size=size) for size in (None, 64))
-    np.testing.assert_allclose(small.logits(inputs), expected, atol=1e-4)
+    np.testing.assert_allclose(small.logits(inputs), toy_logits, atol=1e-4)
     np.testing.assert_allclose(large.logits(larger), logits, atol=1e-4)
     assert large.transform(Image.new("RGB", (99, 77))).shape == (3, 64, 64)
     assert self_test(large).startswith("self test at 64 px: logits of 2 images")
@@ -89,9 +95,13 @@ def test_several_image_sizes(
 
 
 def test_several_batch_sizes(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:
-    description = write_bundle(trained, tmp_path / "bundle", inputs, Choices(batch_sizes=(1, 3)))
+    choices = Choices(deploy=False, batch_sizes=(1, 3))
+    description = write_bundle(toy, tmp_path / "bundle", inputs, choices)
+    settings = json.loads((tmp_path / "bundle" / "model-settings.json").read_text())
+    assert settings["max_batch_size"] == 3
+    assert "Batch sizes: 1, 3." in (tmp_path / "bundle" / "README.md").read_text()
     assert description["graphs"] == {
         "model.mindir": {"batch_size": 1, "image_size": 32},
         "model_32px_b3.mindir": {"batch_size": 3, "image_size": 32},
@@ -99,7 +109,7 @@ def test_several_batch_sizes(
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.batch_sizes == (1, 3)
     many = np.concatenate([inputs, inputs])
-    twice = np.concatenate([expected, expected])
+    twice = np.concatenate([toy_logits, toy_logits])
     for count in (1, 2, 3, 4, 8):
         np.testing.assert_allclose(bundle.logits(many[:count]), twice[:count], atol=1e-4)
     runs = {count: [size for _, size in bundle._runs(count, None)] for count in (1, 2, 3, 4, 8)}

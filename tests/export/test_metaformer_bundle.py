@@ -46,7 +46,9 @@ def trained(family: str, image_size: int, folder: Path) -> Trained:
         ),
     ],
 )
-def test_bundle_gives_the_logits(family: str, deploy: bool, tmp_path: Path) -> None:
+def test_bundle_gives_the_logits(
+    family: str, deploy: bool, tmp_path: Path, pynative_mode: None
+) -> None:
     size = 224 if family in ONE_SIZE else 96
     pixels = np.random.default_rng(2).integers(0, 256, (3, 3, size, size))
     images = ((pixels - 120) / 60).astype(np.float32)

@@ -21,6 +21,9 @@ from mindcv_poolformer.runtime.errors import UserError
 FILES = {"model.json", "model.mindir", "golden.npz", "model-settings.json", "README.md"}
 
 
+PLAIN = Choices(deploy=False)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -90,63 +93,57 @@ def test_fp16_halves_the_file_and_keeps_the_logits_close(
 
 
 def test_fixed_batch_size(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:
-    write_bundle(trained, tmp_path / "fixed", inputs, Choices(batch_sizes=(4,)))
+    choices = Choices(deploy=False, batch_sizes=(4,))
+    description = write_bundle(toy, tmp_path / "fixed", inputs, choices)
+    assert description["input"]["shape"] == [4, 3, 32, 32]
     bundle = load_bundle(tmp_path / "fixed")
     assert bundle.batch_sizes == (4,)
     for count in (1, 4, 5):
         logits = bundle.logits(inputs[:count], batch_size=2)
-        np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
+        np.testing.assert_allclose(logits, toy_logits[:count], atol=1e-4)
 
 
-def test_path_with_blank_and_accent(trained: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
+def test_existing_target_needs_overwrite(toy: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
+    """Under a path with blanks and an accent."""
     target = tmp_path / "modèle n° 1" / "my bundle"
-    write_bundle(trained, target, inputs[:1])
-    assert load_bundle(target).model == "poolformer_tiny"
-
-
-def test_existing_target_needs_overwrite(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, folder: Path
-) -> None:
-    target = tmp_path / "bundle"
-    shutil.copytree(folder, target)
+    write_bundle(toy, target, inputs, PLAIN)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match=r"bundle exists.*--overwrite"):
-        write_bundle(trained, target, inputs[:2])
+    with pytest.raises(UserError, match=r"my bundle exists.*--overwrite"):
+        write_bundle(toy, target, inputs[:2], PLAIN)
     assert contents(tmp_path) == before
-    write_bundle(trained, target, inputs[:2], overwrite=True)
+    write_bundle(toy, target, inputs[:2], PLAIN, overwrite=True)
     assert {path.name for path in target.iterdir()} == FILES
     assert json.loads((target / "model.json").read_text())["verification"][0]["images"] == 2
+    assert load_bundle(target).model == "toy"
 
 
 def test_overwrite_spares_what_is_no_bundle(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray
+    toy: Trained, tmp_path: Path, inputs: np.ndarray
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="something else than a bundle"):
-        write_bundle(trained, tmp_path / "home", inputs, overwrite=True)
+        write_bundle(toy, tmp_path / "home", inputs, PLAIN, overwrite=True)
     assert contents(tmp_path) == {"home/thesis.txt": b"years of work"}
 
 
 @pytest.mark.parametrize("older", [False, True])
 def test_failed_proof_leaves_everything_as_it_was(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, folder: Path, older: bool
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, folder: Path, older: bool
 ) -> None:
     if older:
         shutil.copytree(folder, tmp_path / "bundle")
     before = contents(tmp_path)
-    for name, parameter in trained.network.parameters_and_names():
-        if "layer_scale_2" in name:  # beyond fp16's 65504, well within fp32
-            parameter.set_data(Tensor(np.full(parameter.shape, 1e6, np.float32)))
+    weight = toy.network.head.weight  # beyond fp16's 65504, well within fp32
+    weight.set_data(Tensor(np.full(weight.shape, 1e6, np.float32)))
     with pytest.raises(
         UserError,
         match=r"export: found logits of the MINDIR .* off the checkpoint's on 5 images of 32 px",
     ):
-        write_bundle(
-            trained, tmp_path / "bundle", inputs, Choices(precision="fp16"), overwrite=True
-        )
+        choices = Choices(precision="fp16", deploy=False)
+        write_bundle(toy, tmp_path / "bundle", inputs, choices, overwrite=True)
     assert contents(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
 
@@ -166,9 +163,9 @@ def operators(bundle: Path) -> list[str]:
 
 
 def test_fp32_is_proven_too(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(golden, "FP32_TOLERANCE", -1.0)
     with pytest.raises(UserError, match="expected at most -1; nothing is kept"):
-        write_bundle(trained, tmp_path / "bundle", inputs)
+        write_bundle(toy, tmp_path / "bundle", inputs, PLAIN)
     assert list(tmp_path.iterdir()) == []

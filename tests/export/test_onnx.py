@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mindcv
 import numpy as np
 import pytest
 from bundles import redescribe, sign
@@ -21,6 +20,7 @@ from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.export.onnx.write import write_onnx
+from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -65,7 +65,11 @@ def test_a_bundle_in_onnx_runtime(
 
 
 def test_pixels_in_and_probabilities_out_at_any_size(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray
+    trained: Trained,
+    tmp_path: Path,
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    pynative_mode: None,
 ) -> None:
     path = tmp_path / "pixels.onnx"
     deployed = to_deploy(trained.network)
@@ -81,10 +85,9 @@ def test_pixels_in_and_probabilities_out_at_any_size(
     np.testing.assert_allclose(run(path, larger), softmax, atol=1e-5)
 
 
-@pytest.mark.long
-def test_timms_head(tmp_path: Path, trained: Trained) -> None:
+def test_timms_head(tmp_path: Path, trained: Trained, pynative_mode: None) -> None:
     images = np.random.default_rng(3).normal(size=(2, 3, 96, 96)).astype(np.float32)
-    network = mindcv.create_model("poolformer_s12", num_classes=10, head="pool_norm")
+    network = PoolFormer((1, 2, 1, 1), (8, 16, 24, 32), num_classes=10, head="pool_norm")
     load_official_weights(network).set_train(False)
     write_onnx(to_deploy(network), tmp_path / "timm.onnx", trained.transform)
     logits = network(Tensor(images)).asnumpy()

@@ -10,11 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from mindcv_poolformer.export.choices import Choices
-from mindcv_poolformer.export.mindir import Trained, write_bundle
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 10
@@ -36,20 +32,6 @@ def test_settings_are_the_graphs(folder: Path) -> None:
         "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 32]}],
         "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, CLASSES]}],
     }
-
-
-def test_settings_of_pixels_and_fixed_batches(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray
-) -> None:
-    choices = Choices(takes="uint8", gives="probabilities", batch_sizes=(1, 4))
-    write_bundle(trained, tmp_path / "bundle", inputs, choices)
-    settings = json.loads((tmp_path / "bundle" / "model-settings.json").read_text())
-    assert settings["max_batch_size"] == 4
-    assert settings["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}]
-    assert settings["outputs"][0]["name"] == "probabilities"
-    text = (tmp_path / "bundle" / "README.md").read_text()
-    assert "| images | uint8, NHWC, pixels 0 to 255 | N x 32 x 32 x 3 |" in text
-    assert "Batch sizes: 1, 4." in text
 
 
 @pytest.mark.skipif(find_spec("mlserver") is None, reason="needs the extra serving")
