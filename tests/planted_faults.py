@@ -1,0 +1,833 @@
+"""Do the tests notice? Plants faults of one line, one at a time, and tells which are caught.
+
+python tests/planted_faults.py --output faults.jsonl
+
+To run by hand: a quarter of an hour to an hour. Faults are planted in a copy of the tracked files,
+never in the checkout. A fault is caught where a test fails with it that passes without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "mindcv_poolformer"
+FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+FAILED, PASSED = 1, 0  # exit codes of pytest
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake that a developer could make.
+
+    Args:
+        file: of the scripts, or of the package where it begins with "/".
+        old: part of a line, once in the file.
+        new: what stands in its place.
+        tests: arguments of pytest for those that should notice; without -m the long ones are left
+            out.
+        hangs: the tests may hang with it, so that running out of time counts as caught.
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: str
+    hangs: bool = False
+
+    @property
+    def path(self) -> str:
+        """Of the file, within the repository."""
+        return f"{PACKAGE}{self.file}" if self.file.startswith("/") else self.file
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.old} -> {self.new}"
+
+
+KERNELS = "tests/models/parts"
+POOLFORMER = "tests/models/test_poolformer.py"
+HYBRID = "tests/models/test_hybrid.py"
+METAFORMER = "tests/models/test_metaformer.py"
+DEPLOY = "tests/models/test_deploy.py"
+STEP = "tests/training/test_step.py"
+REPORT = "tests/commands/test_validate_report.py"
+
+FAULTS = (
+    # models/parts
+    Fault("/models/parts/pooling.py", "near / near.sum(1, keepdims=True)", "near / 3", KERNELS),
+    Fault(
+        "/models/parts/pooling.py",
+        "ops.matmul(_band(x.shape[1]).T.astype",
+        "ops.matmul(_band(x.shape[1]).astype",
+        KERNELS,
+    ),
+    Fault("/models/parts/norms.py", "math.prod(x.shape[1:])", "math.prod(x.shape[2:])", KERNELS),
+    Fault("/models/parts/norms.py", "channels, eps=1e-5)", "channels, eps=1e-3)", KERNELS),
+    Fault(
+        "/models/parts/norms.py",
+        "variance = (centred * centred).sum(axis, keepdims=True) * part",
+        "variance = (wide * wide).sum(axis, keepdims=True) * part",
+        f"{METAFORMER} -k channel_norm",
+    ),
+    Fault("/models/parts/activations.py", " + wide * density", "", KERNELS),
+    Fault(
+        "/models/parts/activations.py",
+        "squared_relu(x.astype(ms.float32)) + bias)",
+        "squared_relu(x.astype(ms.float32)))",
+        f"{METAFORMER} -k official",
+    ),
+    Fault(
+        "/models/parts/convolutions.py",
+        "count = (length + 2 * padding - size)",
+        "count = (length + padding - size)",
+        KERNELS,
+    ),
+    Fault(
+        "/models/parts/convolutions.py",
+        "diagonals = column[:, None] - column == offset",
+        "diagonals = column - column[:, None] == offset",
+        f"{METAFORMER} -k depthwise",
+    ),
+    Fault(
+        "/models/parts/mixers.py",
+        "drawn / drawn.sum(1, keepdims=True)",
+        "drawn / drawn.sum(0, keepdims=True)",
+        f"{METAFORMER} -k random_mixing",
+    ),
+    Fault(
+        "/models/parts/mixers.py",
+        "Attend(HEAD_CHANNELS**-0.5)",
+        "Attend(channels**-0.5)",
+        f"{METAFORMER} -k attention",
+    ),
+    Fault(
+        "/models/parts/layers.py",
+        "ops.floor(ops.rand(x.shape[0]) + self.keep) / self.keep",
+        "ops.floor(ops.rand(x.shape[0]) + self.keep)",
+        f"{POOLFORMER} -k drop_path",
+    ),
+    Fault(
+        "/models/parts/layers.py",
+        "self.drop_path(mixed, second)",
+        "self.drop_path(mixed, first)",
+        f"{POOLFORMER} -k drop_path",
+    ),
+    # models
+    Fault(
+        "/models/classifier.py",
+        "drop_path_rate * i / (sum(depths) - 1)",
+        "drop_path_rate * i / sum(depths)",
+        f"{POOLFORMER} -k drop_path",
+    ),
+    Fault(
+        "/models/classifier.py",
+        "self.classes, self.for_people = (), False",
+        "self.for_people = False",
+        f"{POOLFORMER} tests/models/test_outputs.py -k 'reset or names'",
+    ),
+    Fault(
+        "/models/poolformer.py",
+        "self.depths[: (place + 1) // 2]",
+        "self.depths[: place // 2]",
+        f"{POOLFORMER} -k layers_count",
+    ),
+    Fault(
+        "/models/hybrid.py",
+        "self.eps = 1e-5",
+        "self.eps = 1e-3",
+        f"{HYBRID} -k 'layer_norm or official'",
+    ),
+    Fault(
+        "/models/metaformer.py",
+        "scales_residuals=stage >= 2",
+        "scales_residuals=stage > 2",
+        f"{METAFORMER} -k parameters",
+    ),
+    Fault(
+        "/models/outputs.py",
+        "numbers, ignore_index=IGNORED)",
+        "numbers)",
+        "tests/models/test_outputs.py",
+    ),
+    Fault(
+        "/models/cost.py",
+        "prod(cell.kernel_size) * cell.in_channels // cell.group",
+        "prod(cell.kernel_size) * cell.in_channels",
+        "tests/models/test_cost.py",
+    ),
+    # models/deploy
+    Fault("/models/deploy/folding.py", "scale * bias_2", "bias_2", DEPLOY),
+    Fault("/models/deploy/poolformer.py", "weight @ beta + bias", "bias", DEPLOY),
+    Fault(
+        "/models/deploy/hybrid.py",
+        "(layer_scale * beta)",
+        "beta",
+        f"{HYBRID} -k deploy",
+    ),
+    Fault(
+        "/models/deploy/metaformer.py",
+        "bias * weight_2.sum(1)",
+        "scale * bias * weight_2.sum(1)",
+        f"{METAFORMER} -k deploy",
+    ),
+    # weights
+    Fault(
+        "/weights/names.py",
+        '{"layer_scale_1": "layer_scale1.scale", "layer_scale_2": "layer_scale2.scale"}',
+        '{"layer_scale_1": "layer_scale2.scale", "layer_scale_2": "layer_scale1.scale"}',
+        "tests/weights/test_names.py tests/weights/test_recognise.py",
+    ),
+    Fault(
+        "/weights/names.py",
+        "max(numbers, default=-1) + 1",
+        "max(numbers, default=-1)",
+        "tests/weights/test_names.py",
+    ),
+    Fault(
+        "/weights/huggingface.py",
+        'found["image_mean"]',
+        'found["image_std"]',
+        "tests/weights/test_huggingface.py",
+    ),
+    Fault(
+        "/weights/load.py",
+        "np.float32(old / in_channels)",
+        "np.float32(in_channels / old)",
+        "tests/weights/test_load.py -k stem",
+    ),
+    Fault(
+        "/weights/download.py",
+        "resume_size=file.tell()",
+        "resume_size=0",
+        "tests/weights/test_pretrained.py -k 'line or resumed'",
+    ),
+    Fault(
+        "/weights/download.py",
+        "if found != about.etag:",
+        "if not found:",
+        "tests/weights/test_pretrained.py -k checksum",
+    ),
+    Fault(
+        "/weights/recognise.py",
+        "axis=0, dtype=np.float64)",
+        "dtype=np.float64)",
+        "tests/weights/test_recognise.py -k average",
+    ),
+    Fault(
+        "/weights/read.py",
+        'content = content.get("state_dict", content)',
+        'content = content.get("model", content)',
+        "tests/weights/test_read.py -k pickle",
+    ),
+    # export
+    Fault(
+        "/export/golden.py",
+        "return self.difference <= self.tolerance",
+        "return True",
+        "tests/export/test_golden.py",
+    ),
+    Fault(
+        "/export/golden.py", "if not off <= 1e-5:", "if off > 1e5:", "tests/export/test_golden.py"
+    ),
+    Fault(
+        "/export/bundle.py",
+        "np.pad(batch, padding))).asnumpy()[: len(batch)]",
+        "np.pad(batch, padding))).asnumpy()",
+        "tests/export/test_bundle.py",
+    ),
+    Fault(
+        "/export/bundle.py",
+        "np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))",
+        "np.exp(logits.astype(np.float64))",
+        "tests/export/test_bundle.py -k huge",
+    ),
+    Fault(
+        "/export/description.py",
+        "if found != checksum:",
+        "if size is None and found != checksum:",
+        "tests/export/test_bundle.py -k damaged",
+    ),
+    Fault(
+        "/export/key.py",
+        "file.read(LENGTHS[-1] + 1)",
+        "file.read(LENGTHS[-1])",
+        "tests/export/test_key.py -k wrong_key_file",
+    ),
+    Fault(
+        "/export/mindir.py",
+        "            if not result.passes:",
+        "            if result.difference < 0:",
+        "tests/export/test_mindir.py -k 'proof or proven'",
+    ),
+    # export/onnx
+    Fault(
+        "/export/onnx/builder.py",
+        "count_include_pad=0",
+        "count_include_pad=1",
+        "tests/export/test_onnx.py",
+    ),
+    Fault(
+        "/export/onnx/builder.py",
+        'self.node("Sub", x, self.constant(transform.mean))',
+        'self.node("Sub", x, self.constant(transform.std))',
+        "tests/export/test_onnx.py -k pixels",
+    ),
+    Fault(
+        "/export/onnx/metaformer.py",
+        "SAMPLE if block.standardize.over_sample else CHANNELS",
+        "CHANNELS",
+        "tests/export/test_metaformer_bundle.py -k onnx",
+    ),
+    # training
+    Fault(
+        "/training/step.py",
+        "average * decay + weight * (1.0 - decay)",
+        "average * (1.0 - decay) + weight * decay",
+        f"{STEP} -k ema",
+    ),
+    Fault(
+        "/training/step.py",
+        "grads = self.grad_reducer(grads)",
+        "grads = grads + ()",
+        "tests/commands/test_two_ranks.py -m long -k mpirun_follows",
+    ),
+    Fault(
+        "/training/step.py",
+        "1.0 / (self.loss_scaler.scale_value * count)",
+        "1.0 / self.loss_scaler.scale_value",
+        f"{STEP} -k accumulated",
+    ),
+    Fault(
+        "/training/step.py",
+        "ops.minimum(self.clip_norm / (norm + 1e-6), 1.0)",
+        "self.clip_norm / (norm + 1e-6)",
+        f"{STEP} -k 'below_the_bound'",
+    ),
+    Fault(
+        "/training/step.py",
+        "done = self.global_step % self.epoch_steps + 1",
+        "done = self.global_step + 1",
+        f"{STEP} -k 'last_step or stand_still'",
+    ),
+    Fault(
+        "/training/step.py",
+        "settings.layer_decay ** (top - network.layer_of(p.name))",
+        "settings.layer_decay ** network.layer_of(p.name)",
+        f"{STEP} -k fine_tuning",
+    ),
+    Fault(
+        "/training/optimizer.py",
+        "eps = self.eps * ops.sqrt(1.0 - power2)",
+        "eps = self.eps",
+        "tests/training/test_optimizer.py -k paper",
+    ),
+    Fault(
+        "/training/optimizer.py",
+        "exempt_1d and p.ndim <= 1",
+        "exempt_1d and p.ndim < 1",
+        "tests/training/test_optimizer.py -k groups",
+    ),
+    Fault(
+        "/training/optimizer.py",
+        "wanted / norm, 1.0)",
+        "norm / wanted, 1.0)",
+        "tests/training/test_optimizer.py -k lamb_is",
+    ),
+    Fault(
+        "/training/schedule.py",
+        "np.clip((epochs - start) / schedule",
+        "np.clip(epochs / schedule",
+        "tests/training/test_schedule.py",
+    ),
+    Fault(
+        "/training/checkpoint.py",
+        "[*optimizer.exp_avg, *optimizer.exp_avg_sq, optimizer.step]",
+        "[*optimizer.exp_avg, optimizer.step]",
+        "tests/training/test_checkpoint.py",
+    ),
+    Fault(
+        "/training/checkpoint.py",
+        "top1 >= self.best_top1",
+        "top1 > self.best_top1",
+        "tests/training/test_checkpoint.py",
+    ),
+    Fault(
+        "/training/resume.py",
+        '"training images": digest.hexdigest()[:16]',
+        '"training images": ""',
+        "tests/training/test_resume.py",
+    ),
+    Fault(
+        "/training/resume.py",
+        "damaged.append(str(error))",
+        "raise error",
+        "tests/training/test_resume.py",
+    ),
+    Fault(
+        "/training/records.py",
+        'for row in rows if row["epoch"] <= epoch]',
+        'for row in rows if row["epoch"] < epoch]',
+        "tests/training/test_records.py",
+    ),
+    Fault(
+        "/training/overflow.py",
+        "bad >= self.limit",
+        "bad > self.limit",
+        "tests/training/test_overflow.py",
+    ),
+    # evaluation
+    Fault(
+        "/evaluation/classification.py",
+        "real = labels.asnumpy() >= 0",
+        "real = labels.asnumpy() >= -1",
+        "tests/evaluation",
+    ),
+    Fault(
+        "/evaluation/classification.py",
+        "(ranks < 5).sum()",
+        "(ranks <= 5).sum()",
+        "tests/evaluation",
+    ),
+    Fault(
+        "/evaluation/classification.py",
+        "((logits == own) & before)",
+        "((logits == own) & ~before)",
+        "tests/evaluation",
+    ),
+    # data
+    Fault(
+        "/data/preprocess.py",
+        "for values in (mean, std))",
+        "for values in (std, mean))",
+        "tests/data/test_preprocess.py",
+    ),
+    Fault(
+        "/data/preprocess.py",
+        "left = (width - self.image_size) // 2",
+        "left = (width - self.image_size + 1) // 2",
+        "tests/data/test_preprocess.py",
+    ),
+    Fault(
+        "/data/mix.py",
+        "Mix(1 - (bottom - top) * (right - left) / (height * width), box)",
+        "Mix(keep, box)",
+        "tests/data/test_mix.py",
+    ),
+    Fault(
+        "/data/augment.py",
+        "return sign * 30 * strength",
+        "return 30 * strength",
+        "tests/data/test_augment.py",
+    ),
+    Fault(
+        "/data/order.py",
+        "np.resize(order, shape)[:, self.shard.rank]",
+        "np.resize(order, shape)[:, 0]",
+        "tests/data/test_loader.py",
+    ),
+    Fault(
+        "/data/loader.py",
+        "slots[shard.rank :: shard.size]",
+        "slots[:: shard.size]",
+        "tests/data/test_loader.py",
+    ),
+    Fault(
+        "/data/loader.py",
+        "return (kept / keep).astype",
+        "return (kept * keep).astype",
+        f"tests/data/test_loader.py {POOLFORMER} -k 'draws or drop_path'",
+    ),
+    Fault(
+        "/data/corrupt.py",
+        "if path not in self._repaired}",
+        "if path}",
+        "tests/data/test_corrupt.py",
+    ),
+    # config
+    Fault(
+        "/config/parse.py",
+        "return from_file | from_flags",
+        "return from_flags | from_file",
+        "tests/config/test_parse.py",
+    ),
+    Fault(
+        "/config/bounds.py",
+        'float, [(">=", 0), ("<", 1)])',
+        'float, [(">=", 0), ("<=", 1)])',
+        "tests/config/test_parse.py",
+    ),
+    Fault(
+        "/config/recipe.py",
+        "if steps and steps % batches:",
+        "if steps and batches % steps:",
+        "tests/config/test_parse.py",
+    ),
+    # runtime
+    Fault(
+        "/runtime/files.py",
+        "        _flush(written)",
+        "        written.exists()",
+        "tests/runtime/test_files.py",
+    ),
+    Fault(
+        "/runtime/files.py",
+        "        written.replace(path)",
+        "        shutil.copyfile(written, path)",
+        "tests/runtime/test_files.py",
+    ),
+    Fault(
+        "/runtime/files.py",
+        "        old.rename(target)",
+        "        old.exists()",
+        "tests/runtime/test_files.py",
+    ),
+    Fault(
+        "/runtime/checkpoint_file.py",
+        "    _check_crc(Path(path))",
+        "    Path(path).exists()",
+        "tests/training/test_resume.py tests/training/test_checkpoint.py",
+    ),
+    Fault(
+        "/runtime/errors.py",
+        "_end(2, _line(",
+        "_end(1, _line(",
+        "tests/config/test_parse.py tests/runtime/test_errors.py -k 'process or error'",
+    ),
+    Fault(
+        "/runtime/errors.py",
+        '_end(130, "interrupted',
+        '_end(0, "interrupted',
+        "tests/runtime/test_launch.py -k alone",
+    ),
+    Fault("/runtime/lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", "tests/runtime/test_lock.py"),
+    Fault(
+        "/runtime/cpu.py",
+        "for name, value in defaults().items() if name not in os.environ}",
+        "for name, value in defaults().items()}",
+        "tests/runtime/test_cpu.py",
+    ),
+    Fault(
+        "/runtime/interrupts.py",
+        "if self.received and number == signal.SIGINT:",
+        "if number == signal.SIGINT:",
+        "tests/runtime/test_interrupts.py",
+    ),
+    # report
+    Fault(
+        "/report/findings.py",
+        "Confusion(cells // count, cells % count, images)",
+        "Confusion(cells % count, cells // count, images)",
+        f"{REPORT} -k scikit",
+    ),
+    Fault(
+        "/report/findings.py",
+        "one.images * abs(one.accuracy - one.confidence)",
+        "one.images * (one.accuracy - one.confidence)",
+        f"{REPORT} -k calibra",
+    ),
+    Fault(
+        "/report/tables.py", "correct / predicted if", "correct / images if", f"{REPORT} -k scikit"
+    ),
+    # explaining
+    Fault(
+        "/explaining/gradcam.py",
+        "begin = 0.5 - 1.5 / stride",
+        "begin = 0.0",
+        "tests/explaining/test_gradcam.py",
+    ),
+    Fault(
+        "/explaining/gradcam.py",
+        "ops.relu((weights * activations).sum(1))",
+        "ops.abs((weights * activations).sum(1))",
+        "tests/explaining/test_gradcam.py",
+    ),
+    Fault(
+        "/explaining/overlay.py",
+        "drawn = (1 - FADED) * pixels + FADED * 255",
+        "drawn = FADED * pixels + (1 - FADED) * 255",
+        "tests/explaining/test_overlay.py",
+    ),
+    # page
+    Fault("/page/image.py", "upright = turn_upright(image)", "upright = image", "tests/page"),
+    Fault(
+        "/page/image.py",
+        "if max(width * height, resized) > MOST_PIXELS:",
+        "if width * height > MOST_PIXELS:",
+        "tests/page",
+    ),
+    Fault(
+        "/page/model.py",
+        "if times[name] > 1 else name",
+        "if times[name] > 2 else name",
+        "tests/page",
+    ),
+    # serving
+    Fault(
+        "/serving/payload.py",
+        "np.argsort(-probabilities, axis=1",
+        "np.argsort(probabilities, axis=1",
+        "tests/serving/test_serving_answers.py -k 'labels or over_grpc'",
+    ),
+    Fault(
+        "/serving/batching.py",
+        "start += len(one.images)",
+        "start += 1",
+        "tests/serving/test_serving_batching.py",
+        hangs=True,
+    ),
+    Fault(
+        "/serving/batching.py",
+        "if self._under_way + count > self._most:",
+        "if self._under_way > self._most:",
+        "tests/serving/test_serving_batching.py",
+        hangs=True,
+    ),
+    Fault(
+        "/serving/edge.py",
+        "if seen > self._most_bytes:",
+        "if seen > 2**40:",
+        "tests/serving/test_serving_answers.py -k long_bodies",
+    ),
+    # scripts
+    Fault(
+        "predict.py",
+        "math.ceil(images / math.ceil(images / batch_size))",
+        "min(images, batch_size)",
+        "tests/commands/test_predict_cli.py -k run_size",
+    ),
+    Fault(
+        "train.py",
+        "sys.exit(EXIT_CODE)",
+        "sys.exit(0)",
+        "tests/commands/test_interrupted_runs.py -m long -k asked_to_stop",
+    ),
+    Fault(
+        "train.py",
+        "evaluator.take(evaluated_weights(step)).evaluate()",
+        "evaluator.evaluate()",
+        "tests/commands/test_train_script.py -k best_checkpoint",
+    ),
+    Fault(
+        "validate.py",
+        "if len(images.classes) != len(bundle.classes):",
+        "if len(images.classes) < len(bundle.classes):",
+        "tests/commands/test_validate_bundle.py -k mistake",
+    ),
+    Fault(
+        "export.py",
+        "np.lexsort((images.labels, turn))",
+        "np.lexsort((turn, images.labels))",
+        "tests/export tests/commands -k spread",
+    ),
+    Fault(
+        "explain.py",
+        "place if len(explainers) > 1 else 0",
+        "0",
+        "tests/commands/test_explain.py -k side_by_side -m ''",
+    ),
+)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    chosen = [fault for fault in FAULTS if arguments.only in str(fault)]
+    complaints = list(misplaced(chosen))
+    if complaints or not chosen:
+        sys.exit("\n".join(complaints) or f"--only: found no fault with {arguments.only!r}")
+    if arguments.check:
+        print(f"{len(chosen)} faults, each in its place")
+        return
+    known = read(arguments.output)
+    with tempfile.TemporaryDirectory(prefix="planted_") as folder:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(arguments.jobs):
+            copies.put(copy_of_checkout(Path(folder, str(number))))
+
+        def plant(fault: Fault) -> None:
+            copy = copies.get()
+            found = planted(fault, copy, arguments.timeout)
+            copies.put(copy)
+            known[str(fault)] = found
+            with arguments.output.open("a") as file:
+                file.write(json.dumps(found) + "\n")
+            print(f"{found['outcome']:8}{found['seconds']:6.0f} s  {fault}", flush=True)
+
+        with ThreadPoolExecutor(arguments.jobs) as threads:
+            list(threads.map(plant, [fault for fault in chosen if str(fault) not in known]))
+        results = [known[str(fault)] for fault in chosen]
+        tests = sorted({one["test"] for one in results if one["test"]})
+        copy = copies.get()
+        failing = set(failing_without_faults(tests, copy, arguments.timeout))
+    show(chosen, results, failing)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="see whether each has its place alone")
+    parser.add_argument("--only", default="", metavar="TEXT", help="faults whose line holds it")
+    parser.add_argument("--jobs", type=int, default=1, help="faults at once")
+    parser.add_argument("--timeout", type=float, default=400, help="seconds for a fault's tests")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("planted_faults.jsonl"),
+        help="takes a line for each fault; those that it has are not run again",
+    )
+    return parser.parse_args()
+
+
+def misplaced(faults: Sequence[Fault]) -> Iterator[str]:
+    """One line for each fault whose old text is not there once, or spans lines."""
+    for fault in faults:
+        path = ROOT / fault.path
+        count = path.read_text().count(fault.old) if path.is_file() else 0
+        if count != 1 or "\n" in fault.old + fault.new:
+            yield f"{fault}: found {count} times, expected once, and one line"
+
+
+def read(output: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier run has found, by fault."""
+    if not output.exists():
+        return {}
+    rows = map(json.loads, output.read_text().splitlines())
+    return {row["fault"]: row for row in rows}
+
+
+def copy_of_checkout(folder: Path) -> Path:
+    """Copy what git tracks, and see that it is the copy that gets tested."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    code = f"import importlib.util as u; print(u.find_spec('{PACKAGE}').origin)"
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(
+        command, cwd=folder, env=environment(folder), check=True, capture_output=True, text=True
+    )
+    if not Path(told.stdout.strip()).is_relative_to(folder):
+        sys.exit(f"{PACKAGE}: found {told.stdout.strip()}, expected the copy in {folder}")
+    return folder
+
+
+def environment(copy: Path) -> dict[str, str]:
+    """Has the copy's package found before an installed one, and no bytecode of it kept.
+
+    A fault may be as long as what it replaces, and be planted within the second that bytecode is
+    told from.
+    """
+    return {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def planted(fault: Fault, copy: Path, timeout: float) -> dict[str, Any]:
+    """Run a fault's tests with it."""
+    path = copy / fault.path
+    whole = path.read_text()
+    path.write_text(whole.replace(fault.old, fault.new))
+    started = time.monotonic()
+    try:
+        words = shlex.split(fault.tests)
+        code, failed = run_pytest(
+            words if "-m" in words else [*words, "-m", "not long"], copy, timeout
+        )
+    finally:
+        path.write_text(whole)
+    if code is None:
+        outcome = "caught" if fault.hangs else "timeout"
+    else:
+        outcome = {FAILED: "caught", PASSED: "missed"}.get(code, "error")
+    return {
+        "fault": str(fault),
+        "outcome": outcome,
+        "test": failed[0] if failed else "",
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def run_pytest(words: Sequence[str], copy: Path, timeout: float) -> tuple[int | None, list[str]]:
+    """Give pytest's exit code, None if it ran out of time, and the tests that failed.
+
+    All that its tests have started ends with it.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", *words]
+    if "--maxfail=0" not in words:
+        command.append("-x")
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=environment(copy),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=timeout)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        code, said = None, ""
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # all have ended
+        process.wait()
+    failed = [found[1] for found in FIRST_FAILURE.finditer(said)]
+    if code not in (FAILED, PASSED, None):
+        if failed:
+            code = FAILED  # a module of tests that cannot even be imported
+        else:
+            print(f"pytest {shlex.join(words)}: ended with {code}\n{said[-2000:]}")
+    return code, failed
+
+
+def failing_without_faults(tests: list[str], copy: Path, timeout: float) -> list[str]:
+    """Of the tests that have caught something, those that fail in any case."""
+    if not tests:
+        return []
+    code, failed = run_pytest([*tests, "--maxfail=0"], copy, timeout * max(1, len(tests) / 4))
+    if code is None:
+        sys.exit("the tests without a fault: found no end of them, give a larger --timeout")
+    return failed
+
+
+def show(faults: Sequence[Fault], results: Sequence[dict[str, Any]], failing: set[str]) -> None:
+    """Print the table; exit with 1 if a fault was missed."""
+    caught = 0
+    for fault, found in zip(faults, results, strict=True):
+        outcome = found["outcome"]
+        if found["test"] in failing:
+            outcome = "unsure"
+        caught += outcome == "caught"
+        told = found["test"] or fault.tests
+        print(f"{outcome:8}{found['seconds']:6.0f} s  {fault}\n{'':18}{told}")
+    for test in sorted(failing):
+        print(f"fails without a fault: {test}")
+    print(f"{len(faults)} faults, {caught} caught")
+    if caught < len(faults):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
