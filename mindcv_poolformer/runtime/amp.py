@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mindspore as ms
 from mindspore import Tensor, amp, nn, ops
+from mindspore._c_expression import MixedPrecisionType
 from mindspore.ops.primitive import constexpr
 
 
@@ -36,7 +37,21 @@ def mixed_precision(network: nn.Cell, level: str) -> nn.Cell:
     """
     if level == "O0":
         return network
-    return _Float32Output(amp.auto_mixed_precision(network, level))
+    converted = amp.auto_mixed_precision(network, level)
+    _leave_arithmetic_alone(network)
+    return _Float32Output(converted)
+
+
+def _leave_arithmetic_alone(network: nn.Cell) -> None:
+    """Have PyNative mode cast what convolutions and linear layers are given, and nothing else.
+
+    In graph mode O2 and O3 cast what a Cell is given. In PyNative mode MindSpore casts what each
+    operator in a Cell is given, so that a norm's float32 sum of squares would overflow in float16.
+    The attribute is read in PyNative mode alone.
+    """
+    for _, cell in network.cells_and_names():
+        if not isinstance(cell, (nn.Dense, nn.Conv2d)):
+            cell.mixed_precision_type = MixedPrecisionType.NOTSET
 
 
 def gradients_finite(gradients: tuple[Tensor, ...], norm: Tensor) -> Tensor:
