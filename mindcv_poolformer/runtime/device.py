@@ -45,7 +45,7 @@ def set_up_device(
         ms.set_device("CPU")
     ms.set_context(mode=mode)
     if jit_level is not None:
-        ms.set_context(jit_level=jit_level)
+        ms.set_context(jit_config={"jit_level": jit_level})  # which amp.all_finite reads
 
 
 def _check_ascend(world: World) -> None:

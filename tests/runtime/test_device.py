@@ -13,9 +13,9 @@ from mindcv_poolformer.runtime.launch import World
 
 @pytest.fixture(autouse=True)
 def _context() -> Iterator[None]:
-    before = {key: ms.get_context(key) for key in ("mode", "jit_level")}
+    mode, jit_config = ms.get_context("mode"), dict(ms.context.get_jit_config())
     yield
-    ms.set_context(**{key: value for key, value in before.items() if value != ""})
+    ms.set_context(mode=mode, jit_config=jit_config)
 
 
 @pytest.mark.parametrize("mode", [0, 1])
@@ -23,7 +23,7 @@ def test_cpu(mode: int) -> None:
     set_up_device("CPU", mode, "O0", World())
     assert ms.get_context("device_target") == "CPU"
     assert ms.get_context("mode") == mode
-    assert ms.get_context("jit_level") == "O0"
+    assert ms.context.get_jit_config() == {"jit_level": "O0"}
 
 
 def test_ascend_is_not_here() -> None:
