@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,34 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    flushed, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        of = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        flushed.append((of, path.read_text()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with replaced_file(path) as temporary:
+        temporary.write_text("new")
+    assert flushed == [("x", "old"), (tmp_path.name, "new")]
+
+
+def test_who_has_the_old_file_open_reads_on(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with path.open() as reader:
+        with replaced_file(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
 
 
 def test_the_old_file_goes_to_its_backup(tmp_path: Path) -> None:
@@ -58,6 +88,26 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyError
     assert [entry.name for entry in path.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "x").write_text("old")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == folder and (self / "x").read_text() == "new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(UserError, match="Input/output error"), replaced_folder(folder) as staging:
+        (staging / "x").write_text("new")
+    assert (folder / "x").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_folders_made_for_what_fails_go_with_it(tmp_path: Path) -> None:
