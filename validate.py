@@ -29,6 +29,7 @@ from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
 from mindcv_poolformer.training.network import check_network
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
+from mindcv_poolformer.weights.imagenet import folders_of
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -100,8 +101,7 @@ def check_options(recipe: Recipe, options: Options) -> None:
 def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
     """Evaluate at one AMP level or two."""
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    images = splits.validation_images(recipe.data, weights.folders)
-    known = weights.num_classes if weights.folders else len(images.classes)
+    images, known = images_for_weights(weights, recipe)
     num_classes = recipe.model.num_classes or known
 
     level = recipe.system.eval_amp_level
@@ -173,16 +173,32 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
     return Outcome([*note, *lines], facts, Findings(images, bundle.classes, result))
 
 
+def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFolder, int]:
+    """The validation images with labels that index the outputs, and how many outputs that makes.
+
+    Folders are the classes that the weights tell, or have the WordNet ids of ImageNet's. Where the
+    weights' names are no folders', or there are none, the folders' order tells.
+    """
+    if weights.folders:
+        return splits.validation_images(recipe.data, weights.folders), weights.num_classes
+    images = splits.validation_images(recipe.data, None)
+    if ids := folders_of(weights.classes, images.classes):
+        return splits.validation_images(recipe.data, ids), len(ids)
+    return images, len(images.classes)
+
+
 def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
     """The validation images with labels that index the bundle's outputs, and what to say of them.
 
-    Folders are classes of the same name. Where the bundle's names are no folders', such as "tench,
-    Tinca tinca", the folders' order tells.
+    Folders are classes of the same name, or have the WordNet ids of ImageNet's. Where the bundle's
+    names are no folders', such as "tench, Tinca tinca", the folders' order tells.
     """
     images = splits.validation_images(recipe.data, None)
     strangers = sorted(set(images.classes) - set(bundle.classes))
     if not strangers:
         return splits.validation_images(recipe.data, bundle.classes), []
+    if ids := folders_of(bundle.classes, images.classes):
+        return splits.validation_images(recipe.data, ids), []
     if len(images.classes) != len(bundle.classes):
         raise UserError(
             f"{images.root}: found the class {strangers[0]} among {len(images.classes)}, expected "

@@ -13,6 +13,7 @@ from ..models import VARIANTS, default_cfgs
 from ..models.classifier import StagedClassifier
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
+from .imagenet import folders_of
 from .names import METAFORMER, NORM, POOLFORMER
 from .recognise import ModelWeights
 
@@ -89,13 +90,16 @@ def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[s
     new = f"the {part} is new and untrained, for {num_classes} classes"
     if num_classes != weights.num_classes:
         return new if num_classes else "the head is left out"
-    if classes is None or weights.folders is None:
+    if classes is None:
         return ""
-    pairs = enumerate(zip_longest(weights.folders, classes, fillvalue="without a name"))
+    folders = weights.folders or folders_of(weights.classes, classes)
+    if folders is None:
+        return ""
+    pairs = enumerate(zip_longest(folders, classes, fillvalue="without a name"))
     different = [(number, *names) for number, names in pairs if names[0] != names[1]]
     if not different:
         return ""
-    if sorted(weights.folders) == sorted(classes):
+    if sorted(folders) == sorted(classes):
         new += ", whose order is another"
     number, theirs, ours = different[0]
     return f"{new}: class {number} is {theirs} in the weights, {ours} in the images"

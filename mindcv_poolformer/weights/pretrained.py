@@ -16,6 +16,7 @@ from ..models import VARIANTS, StagedClassifier, Variant, find_variant
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
+from .imagenet import published
 from .load import start_from
 from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
@@ -68,18 +69,21 @@ def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
         source = MINDCV_FILES.get(source, source)
     remote = source.lower().startswith(("https://", "http://"))
     path = fetch(source, model.cache_dir) if remote else Path(source)
-    return _of_network(read_weights(path, model.model), model.model)
+    weights = read_weights(path, model.model)
+    if remote and published(source):  # the cache has no folder of a repository's name
+        weights = weights.with_imagenet_names()
+    return _of_network(weights, model.model)
 
 
 def read_published(model: str, cache_dir: str = "") -> ModelWeights:
-    """Read the weights that its authors publish for a variant.
+    """Read the weights that its authors publish for a variant; they name ImageNet-1K's classes.
 
     Raises:
         UserError: as :func:`fetch` and :func:`read_weights`.
     """
     hub = os.environ.get("HF_ENDPOINT") or HUB
     path = fetch(urljoin(f"{hub.rstrip('/')}/", PUBLISHED[model]), cache_dir)
-    return _of_network(read_weights(path, model), model)
+    return _of_network(read_weights(path, model).with_imagenet_names(), model)
 
 
 def load_pretrained(network: StagedClassifier, model: str) -> None:

@@ -15,7 +15,7 @@ from ..models.classifier import NORM_POOL, POOL_NORM
 from ..models.variants import FAMILIES
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
-from . import huggingface
+from . import huggingface, imagenet
 from .names import (
     HUGGINGFACE,
     LINEAR_CLASSIFIER,
@@ -88,6 +88,16 @@ class ModelWeights:
             facts["preprocessing"] = self.preprocessing
         return facts
 
+    def with_imagenet_names(self) -> ModelWeights:
+        """Give the same with ImageNet-1K's names of the outputs, if these are 1,000 without names.
+
+        To be called where weights are known to be published ones, see :func:`imagenet.published`.
+        """
+        names = imagenet.names()
+        if self.classes or self.num_classes != len(names):
+            return self
+        return replace(self, classes=names, for_people=True)
+
     def __str__(self) -> str:
         classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
         return (
@@ -144,7 +154,9 @@ def read_weights(path: str | Path, model: str | None = None) -> ModelWeights:
 def recognise(source: Source, model: str | None = None) -> ModelWeights:
     """Find out whose model it is, and which; rename its parameters.
 
-    timm's weights want the head "pool_norm", since timm pools before it normalises.
+    timm's weights want the head "pool_norm", since timm pools before it normalises. Files that are
+    published ones by their names get the names of ImageNet-1K's classes, see
+    :func:`imagenet.published`.
 
     Args:
         source: the weights as they are.
@@ -180,7 +192,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         raise UserError(
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
         )
-    return ModelWeights(
+    weights = ModelWeights(
         values={ours: values[theirs[ours]] for ours in shapes},
         model=model,
         num_classes=num_classes,
@@ -192,10 +204,16 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         path=source.path,
         for_people=for_people,
     )
+    if imagenet.published(source.path) and not source.metadata:
+        return weights.with_imagenet_names()
+    return weights
 
 
 def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:
     """Give the mean of each parameter, taken in float64.
+
+    Names for people may be missing in some of the files: the first of them that has any names the
+    mean.
 
     Raises:
         UserError: the files are not weights of one model with the same classes and preprocessing.
@@ -204,6 +222,8 @@ def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:
     for path, weights in others:
         for key in first.metadata | weights.metadata:
             found, expected = weights.metadata.get(key), first.metadata.get(key)
+            if key == "labels" and None in (found, expected):
+                continue
             if found != expected:
                 raise UserError(
                     f"{path}: found {key} {found!r}, expected {expected!r} as in {first_path}"
@@ -212,7 +232,13 @@ def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:
         name: np.mean([w.values[name] for w in several.values()], axis=0, dtype=np.float64)
         for name in first.values
     }
-    return replace(first, values={k: v.astype(np.float32) for k, v in values.items()})
+    named = next((w for w in several.values() if w.classes), first)
+    return replace(
+        first,
+        values={k: v.astype(np.float32) for k, v in values.items()},
+        classes=named.classes,
+        for_people=named.for_people,
+    )
 
 
 def _find_naming(source: Source) -> Naming:

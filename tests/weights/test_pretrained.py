@@ -211,6 +211,9 @@ def test_create_model(
     assert len(server.requests) == seen
     for parameter in network.get_parameters():
         assert (parameter.asnumpy() == expected[parameter.name]).all(), parameter.name
+    names = {0: "tench, Tinca tinca", 999: "toilet tissue, toilet paper, bathroom tissue"}
+    assert {number: network.id2label[number] for number in names} == names
+    assert few.id2label[0] == "LABEL_0"  # its head is new
     stem = expected[POOLFORMER.stem].sum(axis=1, keepdims=True)
     assert (few.patch_embed.proj.weight.asnumpy() == stem).all()
     assert few.head.weight.shape == (5, 512)
@@ -242,6 +245,8 @@ def test_what_a_recipe_can_name(
 ) -> None:
     server.files |= repository
     server.files["/mirror/s12.safetensors"] = official_file.read_bytes()
+    tagged = "/timm/poolformer_s12.sail_in1k"
+    server.files[f"{tagged}/resolve/main/model.safetensors"] = official_file.read_bytes()
     folder = tmp_path / "folder"
     folder.mkdir()
     for path, content in repository.items():
@@ -250,6 +255,9 @@ def test_what_a_recipe_can_name(
     for source in (address, f"{server.url}{PLACE}/model.safetensors", str(folder)):
         weights = find_weights(ModelConfig(ckpt_path=source))
         assert (weights.model, weights.num_classes) == ("poolformer_s12", 1000)
+        assert weights.classes == ()  # the address may be of anybody's fine-tuning
+    weights = find_weights(ModelConfig(ckpt_path=f"{server.url}{tagged}"))
+    assert weights.classes[281] == "tabby, tabby cat"
     assert find_weights(ModelConfig(), official_file).path == official_file
     with pytest.raises(UserError, match="model: found poolformer_s24 for .*its poolformer_s12"):
         find_weights(ModelConfig(model="poolformer_s24", ckpt_path=address))

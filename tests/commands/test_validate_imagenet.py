@@ -1,0 +1,104 @@
+"""validate.py on folders named by WordNet ids, with weights and bundles that know ImageNet's names.
+
+Only some of the 1,000 folders are there, so their order would give other labels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scripts
+from official import official_state_dict
+from safetensors.numpy import save_file
+from scripts import RECIPE, write_images
+
+import validate
+from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.weights import ModelWeights, imagenet, read_weights, write_weights
+
+FOLDERS = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # tench, tabby, toilet tissue
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> ModelWeights:
+    """The weights of a file with the name that timm's repository has."""
+    folder = tmp_path_factory.mktemp("hub") / "poolformer_s12.sail_in1k"
+    folder.mkdir()
+    save_file(official_state_dict("poolformer_s12"), folder / "model.safetensors")
+    return read_weights(folder)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    write_images(tmp_path / "data" / "val", per_class=4)
+    for number, name in enumerate(FOLDERS):
+        (tmp_path / "data" / "val" / f"class{number}").rename(tmp_path / "data" / "val" / name)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def recipe_in(folder: Path) -> Recipe:
+    words = ["--config", str(folder / "recipe.yaml"), "--data_dir", str(folder / "data")]
+    return parse_recipe(words, description="", default_config="")
+
+
+def test_labels_are_the_outputs_of_the_ids(workspace: Path, published: ModelWeights) -> None:
+    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
+    assert outputs == 1000 and images.classes == imagenet.folders()
+    assert [Path(path).parent.name for path in images.paths[::4]] == list(FOLDERS)
+    np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
+    assert [published.classes[label] for label in images.labels[::4]] == [
+        "tench, Tinca tinca",
+        "tabby, tabby cat",
+        "toilet tissue, toilet paper, bathroom tissue",
+    ]
+
+
+def test_a_training_folder_with_few_classes_changes_nothing(
+    workspace: Path, published: ModelWeights
+) -> None:
+    (workspace / "data" / "train").symlink_to("val")
+    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
+    assert (outputs, set(images.labels.tolist())) == (1000, set(FOLDERS.values()))
+
+
+def test_a_bundle_is_looked_at_the_same_way(workspace: Path) -> None:
+    bundle = SimpleNamespace(classes=imagenet.names())
+    images, note = validate.images_for(bundle, recipe_in(workspace))
+    np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
+    assert note == []
+
+
+def test_other_folders_go_by_their_order(workspace: Path, published: ModelWeights) -> None:
+    for number, name in enumerate(FOLDERS):
+        (workspace / "data" / "val" / name).rename(workspace / "data" / "val" / f"mine{number}")
+    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
+    np.testing.assert_array_equal(images.labels, np.repeat([0, 1, 2], 4))
+    assert outputs == 3
+
+
+def test_a_stranger_among_the_ids_is_refused(workspace: Path, published: ModelWeights) -> None:
+    (workspace / "data" / "val" / "n15075141").rename(workspace / "data" / "val" / "n00000001")
+    with pytest.raises(UserError, match="n00000001 is not among the 1000"):
+        validate.images_for_weights(published, recipe_in(workspace))
+
+
+@pytest.mark.long
+def test_the_scores_are_those_of_known_folders(workspace: Path, published: ModelWeights) -> None:
+    """The same weights, once of published ones, once of a training on ImageNet's folders."""
+    trained = replace(published, classes=imagenet.folders(), for_people=False)
+    write_weights(trained, workspace / "trained.ckpt", "ckpt")
+    found = []
+    for ckpt_path in (published.path.parent, "trained.ckpt"):
+        keys = {"ckpt_path": ckpt_path, "result_file": "result.json"}
+        ended = scripts.run("validate.py", workspace, **keys)
+        assert (ended.code, ended.err) == (0, "")
+        result = json.loads((workspace / "result.json").read_text())
+        found.append([result[key] for key in ("images", "top1", "top5", "loss")])
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][0] == 12
