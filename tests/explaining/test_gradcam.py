@@ -26,8 +26,11 @@ def paint(image: np.ndarray, colour: int, top: int, left: int, edge: int) -> Non
     image[colour, top : top + edge, left : left + edge] = 1
 
 
-@pytest.mark.parametrize("head", ["norm_pool", "pool_norm"])
-def test_the_map_lights_up_where_the_class_is(head: str) -> None:
+@pytest.mark.parametrize(
+    ("head", "mode"), [("norm_pool", ms.GRAPH_MODE), ("pool_norm", ms.PYNATIVE_MODE)]
+)
+def test_the_map_lights_up_where_the_class_is(head: str, mode: int) -> None:
+    ms.set_context(mode=mode)
     places = [(0, 96), (96, 0), (64, 32)]
     image = np.zeros((3, 128, 128), np.float32)
     for colour, (top, left) in enumerate(places):

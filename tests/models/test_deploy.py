@@ -49,11 +49,11 @@ def check(network: PoolFormer, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", BY_SIZE)
-def test_every_variant(name: str) -> None:
+def test_every_variant(name: str, pynative_mode: None) -> None:
     check(scatter(mindcv.create_model(name, num_classes=7)), random_images(2, 3, 64, 64))
 
 
-def test_official_logits() -> None:
+def test_official_logits(both_modes: str) -> None:
     network = load_official_weights(mindcv.create_model("poolformer_s12"))
     images = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
     found = to_deploy(network)(Tensor(images)).asnumpy()
@@ -73,7 +73,7 @@ def test_one_channel(both_modes: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_maps_with_a_mean_far_from_zero(head: str) -> None:
+def test_maps_with_a_mean_far_from_zero(head: str, both_modes: str) -> None:
     network = small(head=head)
     network.patch_embed.proj.bias.set_data(network.patch_embed.proj.bias + 100)
     check(network, random_images(2, 3, 64, 64))

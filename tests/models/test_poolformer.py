@@ -38,7 +38,16 @@ def test_parameters_are_the_official_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_LOGITS)
-def test_logits_are_the_official_ones(name: str, both_modes: str) -> None:
+def test_logits_are_the_official_ones(name: str, pynative_mode: None) -> None:
+    check_logits(name)
+
+
+@pytest.mark.long
+def test_logits_of_a_graph_are_the_official_ones() -> None:
+    check_logits("poolformer_s12")
+
+
+def check_logits(name: str) -> None:
     network = load_official_weights(mindcv.create_model(name)).set_train(False)
     images = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
     logits = network(Tensor(images)).asnumpy()
@@ -74,14 +83,16 @@ def test_unknown_keyword_is_a_type_error() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (225, 160), (3, 3)])
 @pytest.mark.parametrize("channels", [1, 4])
-def test_other_sizes_and_channels(height: int, width: int, channels: int) -> None:
+def test_other_sizes_and_channels(
+    height: int, width: int, channels: int, pynative_mode: None
+) -> None:
     network = PoolFormer(**SMALL, num_classes=5, in_channels=channels).set_train(False)
     logits = network(random_images(2, channels, height, width))
     assert logits.shape == (2, 5)
     assert np.isfinite(logits.asnumpy()).all()
 
 
-def test_head_and_features_make_the_logits() -> None:
+def test_head_and_features_make_the_logits(pynative_mode: None) -> None:
     network = PoolFormer(**SMALL, num_classes=5).set_train(False)
     images = random_images(2, 3, 64, 96)
     features = network.forward_features(images)
@@ -92,7 +103,7 @@ def test_head_and_features_make_the_logits() -> None:
     np.testing.assert_allclose(network(images).asnumpy(), logits, atol=1e-6)
 
 
-def test_reset_classifier() -> None:
+def test_reset_classifier(pynative_mode: None) -> None:
     network = PoolFormer(**SMALL, num_classes=5).set_train(False)
     names = [p.name for p in network.get_parameters()]
     network.reset_classifier(9)

@@ -33,7 +33,7 @@ def their_model(variant: str, **settings: Any) -> Any:
     )
     model = transformers.PoolFormerForImageClassification(config).eval()
     values = {
-        name: torch.from_numpy(official_weight(name, tuple(value.shape)))
+        name: torch.tensor(official_weight(name, tuple(value.shape)))
         for name, value in model.state_dict().items()
     }
     model.load_state_dict(values)

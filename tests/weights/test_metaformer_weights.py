@@ -199,7 +199,9 @@ def test_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("z.ckpt").exists()
 
 
-def test_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pynative_mode: None
+) -> None:
     torch = pytest.importorskip("torch", reason="needs torch to write its files")
     values = official_state_dict("caformer_s18")
     torch.save({k: torch.from_numpy(v) for k, v in values.items()}, tmp_path / "x.pth")

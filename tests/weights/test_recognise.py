@@ -35,7 +35,9 @@ def images(*shape: int) -> Tensor:
     return Tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
-def test_official_weights_give_official_logits(official_file: Path, tmp_path: Path) -> None:
+def test_official_weights_give_official_logits(
+    official_file: Path, tmp_path: Path, pynative_mode: None
+) -> None:
     weights = read_weights(official_file)
     assert str(weights) == (
         "official (sail-sg) poolformer_s12, 1000 classes, 3 input channels, head norm_pool"
@@ -52,7 +54,7 @@ def test_official_weights_give_official_logits(official_file: Path, tmp_path: Pa
         if facts.family is None
     ],
 )
-def test_timm_weights_give_timm_logits(variant: str) -> None:
+def test_timm_weights_give_timm_logits(variant: str, pynative_mode: None) -> None:
     network = mindcv.create_model(variant, head="pool_norm").set_train(False)
     shapes = {p.name: p.shape for p in network.get_parameters()}
     values = {
