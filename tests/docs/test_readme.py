@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from itertools import groupby, product
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
+from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.config.parse import RecipeError
 from mindcv_poolformer.data.folder import IMAGE_EXTENSIONS
 from mindcv_poolformer.models import POOLFORMERS, VARIANTS
 from mindcv_poolformer.models.variants import FAMILIES
@@ -76,6 +80,56 @@ def test_the_endings_of_images_are_those_of_the_code() -> None:
     assert set(IMAGE_EXTENSIONS) <= set(
         re.findall(r"`(\.[a-z]+)`", (ROOT / "docs" / "training.md").read_text())
     )
+
+
+def test_the_keys_that_are_not_taken_are_those_of_the_table() -> None:
+    keys = {field.name for part in get_type_hints(Recipe).values() for field in fields(part)}
+    rows = rows_below("| MindCV's key | take instead |")
+    assert len(rows) == 7
+    for theirs, ours in rows:
+        assert not keys & set(re.findall(r"`(\w+)`", theirs))
+        assert set(re.findall(r"`(\w+)[`:]", ours)) <= keys
+
+
+def test_the_values_that_are_not_taken_are_those_of_the_table() -> None:
+    rows = rows_below("| MindCV's value | taken |")
+    for row, _ in rows:
+        for part in row.split(", `"):
+            key, *values = re.findall(r"[\w.]+", part)
+            for value in [value for value in values if value not in ("and", "others")]:
+                with pytest.raises(
+                    RecipeError, match=f"^{key}: found .*{value}|^{key}: found None"
+                ):
+                    recipe_of(f"--{key}", value)
+
+
+def test_the_values_that_are_taken_are_those_of_the_table() -> None:
+    for theirs, ours in rows_below("| MindCV's value | taken |")[:4]:
+        key = re.findall(r"\w+", theirs)[0]
+        for value in ours.split(", "):
+            recipe_of(f"--{key}", value)
+
+
+def test_every_flag_of_the_tables_is_a_key() -> None:
+    keys = {field.name for part in get_type_hints(Recipe).values() for field in fields(part)}
+    text = (ROOT / "docs" / "coming_from.md").read_text()
+    ours = [row.split("|")[2] for row in text.splitlines() if row.startswith("| ")]
+    flags = set(re.findall(r"--(\w+)", " ".join(ours)))
+    assert len(flags) > 15
+    assert flags <= keys
+
+
+def recipe_of(*flags: str) -> Recipe:
+    recipe = str(ROOT / "configs" / "poolformer_s12_digits.yaml")
+    return parse_recipe(flags, description="", default_config=recipe)
+
+
+def rows_below(head: str) -> list[tuple[str, str]]:
+    """The two cells of each row of a table of docs/coming_from.md."""
+    text = (ROOT / "docs" / "coming_from.md").read_text()
+    rows = text.partition(head + "\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    return [(first, second) for first, second in cells]
 
 
 @each_page
