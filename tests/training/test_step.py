@@ -94,18 +94,18 @@ def test_accumulated_batches_equal_one_large_batch(count: int, both_modes: str) 
 
 
 def test_the_last_step_of_an_epoch_updates(both_modes: str) -> None:
-    """Five steps of two images in updates of three: three of them, then the two that are left."""
+    """Two epochs of five steps of two images, in updates of three and of the two that are left."""
     images, targets = toy_batch(0, size=10)
     parts = [slice(2 * number, 2 * number + 2) for number in range(5)]
     small = toy_step(accumulation_steps=3, epoch_steps=5)
     ends = []
-    for part in parts:
+    for part in 2 * parts:
         small(images[part], targets[part])
         ends.append(small.between_updates)
-    assert ends == [False, False, True, False, True]
+    assert ends == 2 * [False, False, True, False, True]
     large = toy_step()
-    large(images[:6], targets[:6])
-    large(images[6:], targets[6:])
+    for part in 2 * [slice(0, 6), slice(6, 10)]:
+        large(images[part], targets[part])
     np.testing.assert_allclose(weights(small), weights(large), atol=1e-6)
     assert all((total.asnumpy() == 0).all() for total in small.grad_sum)
 
