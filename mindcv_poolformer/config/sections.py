@@ -35,7 +35,7 @@ class SystemConfig:
         distribute: null follows the launcher, true insists on mpirun or msrun for training,
             false refuses more than one rank.
         seed: every random draw of the run derives from it and the rank.
-        num_parallel_workers: data workers of each rank.
+        num_parallel_workers: data workers of each rank, at most as many as the machine has cores.
         python_multiprocessing: the workers of training are processes (true) or threads (false);
             validation's are threads.
         dataset_sink_mode: feed the device from a queue on the device; Ascend only.

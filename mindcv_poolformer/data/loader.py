@@ -12,12 +12,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import cpu_count
 from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
+from tqdm import tqdm
 
 from ..runtime.errors import UserError
 from . import draws
@@ -125,7 +127,8 @@ def training_dataset(
         drop_remainder: leave out an epoch's last, incomplete batch; otherwise it is filled from
             the beginning of the epoch's order.
         epochs: of the whole run.
-        num_parallel_workers: that decode and augment images.
+        num_parallel_workers: that decode and augment images, at most; a machine with fewer cores
+            takes as many as it has, and rank 0 says so.
         python_multiprocessing: run them as processes instead of threads.
         drop_path_rates: of each block of the network.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
@@ -137,10 +140,11 @@ def training_dataset(
         is above 0, `drop_path`, see drop_path_scales.
 
     Raises:
-        UserError: too few images or too many workers. An image that cannot be read stops the
-            iteration instead, see worker_error.
+        UserError: too few images. An image that cannot be read stops the iteration instead, see
+            worker_error.
     """
-    _prepare_engine(num_parallel_workers)
+    _prepare_engine()
+    workers = _workers(num_parallel_workers, shard.rank == 0)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
     reader = None
@@ -154,7 +158,7 @@ def training_dataset(
             _LoadTraining(folder, transform, seed, shard.rank, reader),
             input_columns=["rows"],
             output_columns=["images", "labels", "rows"],
-            num_parallel_workers=num_parallel_workers,
+            num_parallel_workers=workers,
             python_multiprocessing=python_multiprocessing,
         )
         .batch(batch_size // at_once, drop_remainder=True)
@@ -165,7 +169,7 @@ def training_dataset(
         _FinishBatch(batch_transform, drop_path_rates, seed, shard.rank),
         input_columns=["images", "labels", "rows"],
         output_columns=["images", "targets", *drop_path],
-        num_parallel_workers=min(num_parallel_workers, 2),
+        num_parallel_workers=min(workers, 2),
     )
 
 
@@ -200,7 +204,8 @@ def evaluation_dataset(
         Columns `images` (batch_size, C, H, W) float32 and `labels` (batch_size,) int32, where -1
         marks padding.
     """
-    _prepare_engine(num_parallel_workers)
+    _prepare_engine()
+    workers = _workers(num_parallel_workers, shard.rank == 0)
     batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
     slots = np.full(batches * batch_size * shard.size, -1)
     slots[: len(folder)] = np.arange(len(folder))
@@ -216,17 +221,21 @@ def evaluation_dataset(
         _LoadEvaluation(folder, transform),
         input_columns=["images"],
         output_columns=["images", "labels"],
-        num_parallel_workers=num_parallel_workers,
+        num_parallel_workers=workers,
         python_multiprocessing=False,
     ).batch(batch_size, drop_remainder=True)
 
 
-def _prepare_engine(num_parallel_workers: int) -> None:
-    if not 1 <= num_parallel_workers <= cpu_count():  # MindSpore's own bound
-        raise UserError(
-            f"num_parallel_workers is {num_parallel_workers}, "
-            f"expected 1 to {cpu_count()}, the number of this machine's cores"
-        )
+@cache  # said once for the streams of a run that ask for the same number
+def _workers(asked: int, speaks: bool) -> int:
+    """The number of data workers, of which MindSpore takes no more than the machine has cores."""
+    cores = cpu_count()
+    if asked > cores and speaks:
+        tqdm.write(f"num_parallel_workers: {cores} instead of {asked}, all of this machine's cores")
+    return min(asked, cores)
+
+
+def _prepare_engine() -> None:
     silence_pillow()
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.

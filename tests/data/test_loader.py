@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -246,6 +247,13 @@ def test_other_errors_are_not_taken_for_the_users():
     assert worker_error(RuntimeError("map operation failed\nValueError: UserError: no")) is None
 
 
-def test_too_many_workers(folder):
-    with pytest.raises(UserError, match="num_parallel_workers is 4096"):
-        train(folder, num_parallel_workers=4096)
+def test_no_more_workers_than_cores(folder, capsys):
+    cores = os.cpu_count()
+    for rank in range(2):
+        shard = Shard(rank, 2)
+        stream = train(folder, num_parallel_workers=4096, shard=shard)
+        evaluation_dataset(folder, EVALUATION, batch_size=4, shard=shard, num_parallel_workers=4096)
+    assert capsys.readouterr().out == (
+        f"num_parallel_workers: {cores} instead of 4096, all of this machine's cores\n"
+    )
+    assert len(run(stream)) > 0
