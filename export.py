@@ -22,7 +22,7 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.config import Recipe, parse_recipe, shown
 from mindcv_poolformer.data.folder import find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
@@ -82,7 +82,11 @@ class ExportOptions:
 def main() -> None:
     started = time.perf_counter()
     recipe, options = parse_recipe(
-        None, description=__doc__, default_config=str(DEMO), options=ExportOptions
+        None,
+        description=__doc__,
+        default_config=str(DEMO),
+        options=ExportOptions,
+        shown=shown.EXPORT,
     )
     system = recipe.system
     if options.file_format == "AIR" and system.device_target != "Ascend":

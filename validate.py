@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jsonargparse.typing import PositiveInt
 from mindspore import Tensor
 
-from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.config import Recipe, parse_recipe, shown
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation.classification import Evaluation, Evaluator, agreement, evaluate
@@ -68,7 +68,11 @@ class Options:
 def main() -> None:
     with said_once():
         recipe, options = parse_recipe(
-            None, description=__doc__, default_config=str(DEMO), options=Options
+            None,
+            description=__doc__,
+            default_config=str(DEMO),
+            options=Options,
+            shown=shown.VALIDATION,
         )
     world = discover()
     check_options(recipe, options)

@@ -3,6 +3,7 @@
 Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and means the same.
 """
 
+from . import shown
 from .parse import parse_recipe
 from .recipe import Recipe
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
@@ -19,4 +20,5 @@ __all__ = [
     "ScheduleConfig",
     "SystemConfig",
     "parse_recipe",
+    "shown",
 ]

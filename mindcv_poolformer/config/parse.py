@@ -6,7 +6,7 @@ import math
 import re
 import reprlib
 import sys
-from argparse import ArgumentError
+from argparse import SUPPRESS, ArgumentError
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -21,6 +21,7 @@ from .bounds import alternatives, in_words
 from .recipe import Recipe, contradictions
 
 COMMAND_LINE = "command line"
+HIDDEN = "Every key of a recipe is accepted as a flag: train.py --help lists them."
 T = TypeVar("T")  # a script's own flags
 # Other spellings of one thing; the recipe holds the right-hand one.
 SYNONYMS = {
@@ -52,7 +53,12 @@ def parse_recipe(
 
 @overload
 def parse_recipe(
-    argv: Sequence[str] | None, *, description: str, default_config: str, options: type[T]
+    argv: Sequence[str] | None,
+    *,
+    description: str,
+    default_config: str,
+    options: type[T],
+    shown: Collection[str] | None = None,
 ) -> tuple[Recipe, T]: ...
 
 
@@ -62,6 +68,7 @@ def parse_recipe(
     description: str,
     default_config: str,
     options: type[T] | None = None,
+    shown: Collection[str] | None = None,
 ) -> Recipe | tuple[Recipe, T]:
     """The recipe that a command line asks for: defaults < ``--config`` file < flags.
 
@@ -71,6 +78,7 @@ def parse_recipe(
         default_config: recipe file where no ``--config`` is given.
         options: dataclass of the script's own flags, documented under ``Args:`` as the sections
             are, each with a default; its keys do not belong in a recipe file.
+        shown: keys of the recipe that ``--help`` lists, None for all. The others count as well.
 
     Returns:
         the recipe, or with ``options`` the recipe and an instance of ``options``.
@@ -85,6 +93,8 @@ def parse_recipe(
     groups = [*sections.values(), *([options] if options else [])]
     parser = _build_parser(groups, description, default_config)
     if {"-h", "--help"} & set(words):
+        if shown is not None:
+            _hide(parser, {key for group in sections.values() for key in _keys(group)} - {*shown})
         parser.parse_args(["--help"])
     values = _merge(parser, words, default_config, sections, groups)
     recipe = Recipe(**{name: _build(group, values) for name, group in sections.items()})
@@ -108,8 +118,20 @@ def _build_parser(groups: list[type], description: str, default_config: str) -> 
     return parser
 
 
+def _hide(parser: ArgumentParser, keys: Collection[str]) -> None:
+    """Leave keys out of ``--help``, which says that they are accepted."""
+    parser.description = f"{parser.description}\n{HIDDEN}"
+    for action in parser._actions:
+        if action.dest in keys:
+            action.help = SUPPRESS
+
+
+def _keys(group: type) -> set[str]:
+    return {field.name for field in fields(group)}
+
+
 def _build(group: type, values: dict[str, Any]) -> Any:
-    names = {field.name for field in fields(group)}
+    names = _keys(group)
     return group(**{name: value for name, value in values.items() if name in names})
 
 

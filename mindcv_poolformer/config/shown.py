@@ -1,0 +1,33 @@
+"""The keys that a command's ``--help`` lists, where the command does not use the whole recipe."""
+
+from __future__ import annotations
+
+_WEIGHTS = ("model", "num_classes", "in_channels", "pretrained", "ckpt_path", "cache_dir")
+_PREPROCESSING = (
+    "image_resize",
+    "interpolation",
+    "crop_pct",
+    "val_interpolation",
+    "mean",
+    "std",
+)
+_FOLDERS = ("data_dir", "train_split", "val_split", "ckpt_save_dir")
+
+VALIDATION = frozenset(
+    {
+        "mode",
+        "device_target",
+        "num_parallel_workers",
+        "jit_level",
+        "deterministic",
+        "amp_level",
+        "val_amp_level",
+        "dataset",
+        "dataset_download",
+        "batch_size",
+        *_FOLDERS,
+        *_PREPROCESSING,
+        *_WEIGHTS,
+    }
+)
+EXPORT = frozenset({"mode", "device_target", "jit_level", *_FOLDERS, *_PREPROCESSING, *_WEIGHTS})
