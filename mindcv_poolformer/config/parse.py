@@ -9,18 +9,18 @@ import sys
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Collection, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_origin, get_type_hints, overload
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from .bounds import alternatives, in_words
 from .recipe import Recipe, contradictions
+from .recipe_file import RecipeError, read_recipe, unknown_key
 
 COMMAND_LINE = "command line"
+PRINT_CONFIG = "--print_config"
 HIDDEN = "Every key of a recipe is accepted as a flag: train.py --help lists them."
 T = TypeVar("T")  # a script's own flags
 # Other spellings of one thing; the recipe holds the right-hand one.
@@ -32,17 +32,9 @@ SYNONYMS = {
 
 
 LARGEST = 2**31 - 1  # of any integer; MindSpore takes seeds of 32 bits, and the rank is added
-MOST_BYTES = 1_000_000  # of a recipe; a device or a pipe may have no end
 
 _brief = reprlib.Repr()  # of what was found: a line is no place for all of a long or deep value
 _brief.maxlevel, _brief.maxstring, _brief.maxlong = 2, 200, 40
-
-
-class RecipeError(ArgumentError):
-    """One line: the key, what was found, what was expected."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(None, line)
 
 
 @overload
@@ -83,7 +75,7 @@ def parse_recipe(
     Returns:
         the recipe, or with ``options`` the recipe and an instance of ``options``.
 
-    ``--help`` exits with 0.
+    ``--help`` and ``--print_config`` exit with 0.
 
     Raises:
         RecipeError: a mistake in file or flags.
@@ -96,10 +88,15 @@ def parse_recipe(
         if shown is not None:
             _hide(parser, {key for group in sections.values() for key in _keys(group)} - {*shown})
         parser.parse_args(["--help"])
+    prints = PRINT_CONFIG in words
+    words = [word for word in words if word != PRINT_CONFIG]
     values = _merge(parser, words, default_config, sections, groups)
     recipe = Recipe(**{name: _build(group, values) for name, group in sections.items()})
     for line in contradictions(recipe):
         raise RecipeError(line)
+    if prints:
+        print(recipe.to_yaml(), end="")
+        sys.exit(0)
     return (recipe, _build(options, values)) if options else recipe
 
 
@@ -112,6 +109,9 @@ def _build_parser(groups: list[type], description: str, default_config: str) -> 
         default=default_config,
         metavar="FILE",
         help="recipe; its keys override the defaults below, flags override its keys",
+    )
+    parser.add_argument(
+        PRINT_CONFIG, action="store_true", help="print the whole recipe, and do nothing else"
     )
     for group in groups:
         parser.add_class_arguments(group, None)
@@ -142,24 +142,22 @@ def _merge(
     sections: dict[str, type],
     groups: list[type],
 ) -> dict[str, Any]:
-    """Every value that file and flags give, checked; flags win.
+    """Every value that the recipe and the flags give, checked: bases < file < flags.
 
-    A flag for one of lr and lr_base also takes the file's other one out.
+    Who gives one of lr and lr_base also takes out the other one of those before.
     """
     kinds = {key: kind for group in groups for key, kind in get_type_hints(group).items()}
     flags = _read_flags(words, {**kinds, "config": str})
     path = flags.pop("config", default_config)
     recipe_keys = [field.name for section in sections.values() for field in fields(section)]
-    file = _read_file(Path(path), recipe_keys)
-
-    from_file = {key: _check_value(parser, key, file[key], kinds[key], path) for key in file}
-    from_flags = {
-        key: _check_value(parser, key, flags[key], kinds[key], COMMAND_LINE) for key in flags
-    }
-    for given, other in (("lr", "lr_base"), ("lr_base", "lr")):
-        if from_flags.get(given) is not None:
-            from_file.pop(other, None)
-    return from_file | from_flags
+    values: dict[str, Any] = {}
+    for source, given in (*read_recipe(Path(path), recipe_keys), (COMMAND_LINE, flags)):
+        checked = {key: _check_value(parser, key, given[key], kinds[key], source) for key in given}
+        for key, other in (("lr", "lr_base"), ("lr_base", "lr")):
+            if checked.get(key) is not None:
+                values.pop(other, None)
+        values |= checked
+    return values
 
 
 def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
@@ -174,7 +172,7 @@ def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
             name, equals, text = word.partition("=")
             key = "config" if name == "-c" else name.removeprefix("--")
             if key not in kinds:
-                raise RecipeError(_unknown(key, kinds, COMMAND_LINE))
+                raise RecipeError(unknown_key(key, kinds, COMMAND_LINE))
             given[key] = [text] if equals else []
         elif key is None:
             raise RecipeError(f"{word!r}: found before any flag, expected --key value")
@@ -198,62 +196,6 @@ def _flag_text(key: str, texts: list[str], kind: Any) -> str:
     if len(texts) > 1:
         raise RecipeError(f"{key}: found {text!r}, expected one value ({COMMAND_LINE})")
     return text
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"key {key_node.value!r} found twice, expected once",
-                    problem_mark=key_node.start_mark,
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read_file(path: Path, known: list[str]) -> dict[str, Any]:
-    """The mapping in the YAML file ``path``, every key of it ``known``."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise RecipeError(
-                f"config: found more than {MOST_BYTES:,} bytes in {str(path)!r}, expected a recipe"
-            )
-        content = yaml.load(text, _UniqueKeyLoader)
-    except OSError as error:
-        raise RecipeError(
-            f"config: found {error.strerror!r} at {str(path)!r}, expected a recipe file"
-        ) from None
-    except yaml.MarkedYAMLError as error:
-        place = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
-        raise RecipeError(f"config: {path}, {place}: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"config: {path}: {str(error).splitlines()[0]}") from None
-    # PyYAML answers values that are not what they look like, or are tagged as, with any of these.
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise RecipeError(
-            f"config: found no YAML in {str(path)!r} ({error}), expected lines of key: value"
-        ) from None
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else type(content).__name__
-        raise RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
-    for key in content:
-        if key not in known:
-            raise RecipeError(_unknown(str(key), known, str(path)))
-    return content
-
-
-def _unknown(key: str, known: Collection[str], source: str) -> str:
-    close = get_close_matches(key, known, n=1, cutoff=0.7)
-    expected = f"a known key, perhaps {close[0]}" if close else "a key that --help lists"
-    return f"{key}: found an unknown key, expected {expected} ({source})"
 
 
 def _check_value(parser: ArgumentParser, key: str, value: Any, kind: Any, source: str) -> Any:

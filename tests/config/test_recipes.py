@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.config.recipe_file import read_recipe
 from mindcv_poolformer.models import VARIANTS
 from mindcv_poolformer.training.schedule import peak_learning_rate
 
@@ -116,6 +117,15 @@ def test_every_shipped_recipe_loads_and_names_itself(path: Path) -> None:
     assert (
         f"Global batch {recipe.data.batch_size * (8 if recipe.system.distribute else 1)}:" in header
     )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_says_only_what_is_its_own(path: Path) -> None:
+    *bases, (_, own) = read_recipe(path, flat(Recipe()))
+    below: dict[str, object] = {}
+    for _, values in bases:
+        below |= values
+    assert [key for key, value in own.items() if below.get(key, object()) == value] == []
 
 
 def test_official_recipes_carry_their_variants_numbers() -> None:

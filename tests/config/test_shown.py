@@ -30,7 +30,11 @@ def test_help_lists_what_the_command_uses(name, monkeypatch, capsys) -> None:
     listed = set(re.findall(r"--(\w+)", text.partition("\noptions:")[2]))
     assert not listed & TRAINING
     assert listed >= NEEDED
-    assert listed == keys | {key.name for key in fields(options)} | {"help", "config"}
+    assert listed == keys | {key.name for key in fields(options)} | {
+        "help",
+        "config",
+        "print_config",
+    }
     assert "Every key of a recipe is accepted as a flag" in " ".join(text.split())
     assert not re.search("^(loss|schedule|optimizer):", text, re.MULTILINE)
 
