@@ -129,6 +129,10 @@ def test_a_flag_for_the_learning_rate_replaces_the_files_other_one(parse: Parse)
         ("--config /no/such.yaml", ["config", "/no/such.yaml", "recipe file"]),
         ("--ckpt_save_policy top_k", ["ckpt_save_policy", "top_k", "val_while_train"]),
         (
+            "--ckpt_save_steps 1 --gradient_accumulation_steps 2",
+            ["ckpt_save_steps", "1", "a multiple"],
+        ),
+        (
             "--ckpt_save_steps 5 --gradient_accumulation_steps 2",
             ["ckpt_save_steps", "5", "gradient_accumulation_steps 2"],
         ),

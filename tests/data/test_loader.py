@@ -16,6 +16,7 @@ from mindcv_poolformer.data.augment import RandAugment, TrainTransform
 from mindcv_poolformer.data.folder import ImageFolder, scan_folder
 from mindcv_poolformer.data.loader import (
     Shard,
+    drop_path_scales,
     evaluation_dataset,
     training_dataset,
     worker_error,
@@ -157,6 +158,15 @@ def test_draws_depend_on_seed_rank_and_epoch(noise_folder, reference):
         ]
         images = [image.tobytes() for batches in runs for batch, _ in batches for image in batch]
         assert len(set(images)) == 26 * 2 * 2  # no two alike over ranks and epochs
+
+
+def test_drop_path_keeps_the_mean_of_each_branch() -> None:
+    rates = (0.0, 0.25, 0.5)
+    scales = drop_path_scales(rates, 20_000, np.random.default_rng(0))
+    assert (scales.shape, scales.dtype) == ((3, 2, 20_000), np.float32)
+    for rate, of_block in zip(rates, scales, strict=True):
+        assert set(np.unique(of_block)) <= {0, np.float32(1 / (1 - rate))}
+        np.testing.assert_allclose((of_block > 0).mean(axis=1), 1 - rate, atol=0.015)
 
 
 @pytest.mark.parametrize("processes", [False, True])
