@@ -467,8 +467,8 @@ FAULTS = (
     # config
     Fault(
         "/config/parse.py",
-        "return from_file | from_flags",
-        "return from_flags | from_file",
+        "values |= checked",
+        "values = checked | values",
         "tests/config/test_parse.py",
     ),
     Fault(
