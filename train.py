@@ -140,6 +140,8 @@ def train_epochs(
     next_loss = feed(step, batches, sink=sink)
     overflows = OverflowWatch(step, system.max_bad_updates)
     stopping = False
+    if system.mode == 0 and not progress.done:
+        progress.compiling(recipe.model.model)
     with StopRequest() as request:
         while not progress.done and not stopping:
             if request.received:

@@ -44,6 +44,7 @@ class Progress:
         self._epoch_losses: list[float] = []
         self._epoch_start = time.perf_counter()
         self._mark: tuple[float, int] | None = None
+        self._compiling_since: float | None = None
         self._bar = tqdm(
             total=len(rates) * images_per_step,
             initial=first_step * images_per_step,
@@ -90,10 +91,23 @@ class Progress:
             self._losses += position["losses"]
             self._epoch_losses += position["epoch_losses"]
 
+    def compiling(self, model: str) -> None:
+        """Tell that the next step compiles, of itself without a word; `advance` tells when it has.
+
+        Args:
+            model: whose step it is.
+        """
+        self.say(f"compiling the training step of {model}, once: this may take minutes")
+        self._compiling_since = time.perf_counter()
+
     def advance(self, loss: float) -> None:
         """Count one step. The clock starts after the first one, which compiles."""
         self.step += 1
         self._losses.append(loss)
+        if self._compiling_since is not None:
+            seconds = time.perf_counter() - self._compiling_since
+            self.say(f"compiled, and the first step done: {seconds:.1f} s")
+            self._compiling_since = None
         self._bar.update(self.images_per_step)
         if self._mark is None:
             self._mark = (time.perf_counter(), self.step)

@@ -126,8 +126,11 @@ def test_last_checkpoint_loads_into_mindcvs_model_by_name(twins: Twins) -> None:
 def test_without_a_terminal_it_prints_plain_lines(twins: Twins) -> None:
     assert twins.ended.err == ""
     assert "\r" not in twins.ended.out and "\x1b" not in twins.ended.out
-    first, *lines, best, curves = twins.ended.out.splitlines()
+    first, compiling, compiled, *lines, best, curves = twins.ended.out.splitlines()
     assert "48 training images of 3 classes, 3 epochs of 6 steps of 8 images" in first
+    model = recipe_of(twins.plain).model.model
+    assert compiling == f"compiling the training step of {model}, once: this may take minutes"
+    assert re.fullmatch(r"compiled, and the first step done: [\d.]+ s", compiled)
     step = r"epoch {}/3  step [246]/6  loss \d+\.\d{{4}}  lr [\d.e-]+  [\d.]+ images/s  ETA 0:.*"
     epoch = r"epoch {}/3: [\d.]+ s, training loss [\d.]+; validation top-1 [\d.]+ %, .*"
     for number in range(3):
@@ -146,6 +149,8 @@ def test_a_terminal_shows_a_bar(twins: Twins) -> None:
         bars[-2],
     )
     assert "step 2/6" not in twins.screen
+    assert twins.screen.count("compiling the training step of ") == 1
+    assert twins.screen.count("compiled, and the first step done: ") == 1
     for epoch in (1, 2, 3):
         assert twins.screen.count(f"epoch {epoch}/3: ") == 1
 
