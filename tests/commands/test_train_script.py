@@ -84,6 +84,7 @@ def test_the_metrics_follow_the_steps_and_the_schedule(twins: Twins) -> None:
     rates = learning_rates(recipe_of(twins.plain).schedule, 0.001, EPOCH_STEPS)
     assert [row["lr"] for row in train] == [float(rates[row["step"] - 1]) for row in train]
     assert [row["images"] for row in val] == [21] * 3
+    assert len({row["loss"] for row in val}) == 3  # of the weights that each epoch has left
     assert all(row["images_per_second"] > 0 for row in train[1:])
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mindcv
@@ -19,9 +20,12 @@ from official import load_official_weights
 from PIL import Image
 from scripts import RECIPE, Ended, Running, command, write_images
 
+import validate as script
+from mindcv_poolformer.config import DataConfig, Recipe
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.runtime.errors import UserError
 
 CLASSES = tuple(f"class{label}" for label in (4, 0, 6, 2, 1, 3, 5, 7))  # class7 has no images
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
@@ -144,6 +148,16 @@ def test_names_for_people_go_by_the_folders_order(workspace: Path, tmp_path: Pat
     ended = validate(tmp_path, bundle="people", data_dir="eight")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("classes: the folders are not named as the bundle's (class0 is")
+
+
+@pytest.mark.parametrize("names", [("cat",), ("cat", "dog", "crane")])
+def test_order_tells_only_where_there_are_as_many_folders(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    write_images(tmp_path / "val", per_class=1, classes=2)
+    recipe = Recipe(data=DataConfig(data_dir=str(tmp_path)))
+    with pytest.raises(UserError, match=f"class0 among 2, .* in their order: {len(names)}"):
+        script.images_for(SimpleNamespace(classes=names), recipe)
 
 
 @pytest.mark.parametrize(
