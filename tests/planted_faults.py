@@ -688,7 +688,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="see whether each has its place alone")
     parser.add_argument("--only", default="", metavar="TEXT", help="faults whose line holds it")
     parser.add_argument("--jobs", type=int, default=1, help="faults at once")
-    parser.add_argument("--timeout", type=float, default=400, help="seconds for a fault's tests")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for a fault's tests")
     parser.add_argument(
         "--output",
         type=Path,
