@@ -20,6 +20,7 @@ import mindspore as ms
 import numpy as np
 import psutil
 from PIL import Image
+from small_network import SMALL
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -79,19 +80,23 @@ def write_images(
             image.save(root / f"class{label}" / f"{number:02d}.png")
 
 
-def write_workspace(folder: Path, per_class: int = 16) -> Path:
+def write_workspace(folder: Path, per_class: int = 16, model: str = SMALL) -> Path:
     """Fill a folder with `recipe.yaml` and the images it names, 3 classes; give the folder."""
     write_images(folder / "data" / "train", per_class)
     write_images(folder / "data" / "val", 7)
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(f"model: {model}\n{RECIPE}")
     return folder
 
 
 def command(script: str, ranks: int = 1, **keys: Any) -> list[str]:
-    """Give the command line of a script with `recipe.yaml`; keys become flags."""
+    """Give the command line of a script with `recipe.yaml`; keys become flags.
+
+    The script knows the small network beside the variants.
+    """
     launcher = [] if ranks == 1 else [*MPIRUN, str(ranks)]
     flags = [word for key, value in keys.items() for word in (f"--{key}", _text(value))]
-    return [*launcher, sys.executable, str(ROOT / script), "--config", "recipe.yaml", *flags]
+    python = [sys.executable, str(ROOT / "tests" / "small_network.py")]
+    return [*launcher, *python, str(ROOT / script), "--config", "recipe.yaml", *flags]
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ from .classifier import StagedClassifier
 from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
-from .variants import VARIANTS, Variant
+from .variants import VARIANTS, Variant, add_variant
 
 __all__: list[str] = []
 
@@ -80,6 +80,17 @@ def _entry_point(name: str) -> Callable[..., StagedClassifier]:
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"Give a {name}; the keywords are those of :class:`{cell.__name__}`."
     return create
+
+
+def register(name: str, variant: Variant) -> None:
+    """Add a variant of one's own, for ``mindcv.create_model``, recipes and weights files.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    add_variant(name, variant)
+    default_cfgs[name] = _config(variant)
+    globals()[name] = register_model(_entry_point(name))
 
 
 for _name in VARIANTS:

@@ -191,65 +191,65 @@ def _from_21k(base: dict[str, Variant], parameters: int, *top1: float) -> dict[s
 
 # Drop path (0.1 of a hybrid), crop, parameters, MACs, top-1; in the lower half drop path, dropout
 # in the head, parameters, and MACs and top-1 at 224 and 384 px.
-VARIANTS = MappingProxyType(
-    {
-        "poolformer_s12": _plain("s12", 0.1, 0.90, 11_915_176, 1.82, 77.2, layer_scale=1e-5),
-        "poolformer_s24": _plain("s24", 0.1, 0.90, 21_388_968, 3.41, 80.3, layer_scale=1e-5),
-        "poolformer_s36": _plain("s36", 0.2, 0.90, 30_862_760, 5.00, 81.4, layer_scale=1e-6),
-        "poolformer_m36": _plain("m36", 0.3, 0.95, 56_172_520, 8.80, 82.1, layer_scale=1e-6),
-        "poolformer_m48": _plain("m48", 0.4, 0.95, 73_473_448, 11.59, 82.5, layer_scale=1e-6),
-        "metaformer_id_s12": _hybrid_s12("id", 0.90, 11_915_176, 1.8, 74.3),
-        "metaformer_pppa_s12_224": _hybrid_s12("pppa", 0.95, 14_038_440, 1.9, 78.3),
-        "metaformer_ppaa_s12_224": _hybrid_s12("ppaa", 0.95, 16_535_592, 2.5, 81.0),
-        "metaformer_pppf_s12_224": _hybrid_s12("pppf", 0.90, 11_919_978, 1.8, 77.5),
-        "metaformer_ppff_s12_224": _hybrid_s12("ppff", 0.95, 12_150_474, 1.9, 77.9),
-        "identityformer_s12": _plain(
-            "s12", 0.1, 1.0, 11_891_712, 1.8, 74.6, family="identityformer"
-        ),
-        "identityformer_s24": _plain(
-            "s24", 0.1, 1.0, 21_341_464, 3.4, 78.2, family="identityformer"
-        ),
-        "identityformer_s36": _plain(
-            "s36", 0.2, 1.0, 30_791_216, 5.0, 79.3, family="identityformer"
-        ),
-        "identityformer_m36": _plain(
-            "m36", 0.3, 1.0, 56_077_168, 8.8, 80.0, family="identityformer"
-        ),
-        "identityformer_m48": _plain(
-            "m48", 0.4, 1.0, 73_346_056, 11.5, 80.4, family="identityformer"
-        ),
-        "randformer_s12": _plain("s12", 0.1, 1.0, 12_127_010, 1.9, 76.6, family="randformer"),
-        "randformer_s24": _plain("s24", 0.1, 1.0, 21_812_060, 3.5, 78.2, family="randformer"),
-        "randformer_s36": _plain("s36", 0.2, 1.0, 31_497_110, 5.2, 79.5, family="randformer"),
-        "randformer_m36": _plain("m36", 0.3, 1.0, 56_783_062, 9.0, 81.2, family="randformer"),
-        "randformer_m48": _plain("m48", 0.3, 1.0, 74_287_248, 11.9, 81.4, family="randformer"),
-        "poolformerv2_s12": _plain("s12", 0.1, 1.0, 11_891_712, 1.8, 78.0, family="poolformerv2"),
-        "poolformerv2_s24": _plain("s24", 0.1, 1.0, 21_341_464, 3.4, 80.7, family="poolformerv2"),
-        "poolformerv2_s36": _plain("s36", 0.2, 1.0, 30_791_216, 5.0, 81.6, family="poolformerv2"),
-        "poolformerv2_m36": _plain("m36", 0.3, 1.0, 56_077_168, 8.8, 82.2, family="poolformerv2"),
-        "poolformerv2_m48": _plain("m48", 0.4, 1.0, 73_346_056, 11.5, 82.6, family="poolformerv2"),
-        **_deep("convformer", "s18", 0.2, 0.0, 26_774_448, 3.9, 83.0, 11.6, 84.4),
-        **_deep("convformer", "s36", 0.3, 0.0, 40_012_152, 7.6, 84.1, 22.4, 85.4),
-        **_deep("convformer", "m36", 0.4, 0.0, 57_051_640, 12.8, 84.5, 37.7, 85.6),
-        **_from_21k(
-            _deep("convformer", "b36", 0.6, 0.0, 99_882_616, 22.6, 84.8, 66.5, 85.7),
-            163_927_009,
-            87.0,
-            87.6,
-        ),
-        **_deep("caformer", "s18", 0.15, 0.0, 26_341_656, 4.1, 83.6, 13.4, 85.0),
-        **_deep("caformer", "s36", 0.3, 0.4, 39_297_102, 8.0, 84.5, 26.0, 85.7),
-        **_deep("caformer", "m36", 0.4, 0.4, 56_204_878, 13.2, 85.2, 42.0, 86.2),
-        **_from_21k(
-            _deep("caformer", "b36", 0.6, 0.5, 98_753_614, 23.2, 85.5, 72.2, 86.4),
-            162_798_007,
-            87.4,
-            88.1,
-        ),
-    }
-)
+_TABLE = {
+    "poolformer_s12": _plain("s12", 0.1, 0.90, 11_915_176, 1.82, 77.2, layer_scale=1e-5),
+    "poolformer_s24": _plain("s24", 0.1, 0.90, 21_388_968, 3.41, 80.3, layer_scale=1e-5),
+    "poolformer_s36": _plain("s36", 0.2, 0.90, 30_862_760, 5.00, 81.4, layer_scale=1e-6),
+    "poolformer_m36": _plain("m36", 0.3, 0.95, 56_172_520, 8.80, 82.1, layer_scale=1e-6),
+    "poolformer_m48": _plain("m48", 0.4, 0.95, 73_473_448, 11.59, 82.5, layer_scale=1e-6),
+    "metaformer_id_s12": _hybrid_s12("id", 0.90, 11_915_176, 1.8, 74.3),
+    "metaformer_pppa_s12_224": _hybrid_s12("pppa", 0.95, 14_038_440, 1.9, 78.3),
+    "metaformer_ppaa_s12_224": _hybrid_s12("ppaa", 0.95, 16_535_592, 2.5, 81.0),
+    "metaformer_pppf_s12_224": _hybrid_s12("pppf", 0.90, 11_919_978, 1.8, 77.5),
+    "metaformer_ppff_s12_224": _hybrid_s12("ppff", 0.95, 12_150_474, 1.9, 77.9),
+    "identityformer_s12": _plain("s12", 0.1, 1.0, 11_891_712, 1.8, 74.6, family="identityformer"),
+    "identityformer_s24": _plain("s24", 0.1, 1.0, 21_341_464, 3.4, 78.2, family="identityformer"),
+    "identityformer_s36": _plain("s36", 0.2, 1.0, 30_791_216, 5.0, 79.3, family="identityformer"),
+    "identityformer_m36": _plain("m36", 0.3, 1.0, 56_077_168, 8.8, 80.0, family="identityformer"),
+    "identityformer_m48": _plain("m48", 0.4, 1.0, 73_346_056, 11.5, 80.4, family="identityformer"),
+    "randformer_s12": _plain("s12", 0.1, 1.0, 12_127_010, 1.9, 76.6, family="randformer"),
+    "randformer_s24": _plain("s24", 0.1, 1.0, 21_812_060, 3.5, 78.2, family="randformer"),
+    "randformer_s36": _plain("s36", 0.2, 1.0, 31_497_110, 5.2, 79.5, family="randformer"),
+    "randformer_m36": _plain("m36", 0.3, 1.0, 56_783_062, 9.0, 81.2, family="randformer"),
+    "randformer_m48": _plain("m48", 0.3, 1.0, 74_287_248, 11.9, 81.4, family="randformer"),
+    "poolformerv2_s12": _plain("s12", 0.1, 1.0, 11_891_712, 1.8, 78.0, family="poolformerv2"),
+    "poolformerv2_s24": _plain("s24", 0.1, 1.0, 21_341_464, 3.4, 80.7, family="poolformerv2"),
+    "poolformerv2_s36": _plain("s36", 0.2, 1.0, 30_791_216, 5.0, 81.6, family="poolformerv2"),
+    "poolformerv2_m36": _plain("m36", 0.3, 1.0, 56_077_168, 8.8, 82.2, family="poolformerv2"),
+    "poolformerv2_m48": _plain("m48", 0.4, 1.0, 73_346_056, 11.5, 82.6, family="poolformerv2"),
+    **_deep("convformer", "s18", 0.2, 0.0, 26_774_448, 3.9, 83.0, 11.6, 84.4),
+    **_deep("convformer", "s36", 0.3, 0.0, 40_012_152, 7.6, 84.1, 22.4, 85.4),
+    **_deep("convformer", "m36", 0.4, 0.0, 57_051_640, 12.8, 84.5, 37.7, 85.6),
+    **_from_21k(
+        _deep("convformer", "b36", 0.6, 0.0, 99_882_616, 22.6, 84.8, 66.5, 85.7),
+        163_927_009,
+        87.0,
+        87.6,
+    ),
+    **_deep("caformer", "s18", 0.15, 0.0, 26_341_656, 4.1, 83.6, 13.4, 85.0),
+    **_deep("caformer", "s36", 0.3, 0.4, 39_297_102, 8.0, 84.5, 26.0, 85.7),
+    **_deep("caformer", "m36", 0.4, 0.4, 56_204_878, 13.2, 85.2, 42.0, 86.2),
+    **_from_21k(
+        _deep("caformer", "b36", 0.6, 0.5, 98_753_614, 23.2, 85.5, 72.2, 86.4),
+        162_798_007,
+        87.4,
+        88.1,
+    ),
+}
+VARIANTS = MappingProxyType(_TABLE)  # read by all, written by add_variant alone
 
 POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
+
+
+def add_variant(name: str, variant: Variant) -> None:
+    """Put a further variant into the table; see :func:`registry.register`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _TABLE:
+        raise ValueError(f"variant: found {name!r} in the table, expected a new name")
+    _TABLE[name] = variant
 
 
 def find_variant(name: str) -> Variant:

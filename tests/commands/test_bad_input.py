@@ -607,7 +607,7 @@ def write_bundles(folder: Path) -> None:
 
 def write_all(folder: Path) -> None:
     """Fill a folder with all that the rows name, right and wrong."""
-    write_workspace(folder)
+    write_workspace(folder, model="poolformer_s12")
     (folder / "recipes").mkdir()
     for name, text in RECIPES.items():
         content = text.encode() if isinstance(text, str) else text

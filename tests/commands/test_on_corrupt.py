@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from scripts import RECIPE, Ended, assert_equal_weights, run, write_images
+from small_network import SMALL
 
 pytestmark = pytest.mark.long
 
@@ -22,7 +23,7 @@ SPOILT = {
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 training images, of which three are spoilt and one makes Pillow warn; 6 to validate."""
     folder = tmp_path_factory.mktemp("corrupt")
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(f"model: {SMALL}\n{RECIPE}")
     write_images(folder / "data" / "train", per_class=100)
     write_images(folder / "data" / "val", per_class=2)
     cut, text, empty = (folder / name for name in SPOILT)

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 from PIL import Image
 from scripts import Ended, run, weights, write_workspace
+from small_network import DEPTHS, DIMS
+
+from mindcv_poolformer.models import PoolFormer
 
 pytestmark = pytest.mark.long
 
@@ -50,7 +52,7 @@ def test_mixed_precision_with_everything_else(tmp_path: Path, level: str) -> Non
     assert all(np.isfinite(row["loss"]) for row in rows)
 
     last, best = weights(folder / "last.ckpt"), weights(folder / "best.ckpt")
-    assert best["head.weight"].shape == (5, 512)
+    assert best["head.weight"].shape == (5, DIMS[-1])
     assert not [name for name in best if name.startswith("train.")]
     averages = [name for name in best if f"train.ema.{name}" in last]
     assert len(averages) == len(best)
@@ -67,9 +69,9 @@ def restrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """A run in PyNative mode from given weights, in file order, with its gradients clipped away."""
     folder = tmp_path_factory.mktemp("restrained")
     write_workspace(folder)
-    network = mindcv.create_model("poolformer_s12", num_classes=3)
+    network = PoolFormer(DEPTHS, DIMS, num_classes=3)
     rng = np.random.default_rng(1)
-    head = rng.normal(size=(3, 512)).astype(np.float32)
+    head = rng.normal(size=(3, DIMS[-1])).astype(np.float32)
     network.head.weight.set_data(Tensor(head))
     ms.save_checkpoint(network, str(folder / "start.ckpt"))
     keys = {"mode": 1, "epoch_size": 1, "warmup_epochs": 0, "log_interval": 1, "shuffle": False}
@@ -92,7 +94,7 @@ def test_clipped_gradients_leave_the_given_weights(restrained: tuple[Path, Ended
 @pytest.mark.long
 def test_without_shuffle_the_batches_follow_the_names(restrained: tuple[Path, Ended]) -> None:
     folder, _ = restrained
-    network = mindcv.create_model("poolformer_s12", num_classes=3)
+    network = PoolFormer(DEPTHS, DIMS, num_classes=3)
     ms.load_param_into_net(network, ms.load_checkpoint(str(folder / "start.ckpt")))
     network.set_train(False)
     paths = sorted((folder / "data" / "train").glob("*/*.png"))

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import mindcv
 import mindspore as ms
 import pytest
 from PIL import Image
@@ -21,9 +20,11 @@ from scripts import (
     weights,
     write_workspace,
 )
+from small_network import DEPTHS, DIMS
 from tensorboardX.proto.event_pb2 import Event
 
 from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.training.schedule import learning_rates
 
 EPOCH_STEPS = 6  # 48 images in batches of 8
@@ -44,7 +45,7 @@ def run_files(folder: Path) -> list[str]:
 
 def recipe_of(folder: Path, **keys: Any) -> Recipe:
     path = str(folder / "recipe.yaml")
-    flags = command("train.py", **keys)[4:]
+    flags = command("train.py", **keys)[5:]
     return parse_recipe(flags, description="", default_config=path)
 
 
@@ -116,9 +117,9 @@ def test_the_curves_are_a_picture_of_something(twins: Twins) -> None:
     assert len(colours) > 100
 
 
-def test_last_checkpoint_loads_into_mindcvs_model_by_name(twins: Twins) -> None:
+def test_last_checkpoint_loads_into_the_network_by_name(twins: Twins) -> None:
     entries = ms.load_checkpoint(str(twins.plain / "last.ckpt"))
-    network = mindcv.create_model("poolformer_s12", num_classes=3)
+    network = PoolFormer(DEPTHS, DIMS, num_classes=3)
     missing, _ = ms.load_param_into_net(network, entries)
     assert missing == []
     assert (network.head.weight.asnumpy() == entries["head.weight"].asnumpy()).all()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 
 
 def test_train_validate_and_export_keep_the_head(tmp_path: Path) -> None:
-    write_workspace(tmp_path)
+    write_workspace(tmp_path, model="poolformer_s12")
     start = mindcv.create_model("poolformer_s12", num_classes=3, head="pool_norm")
     load_official_weights(start)
     weights = {parameter.name: parameter for parameter in start.get_parameters()}

@@ -43,7 +43,7 @@ def three(official_file: Path) -> ModelWeights:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    return write_workspace(tmp_path / "work", per_class=8)
+    return write_workspace(tmp_path / "work", per_class=8, model="poolformer_s12")
 
 
 def served(server: Server, folder: Path, weights: ModelWeights) -> None:
