@@ -63,6 +63,8 @@ def test_mpirun_follows_one_process(workspace: Path, under_mpirun: Ended) -> Non
 def test_one_rank_speaks_and_writes(workspace: Path, under_mpirun: Ended) -> None:
     assert under_mpirun.out.count("66 training images") == 1
     assert "5 epochs of 2 steps of 32 images" in under_mpirun.out
+    assert under_mpirun.out.count("compiling the training step") == 1
+    assert under_mpirun.out.count("compiled, and the first step done") == 1
     for epoch in range(1, 6):
         assert under_mpirun.out.count(f"epoch {epoch}/5: ") == 1
     names = [sorted(p.name for p in (workspace / run).iterdir()) for run in ("alone", "mpirun")]
