@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.macs import macs, parameters
 from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models.__main__ import main
 from mindcv_poolformer.models.cost import Cost, parts_of
 from mindcv_poolformer.models.registry import build
 
@@ -53,25 +54,31 @@ def test_attention_counts_its_products() -> None:
     assert found.cost.activations == channels * places + 3 * outputs
 
 
-def ask(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mindcv_poolformer.models", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def test_summary_as_a_table_and_for_programs() -> None:
-    table = ask("summary", "caformer_s18", "--image_size", "384").stdout
+def test_summary_as_a_table_and_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "mindcv_poolformer.models", "summary", "caformer_s18"]
+    ended = subprocess.run(
+        [*command, "--image_size", "384"], capture_output=True, text=True, timeout=120
+    )
+    table = ended.stdout
     assert "caformer_s18 at 384 px" in table
     assert "attention" in table and "320 x 24 x 24" in table and "13.37 G" in table
-    found = json.loads(ask("summary", "randformer_s12", "--json").stdout)
+    monkeypatch.setattr("sys.argv", ["models", "summary", "randformer_s12", "--json"])
+    main()
+    found = json.loads(capsys.readouterr().out)
     assert found["parameters"] == VARIANTS["randformer_s12"].parameters
     assert [part["mixer"] for part in found["parts"]][:3] == ["identity"] * 2 + ["random"]
     assert 0 < found["deploy_parameters"] < found["parameters"]
 
 
-def test_list() -> None:
-    rows = json.loads(ask("list", "--json").stdout)
-    assert [row["model"] for row in rows] == list(VARIANTS)
-    assert "caformer_b36_in21k" in ask("list", "caformer").stdout
+def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["models", "list", "--json"])
+    main()
+    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == list(VARIANTS)
+    monkeypatch.setattr("sys.argv", ["models", "list", "caformer"])
+    main()
+    assert "caformer_b36_in21k" in capsys.readouterr().out
 
 
 def test_a_hybrid_costs_what_its_formulas_tell() -> None:
