@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentError
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -46,7 +47,7 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
         if not isinstance(base, str) or not base:
             raise RecipeError(f"base: found {base!r}, expected the path of a recipe ({path})")
         child, path = path, path.parent / base
-        if not path.is_file():
+        if not os.path.isfile(path):  # also of a name that the system refuses
             raise RecipeError(f"base: found no file {str(path)!r}, expected a recipe ({child})")
         if any(path.resolve() == file.resolve() for file, _ in chain):
             raise RecipeError(f"base: found {str(path)!r} to stand on itself ({child})")
