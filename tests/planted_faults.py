@@ -650,6 +650,8 @@ FAULTS = (
 
 
 def main() -> None:
+    # A shell's background job ignores Ctrl-C, and so would the programs that the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = parse_arguments()
     chosen = [fault for fault in FAULTS if arguments.only in str(fault)]
     complaints = list(misplaced(chosen))
@@ -808,13 +810,16 @@ def run_pytest(words: Sequence[str], copy: Path, timeout: float) -> tuple[int | 
 
 
 def failing_without_faults(tests: list[str], copy: Path, timeout: float) -> list[str]:
-    """Of the tests that have caught something, those that fail in any case."""
+    """Of the tests that have caught something, those that fail in any case.
+
+    All in one process; what fails there, beside strangers, has another try alone.
+    """
     if not tests:
         return []
     code, failed = run_pytest([*tests, "--maxfail=0"], copy, timeout * max(1, len(tests) / 4))
     if code is None:
         sys.exit("the tests without a fault: found no end of them, give a larger --timeout")
-    return failed
+    return [test for test in failed if run_pytest([test], copy, timeout)[0] != PASSED]
 
 
 def show(faults: Sequence[Fault], results: Sequence[dict[str, Any]], failing: set[str]) -> None:
