@@ -40,10 +40,10 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
         content = _read_file(path, known)
-        base = content.pop(BASE, None)
         chain.insert(0, (path, content))
-        if base is None:
+        if BASE not in content:
             return [(str(file), values) for file, values in chain]
+        base = content.pop(BASE)
         if not isinstance(base, str) or not base:
             raise RecipeError(f"base: found {base!r}, expected the path of a recipe ({path})")
         child, path = path, path.parent / base
@@ -99,7 +99,7 @@ def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
         raise RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
     for key in content:
         if key not in known and key != BASE:
-            raise RecipeError(unknown_key(str(key), known, str(path)))
+            raise RecipeError(unknown_key(str(key), [*known, BASE], str(path)))
     return content
 
 

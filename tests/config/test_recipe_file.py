@@ -46,6 +46,8 @@ def test_one_learning_rate_takes_the_bases_other_out(tmp_path: Path) -> None:
     [
         ({"top": "base: ground.yaml\n"}, r"no file '.*ground\.yaml', .*top\.yaml"),
         ({"top": f"base: {300 * 'n'}\n"}, r"no file '.*n', .*top\.yaml"),
+        ({"top": "base:\nlr: 0.1\n"}, r"base: found None.*top\.yaml"),
+        ({"top": "bsae: ground.yaml\n"}, "bsae: found an unknown key, .* perhaps base"),
         ({"top": "base: [ground.yaml]\n"}, r"base: found \['ground\.yaml'\].*top\.yaml"),
         ({"top": "base: top.yaml\nlr: 1\n"}, r"'.*top\.yaml' to stand on itself \(.*top\.yaml"),
         (
