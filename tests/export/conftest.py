@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mindspore import Tensor, nn, ops
 from official import load_official_weights
 from PIL import Image
+from toy_classifier import ToyClassifier
 
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.choices import Choices
@@ -36,18 +36,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(checkpoint: Path) -> Trained:
     return Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
-
-
-class ToyClassifier(nn.Cell):
-    """Images (N, 3, H, W) of any size to 10 logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Dense(6, 10)
-
-    def construct(self, images: Tensor) -> Tensor:
-        features = ops.concat((images.mean((2, 3)), (images * images).mean((2, 3))), 1)
-        return self.head(features)
 
 
 @pytest.fixture
