@@ -36,7 +36,7 @@ STOPPED = 75
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """54 images, 6 steps of 8 an epoch, and the run that nothing happened to, in `whole`."""
-    folder = write_workspace(tmp_path_factory.mktemp("interrupted"), per_class=18)
+    folder = write_workspace(tmp_path_factory.mktemp("interrupted"), 18, "poolformer_s12")
     ended = run("train.py", folder, ckpt_save_dir="whole", **KEYS)
     assert (ended.code, ended.err) == (0, "")
     return folder

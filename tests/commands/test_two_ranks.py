@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripts import BIN, Ended, Running, command, run, weights, write_workspace
+from scripts import BIN, ROOT, Ended, Running, command, run, weights, write_workspace
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ STEPS = 10
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images for ten steps of 32, and one process that has trained on them."""
-    folder = write_workspace(tmp_path_factory.mktemp("ranks"), per_class=22)
+    folder = write_workspace(tmp_path_factory.mktemp("ranks"), 22, "poolformer_s12")
     ended = run("train.py", folder, batch_size=32, ckpt_save_dir="alone", **SAME)
     assert (ended.code, ended.err) == (0, "")
     return folder
@@ -83,8 +83,8 @@ def test_msrun_follows_one_process(workspace: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = [str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
-    launcher += [f"--master_port={port}", "--log_dir=logs"]
-    flags = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)[1:]
+    launcher += [f"--master_port={port}", "--log_dir=logs", str(ROOT / "train.py")]
+    flags = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)[3:]
     ended = Running(workspace, [*launcher, *flags]).finish()
     assert ended.code == 0, ended.err
     assert_same_training(workspace / "msrun", workspace / "alone")
