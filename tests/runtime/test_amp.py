@@ -34,6 +34,7 @@ def test_products_are_in_float16() -> None:
 
 
 def test_o3_gives_the_logits_and_gradients_of_o0() -> None:
+    ms.set_seed(0)
     network = MetaFormer((1, 1, 1, 1), (16, 16, 16, 16), "identityformer", num_classes=10)
     images = Tensor(np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32))
     half = mixed_precision(deepcopy(network), "O3")
@@ -41,8 +42,10 @@ def test_o3_gives_the_logits_and_gradients_of_o0() -> None:
     logits, gradients = _logits_and_gradients(network, images)
     half_logits, half_gradients = _logits_and_gradients(half, images)
     np.testing.assert_allclose(half_logits, logits, atol=2e-3)
+    # A share of the largest too: a scalar's gradient is a sum whose terms nearly cancel.
+    largest = max(np.linalg.norm(gradient) for gradient in gradients)
     for found, expected in zip(half_gradients, gradients, strict=True):
-        assert np.linalg.norm(found - expected) <= 0.02 * np.linalg.norm(expected) + 1e-6
+        assert np.linalg.norm(found - expected) <= 0.02 * np.linalg.norm(expected) + 1e-3 * largest
 
 
 def _logits_and_gradients(network: nn.Cell, images: Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
