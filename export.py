@@ -54,6 +54,9 @@ class ExportOptions:
         file_format: ONNX writes model.onnx beside the MINDIR, AIR model.air; AIR on Ascend only.
         input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph.
         output: of the graph.
+        layout: of the maps within the graphs, null for that of the device that writes them. NCHW
+            has MindSpore's own operators, as Ascend and MindSpore Lite want them; NHWC the CPU's
+            products.
         export_image_size: edges of the images that the bundle takes, the first is its default; a
             MINDIR for each. Empty for image_resize.
         export_batch_size: the only batch sizes that the bundle takes; a MINDIR for each. Empty
@@ -72,6 +75,7 @@ class ExportOptions:
     file_format: Literal["MINDIR", "ONNX", "AIR"] = "MINDIR"
     input: Literal["float32", "uint8"] = "float32"
     output: Literal["logits", "probabilities"] = "logits"
+    layout: Literal["NCHW", "NHWC"] | None = None
     export_image_size: tuple[PositiveInt, ...] = ()
     export_batch_size: tuple[PositiveInt, ...] = ()
     enc_key_file: str = ""
@@ -91,7 +95,7 @@ def main() -> None:
     system = recipe.system
     if options.file_format == "AIR" and system.device_target != "Ascend":
         raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
-    choices = choose(options)
+    choices = choose(options, system.flash_attention)
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     trained = restore(recipe, options)
@@ -121,7 +125,7 @@ def main() -> None:
     report(target, description, time.perf_counter() - started)
 
 
-def choose(options: ExportOptions) -> Choices:
+def choose(options: ExportOptions, flash_attention: bool | None) -> Choices:
     """What the graphs are to be."""
     return Choices(
         precision=options.precision,
@@ -129,6 +133,8 @@ def choose(options: ExportOptions) -> Choices:
         batch_sizes=tuple(sorted(set(options.export_batch_size))),
         takes=options.input,
         gives=options.output,
+        flash_attention=bool(flash_attention),
+        layout=options.layout,
         beside=None if options.file_format == "MINDIR" else options.file_format,
         key_file=options.enc_key_file or None,
     )

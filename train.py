@@ -10,21 +10,18 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 # isort: split
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-import mindcv
-import mindspore as ms
-from mindspore import nn
 from mindspore.dataset import Dataset
 
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.corrupt import CorruptImages
-from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.data.pipeline import feed, training_batches
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.evaluation.classification import Evaluator
-from mindcv_poolformer.runtime.collectives import assert_identical, barrier
+from mindcv_poolformer.runtime.collectives import barrier
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.interrupts import EXIT_CODE, StopRequest
@@ -32,28 +29,53 @@ from mindcv_poolformer.runtime.launch import World, check_launcher, discover, jo
 from mindcv_poolformer.runtime.lock import locked
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import evaluated_weights
-from mindcv_poolformer.training.network import check_network, drop_rates
+from mindcv_poolformer.training.compiling import compile_only
+from mindcv_poolformer.training.network import build_network, check_network
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.run_folder import RunFolder
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
 from mindcv_poolformer.training.step import TrainStep, build_step
-from mindcv_poolformer.weights import find_weights, start_from
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
 
+@dataclass(frozen=True)
+class Options:
+    """train: what to do with the recipe
+
+    Args:
+        compile_only: compile the training step, tell of how many operators it consists and what
+            they read, write and keep, and end. Needs no images where num_classes is given.
+    """
+
+    compile_only: bool = False
+
+
 def main() -> None:
     with said_once():
-        recipe = parse_recipe(None, description=__doc__, default_config=str(DEMO))
+        recipe, options = parse_recipe(
+            None, description=__doc__, default_config=str(DEMO), options=Options
+        )
     system = recipe.system
     levels = {"amp_level": system.amp_level, "val_amp_level": system.eval_amp_level}
     check_network(recipe, levels)
-    world = discover()
-    check_launcher(system.distribute, world)
-    set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
-    with joined(world, system.device_target):
-        train(recipe, world)
+    world = World() if options.compile_only else discover()
+    if not options.compile_only:
+        check_launcher(system.distribute, world)
+    set_up_device(
+        system.device_target,
+        system.mode,
+        system.jit_level,
+        world,
+        deterministic=system.deterministic,
+        hf32=system.hf32,
+    )
+    if options.compile_only:
+        compile_only(recipe)
+    else:
+        with joined(world, system.device_target):
+            train(recipe, world)
 
 
 def train(recipe: Recipe, world: World) -> None:
@@ -67,7 +89,7 @@ def train(recipe: Recipe, world: World) -> None:
     )
 
     # Network, step, validation
-    network = build_network(recipe, images, num_classes, world)
+    network = build_network(recipe, images.classes, num_classes, world)
     images_per_update = global_batch * recipe.optimizer.gradient_accumulation_steps
     peak = peak_learning_rate(recipe.schedule, images_per_update)
     rates = learning_rates(recipe.schedule, peak, epoch_steps)
@@ -170,27 +192,6 @@ def train_epochs(
             if progress.at_epoch_end:
                 progress.end_epoch(f"; validation {result}" if result else "")
     progress.close()
-
-
-def build_network(recipe: Recipe, images: ImageFolder, num_classes: int, world: World) -> nn.Cell:
-    """The network to train, with equal weights on every rank."""
-    model = recipe.model
-    weights = find_weights(model) if model.pretrained or model.ckpt_path else None
-    ms.set_seed(recipe.system.seed)
-    network = mindcv.create_model(
-        model.model,
-        num_classes=num_classes,
-        in_channels=model.in_channels,
-        **drop_rates(model),
-        **({"head": weights.head} if weights else {}),
-    )
-    if weights:
-        said = start_from(network, weights, images.classes, any_channels=model.pretrained)
-        if world.is_main:
-            print(said)
-    assert_identical(network, world.size)
-    ms.set_seed(recipe.system.seed + world.rank)  # dropout: other masks on every rank
-    return network.set_train()
 
 
 if __name__ == "__main__":

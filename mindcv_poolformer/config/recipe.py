@@ -43,6 +43,21 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
             "loss_scale_type: found 'dynamic' with amp_level 'O0', expected 'fixed': "
             "fp32 gradients need no loss scale"
         )
+    if system.flash_attention and system.device_target != "Ascend":
+        yield (
+            f"flash_attention: found true with device_target {system.device_target}, expected "
+            "null or false: only Ascend has the operator"
+        )
+    if system.hf32 and system.device_target != "Ascend":
+        yield (
+            f"hf32: found true with device_target {system.device_target}, expected false: "
+            "only an Atlas A2 has such products"
+        )
+    if system.recompute and model.drop_rate:
+        yield (
+            f"recompute: found true with drop_rate {model.drop_rate}, expected false or drop_rate "
+            "0: dropout would draw other places the second time"
+        )
     if model.pretrained and model.ckpt_path:
         yield (
             f"pretrained: found true with ckpt_path {model.ckpt_path!r}, "

@@ -39,9 +39,18 @@ class SystemConfig:
         python_multiprocessing: the workers of training are processes (true) or threads (false);
             validation's are threads.
         dataset_sink_mode: feed the device from a queue on the device; Ascend only.
-        jit_level: optimisation level of graph compilation, null for the device's own.
+        jit_level: optimisation of the compiled graph: O0 runs operator by operator, O1 fuses
+            chains of elementwise ones, O2 compiles with CANN's graph engine, which MindSpore 2.9
+            deprecates; null for the device's own.
         deterministic: have Ascend's kernels and collectives add in a fixed order, which costs
             speed; the CPU's do anyway.
+        hf32: let an Atlas A2 train convolutions and products of float32 in HF32, 11 bits of
+            mantissa instead of 24; validation and export by themselves never do.
+        flash_attention: attention in fp16 as one operator of CANN (true) or as products (false);
+            null where CANN documents the operator, on training cards of Atlas A2 and A3. An
+            exported graph has it with true alone, and loads nowhere else then.
+        recompute: compute the maps inside of blocks anew in the backward pass instead of keeping
+            them: less memory, about a third more time.
         log_interval: steps between two log lines when the output is not a terminal.
         amp_level: precision of training: O0 all fp32, O2 fp16 but for BatchNorm and LayerNorm,
             O3 all fp16, auto fp16 where MindSpore's lists hold it safe.
@@ -61,6 +70,9 @@ class SystemConfig:
     dataset_sink_mode: bool = False
     jit_level: Literal["O0", "O1", "O2"] | None = None
     deterministic: bool = False
+    hf32: bool = False
+    flash_attention: bool | None = None
+    recompute: bool = False
     log_interval: PositiveInt = 100
     amp_level: Literal["O0", "O2", "O3", "auto"] = "O0"
     val_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None

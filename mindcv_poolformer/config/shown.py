@@ -20,6 +20,7 @@ VALIDATION = frozenset(
         "num_parallel_workers",
         "jit_level",
         "deterministic",
+        "flash_attention",
         "amp_level",
         "val_amp_level",
         "dataset",
@@ -30,4 +31,14 @@ VALIDATION = frozenset(
         *_WEIGHTS,
     }
 )
-EXPORT = frozenset({"mode", "device_target", "jit_level", *_FOLDERS, *_PREPROCESSING, *_WEIGHTS})
+EXPORT = frozenset(
+    {
+        "mode",
+        "device_target",
+        "jit_level",
+        "flash_attention",
+        *_FOLDERS,
+        *_PREPROCESSING,
+        *_WEIGHTS,
+    }
+)

@@ -16,6 +16,7 @@ from ..config import Recipe
 from ..data import loader
 from ..data.folder import ImageFolder
 from ..data.pipeline import evaluation_batches
+from ..models.parts.mixers import choose_attention
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_gather, all_reduce_sum
 from ..runtime.errors import UserError
@@ -86,6 +87,7 @@ class Evaluator:
             in_channels=recipe.model.in_channels,
             head=head,
         ).set_train(False)
+        choose_attention(self.network, recipe.system.flash_attention)
         self.world = world
         self._level = level
         self._runner = mixed_precision(self.network, level)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from ..models.parts.layout import Layout
 from ..runtime.errors import UserError
 from .key import read_key_file
 
@@ -23,6 +24,10 @@ class Choices:
         gives: logits or probabilities.
         beside: ONNX or AIR, a graph in that format beside the MINDIRs; None for none. Only an
             Ascend device can write AIR, and it is not proven.
+        flash_attention: attention in fp16 as the operator of Ascend's training cards; the graph
+            loads nowhere else then.
+        layout: of the maps within the graphs, None for that of the device that writes them:
+            NCHW on Ascend, with MindSpore's own operators, and NHWC on the CPU.
         key_file: holds the key to encrypt the MINDIRs with; None to leave them readable.
     """
 
@@ -32,6 +37,8 @@ class Choices:
     takes: Literal["float32", "uint8"] = "float32"
     gives: Literal["logits", "probabilities"] = "logits"
     beside: Literal["ONNX", "AIR"] | None = None
+    flash_attention: bool = False
+    layout: Layout | None = None
     key_file: str | None = None
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
-from ..models.deploy import to_deploy
-from ..models.parts.mixers import Attend
+from ..models.deploy import leave_out_ascend_operators, to_deploy
+from ..models.parts.layout import layout
+from ..models.parts.mixers import choose_attention
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
 from .bundle import load_bundle
@@ -72,7 +74,7 @@ def write_bundle(
     older bundle at ``target`` stays until then.
 
     Args:
-        trained: fp16 without ``deploy`` converts its network in place.
+        trained: its network is left alone.
         target: the bundle to be.
         samples: (N, C, H, W) float32, real images through ``trained.transform``.
         choices: what the graphs are to be.
@@ -96,12 +98,11 @@ def write_bundle(
         Golden.of(images, trained.transform, network(Tensor(images)).asnumpy())
         for images in (samples, *further)
     ]
-    for _, cell in network.cells_and_names():
-        if isinstance(cell, Attend):
-            cell.portable = True
-    if choices.deploy:
-        network = to_deploy(network)
-    with replaced_folder(target) as staging:
+    with replaced_folder(target) as staging, layout(choices.layout):
+        network = to_deploy(network) if choices.deploy else deepcopy(network)
+        leave_out_ascend_operators(network)
+        if choices.flash_attention:
+            choose_attention(network, flash=True)
         graphs = {}
         if choices.beside == "ONNX":
             graphs[ONNX] = _write_onnx(network, trained, goldens, choices, staging)

@@ -131,6 +131,12 @@ class StagedClassifier(nn.Cell):
             maps.append(x)
         return maps
 
+    def recompute_blocks(self) -> None:
+        """Have training compute the maps in blocks anew for the backward pass, not keep them."""
+        for stage in range(len(self.depths)):
+            for block in self.cells_of(stage)[-1]:
+                block.recompute()
+
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one, initialised, for ``num_classes`` classes (0: none)."""
         self.num_classes = num_classes

@@ -57,12 +57,11 @@ def _leave_arithmetic_alone(network: nn.Cell) -> None:
 def gradients_finite(gradients: tuple[Tensor, ...], norm: Tensor) -> Tensor:
     """Tell, as a scalar bool Tensor, whether no gradient of this rank overflowed.
 
-    A finite global ``norm`` has no Inf or NaN in it, and is there anyway. Ascend 910 saturates
-    instead: there the device's overflow status decides, which ``amp.all_finite`` reads and clears.
+    A finite global ``norm`` has no Inf or NaN in it: two small operators for each gradient. Ascend
+    has one for all of them, which ``amp.all_finite`` calls; on a 910, which saturates instead of
+    overflowing, that reads and clears the device's overflow status.
     """
-    if _on_ascend():
-        return ops.logical_and(ops.isfinite(norm), amp.all_finite(gradients))
-    return ops.isfinite(norm)
+    return amp.all_finite(gradients) if _on_ascend() else ops.isfinite(norm)
 
 
 @constexpr

@@ -2,7 +2,7 @@
 
 Native libraries read the environment once, when MindSpore is imported: ``tune()`` runs before, and
 ``fuse()`` after. Neither overrides what the user has set, or does anything on a host with Ascend
-NPUs.
+NPUs, or where MindSpore simulates one (``MS_SIMULATION_LEVEL``).
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _cache_folder() -> Path | None:
 
 
 def _has_ascend() -> bool:
-    """Whether this host has an Ascend NPU: the device files of its driver."""
-    return any(Path("/dev").glob("davinci[0-9]*"))
+    """Whether this host has an Ascend NPU, the device files of its driver, or simulates one."""
+    return bool(os.environ.get("MS_SIMULATION_LEVEL")) or any(Path("/dev").glob("davinci[0-9]*"))
 
 
 def _ranks_on_this_host() -> int:

@@ -23,6 +23,7 @@ def set_up_device(
     jit_level: Literal["O0", "O1", "O2"] | None,
     world: World,
     deterministic: bool = False,
+    hf32: bool = False,
 ) -> None:
     """Chooses device and execution mode; to call before `joined` and before any Tensor.
 
@@ -32,6 +33,8 @@ def set_up_device(
         jit_level: optimisation level of graph compilation, None for the device's own.
         world: from `discover()`.
         deterministic: have Ascend's kernels reduce in a fixed order, at some cost; the CPU's do.
+        hf32: let Ascend's convolutions and products of float32 round to 11 bits of mantissa, CANN's
+            own choice for convolutions on Atlas A2.
 
     Raises:
         UserError: no such device here, or fewer devices than ranks on this host.
@@ -39,6 +42,9 @@ def set_up_device(
     if device_target == "Ascend":
         _check_ascend(world)
         ms.set_device("Ascend", world.local_rank)
+        precision = device_context.ascend.op_precision
+        precision.conv_allow_hf32(hf32)
+        precision.matmul_allow_hf32(hf32)
         if deterministic:
             ms.set_deterministic(True)
     else:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from mindspore import nn
+
 from ..classifier import StagedClassifier
 from ..hybrid import Hybrid
 from ..metaformer import MetaFormer
+from ..parts.activations import GELU
+from ..parts.mixers import choose_attention
 from .hybrid import DeployedHybrid
 from .metaformer import DeployedMetaFormer
 from .poolformer import DeployedPoolFormer
@@ -33,3 +37,12 @@ def to_deploy(model: StagedClassifier) -> Deployed:
     if isinstance(model, Hybrid):
         return DeployedHybrid(model)
     return DeployedMetaFormer(model) if isinstance(model, MetaFormer) else DeployedPoolFormer(model)
+
+
+def leave_out_ascend_operators(network: nn.Cell) -> nn.Cell:
+    """Have a network compute with what every device has, in place; for graphs that others load."""
+    choose_attention(network, flash=False)
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, GELU):
+            cell.portable = True
+    return network

@@ -118,7 +118,7 @@ class DeployedBiasedAttention(nn.Cell):
         qkv, proj, bias = values_of(mixer.qkv.weight, mixer.proj.weight, mixer.proj.bias)
         qkv = qkv * np.repeat([mixer.attend.scale, 1, 1], len(qkv) // 3)[:, None]
         self.qkv = Linear(qkv * gamma, qkv @ beta)
-        self.attend = Attend(1.0, portable=True)
+        self.attend = Attend(1.0)
         self.proj = Linear(layer_scale[:, None] * proj, layer_scale * bias)
 
     def construct(self, x: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ class DeployedAttention(nn.Cell):
         scales = np.repeat([mixer.attend.scale, 1, 1], len(qkv) // 3)
         self.standardize = _standardize(norm)
         self.qkv = Linear(qkv * gamma * scales[:, None])
-        self.attend = Attend(1.0, portable=True)
+        self.attend = Attend(1.0)
         self.proj = Linear(proj)
 
     def construct(self, x: Tensor) -> Tensor:

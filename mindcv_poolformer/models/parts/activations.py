@@ -6,9 +6,10 @@ import math
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, mint, nn, ops
 from mindspore.ops.primitive import constexpr
 
+from .ascend import on_ascend
 from .layout import channels_last
 
 # Abramowitz and Stegun's 7.1.28: erfc(z) = 1 / (1 + a1 z + ... + a6 z^6)^16, off by 3e-7 at most.
@@ -17,17 +18,27 @@ NORMAL_TAIL = tuple(a / math.sqrt(2) ** (power + 1) for power, a in enumerate(ER
 
 
 class GELU(nn.Cell):
-    """The exact GELU, x times the normal distribution's cumulative probability at x."""
+    """The exact GELU, x times the normal distribution's cumulative probability at x.
 
-    def __init__(self) -> None:
+    On Ascend one operator forward and one backward, in float16 too (aclnnGelu). Elsewhere, and in
+    graphs that other devices load, it is computed in float32.
+
+    Args:
+        portable: leave that operator out.
+    """
+
+    def __init__(self, portable: bool = False) -> None:
         super().__init__()
-        self.native = nn.GELU(approximate=False)
+        self.portable = portable
+        self.exact = nn.GELU(approximate=False)
         self.fusing = FusingGELU()
 
     def construct(self, x: Tensor) -> Tensor:
-        if not channels_last():
-            return self.native(x)
-        return self.fusing(x) if _fuses() else self.native(x.astype(ms.float32)).astype(x.dtype)
+        if on_ascend() and not self.portable:
+            return mint.nn.functional.gelu(x)
+        if channels_last() and _fuses():
+            return self.fusing(x)
+        return self.exact(x.astype(ms.float32)).astype(x.dtype)
 
 
 @constexpr

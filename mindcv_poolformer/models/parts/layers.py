@@ -92,7 +92,12 @@ class PoolFormerBlock(nn.Cell):
 
     def construct(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
         first, second = (None, None) if drop_path is None else (drop_path[0], drop_path[1])
-        mixed = per_channel(self.layer_scale_1) * self.token_mixer(self.norm1(x))
-        x = x + self.drop_path(mixed, first)
-        mixed = per_channel(self.layer_scale_2) * self.mlp(self.norm2(x))
-        return x + self.drop_path(mixed, second)
+        mixed = self.token_mixer(self.norm1(x))
+        x = x + self.drop_path(_scaled(mixed, self.layer_scale_1), first)
+        mixed = self.mlp(self.norm2(x))
+        return x + self.drop_path(_scaled(mixed, self.layer_scale_2), second)
+
+
+def _scaled(x: Tensor, scale: Parameter) -> Tensor:
+    """Multiply each channel of a map, in the map's type: a product of float32 is twice the work."""
+    return per_channel(scale).astype(x.dtype) * x

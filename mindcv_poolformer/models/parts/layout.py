@@ -1,10 +1,10 @@
 """How feature maps lie between the Cells.
 
-Ascend: (N, C, H, W), with MindSpore's own convolution, pooling, GroupNorm and GELU. CPU:
-(N, H, W, C), where a 1x1 convolution is one matrix product, and chains of elementwise operators
-that graph kernels fuse (see ``runtime/cpu.py``). MindSpore 2.10's own operators are slow there: its
-oneDNN takes a reference kernel for every larger convolution under AVX-512 and transposes around
-every 1x1 one, and its erf is scalar.
+Ascend: (N, C, H, W), with MindSpore's own convolution, pooling and GroupNorm. CPU: (N, H, W, C),
+where a 1x1 convolution is one matrix product, and chains of elementwise operators that graph
+kernels fuse (see ``runtime/cpu.py``). MindSpore 2.10's own operators are slow there: its oneDNN
+takes a reference kernel for every larger convolution under AVX-512 and transposes around every 1x1
+one, and its erf is scalar.
 
 :func:`from_channels_first` and :func:`to_channels_first` stand where a map comes from or goes to
 the outside. Both devices hold the same parameters, in the official shapes. A MetaFormer lays its
@@ -14,15 +14,40 @@ and the official code has it too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
 import mindspore as ms
 from mindspore import Tensor, nn
 from mindspore.ops.primitive import constexpr
 
+Layout = Literal["NCHW", "NHWC"]
+
+_chosen: list[Layout] = []  # instead of the device's own, the last one counts
+
+
+@contextmanager
+def layout(name: Layout | None) -> Iterator[None]:
+    """Lay maps so while the context lasts, on whatever device; None leaves the device its own.
+
+    A Cell must be built, compiled and called in one layout: deploy forms lay their weights out for
+    it, and a compiled graph keeps it.
+    """
+    if name is None:
+        yield
+        return
+    _chosen.append(name)
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
 
 @constexpr
 def channels_last() -> bool:
-    """Whether maps are (N, H, W, C) on the device that this process computes on."""
-    return ms.get_context("device_target") == "CPU"
+    """Whether maps are (N, H, W, C): on the CPU, unless :func:`layout` says otherwise."""
+    return _chosen[-1] == "NHWC" if _chosen else ms.get_context("device_target") == "CPU"
 
 
 def from_channels_first(x: Tensor) -> Tensor:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops.primitive import constexpr
 
 from .activations import StarReLU
+from .ascend import has_flash_attention
 from .convolutions import DepthwiseConv
 from .layout import on_channels_last
 from .pooling import AveragePool
@@ -112,13 +110,14 @@ class Attend(nn.Cell):
 
     Args:
         scale: of the products of queries and keys.
-        portable: leave that operator out, for graphs that other devices load.
+        flash: take that operator or not, None where the device has it. Graphs that other devices
+            load are better without; see :func:`choose_attention`.
     """
 
-    def __init__(self, scale: float, portable: bool = False) -> None:
+    def __init__(self, scale: float, flash: bool | None = None) -> None:
         super().__init__()
         self.scale = scale
-        self.portable = portable
+        self.flash = flash
         self.scores = ops.BatchMatMul(transpose_b=True)
         self.gather = ops.BatchMatMul()
 
@@ -130,7 +129,8 @@ class Attend(nn.Cell):
             # wrong in PyNative mode of MindSpore 2.10.
             return x[:, :, :, 2 * heads * HEAD_CHANNELS :]
         x = x.reshape(n, height * width, 3, heads, HEAD_CHANNELS)
-        if x.dtype == ms.float16 and not self.portable and has_flash_attention():
+        flash = has_flash_attention() if self.flash is None else self.flash
+        if x.dtype == ms.float16 and flash:
             y = ops.flash_attention_score(
                 x[:, :, 0],
                 x[:, :, 1],
@@ -147,18 +147,8 @@ class Attend(nn.Cell):
         return y.reshape(n, height, width, heads * HEAD_CHANNELS)
 
 
-@constexpr
-def has_flash_attention() -> bool:
-    """Whether the device that this process computes on has ops.flash_attention_score."""
-    if ms.get_context("device_target") != "Ascend":
-        return False
-    return trains_transformers(ms.hal.get_device_name(ms.get_context("device_id")))
-
-
-def trains_transformers(device_name: str) -> bool:
-    """Whether a device is one for which CANN documents aclnnFlashAttentionScore.
-
-    The training cards of Atlas A2, Ascend910B1 to B3, and Atlas A3, Ascend910_93.. : not the first
-    910, whose names end with a letter, and not the inference cards 910B4 and 310P.
-    """
-    return re.match(r"Ascend910(B[1-3]|_93)", device_name) is not None
+def choose_attention(network: nn.Cell, flash: bool | None) -> None:
+    """Have every attention of a network take one operator or not, None where the device has it."""
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, Attend):
+            cell.flash = flash

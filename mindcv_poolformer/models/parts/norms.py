@@ -33,13 +33,15 @@ def center(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _sample_sum(x: Tensor) -> Tensor:
-    """Sum each sample of (N, C) or (N, H, W, C): (N, 1) or (N, 1, 1, 1).
+    """Sum each sample of (N, C) or of a map: (N, 1) or (N, 1, 1, 1).
 
-    Channels first, then the places with a product: one sum over a large map would round eight
-    times as much, and two would be fused into it.
+    On the CPU channels first, then the places with a product: one sum over a large map would round
+    eight times as much, and two would be fused into it. An Ascend 910 multiplies in float16.
     """
     if x.ndim == 2:
         return x.sum(1, keepdims=True)
+    if not channels_last():
+        return x.sum((1, 2, 3), keepdims=True)
     places = x.shape[1] * x.shape[2]
     total = ops.MatMul()(x.sum(-1).reshape(-1, places), _ones(places))
     return total.reshape(-1, 1, 1, 1)

@@ -7,7 +7,7 @@ import inspect
 import mindspore as ms
 import pytest
 
-from mindcv_poolformer.models.parts.mixers import has_flash_attention, trains_transformers
+from mindcv_poolformer.models.parts.ascend import has_flash_attention, trains_transformers
 
 
 @pytest.mark.parametrize(

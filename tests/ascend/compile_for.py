@@ -1,0 +1,92 @@
+"""Compile for an Ascend device that is not there, and tell what the graphs consist of.
+
+    python tests/ascend/compile_for.py MODEL WHAT DEVICE [KEY=VALUE ...]
+
+WHAT is train, train2 (of two ranks), validate or export; DEVICE is Ascend910B2 or Ascend910A. Only
+MindSpore's front end compiles, which takes the device that Cells and operators ask for from one
+function: this one answers Ascend. The keys are of the recipe configs/MODEL_ascend.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["MINDCV_POOLFORMER_CPU_TUNING"] = "0"  # as on a host with NPUs
+os.environ["GLOG_v"] = "3"
+
+import mindcv_poolformer  # noqa: F401
+
+# isort: split
+import json
+import sys
+from collections import Counter
+
+import mindspore as ms
+from mindspore import Tensor, amp, context, nn
+from mindspore.ops.primitive import constexpr
+
+from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.export.graph import ServedGraph, in_float16
+from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
+from mindcv_poolformer.runtime.amp import mixed_precision
+from mindcv_poolformer.runtime.graph_dump import GraphDump, dumped_graphs, read_dump
+from mindcv_poolformer.training.compiling import compile_step
+from mindcv_poolformer.training.network import create_network
+
+
+def pretend(device_name: str) -> None:
+    """Have MindSpore's front end compile for a device, on the CPU."""
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    real = context.get_context
+    answers = {"device_target": "Ascend"}
+    context.get_context = ms.get_context = lambda key: answers.get(key) or real(key)
+    ms.hal.get_device_name = lambda device_id: device_name
+    is_a2 = device_name.startswith("Ascend910B")
+    amp._ascend_910a_target = constexpr(lambda: not is_a2)
+    amp._ascend_910b_target = constexpr(lambda: is_a2)
+
+
+def compiled(what: str, recipe: Recipe) -> GraphDump:
+    if what.startswith("train"):
+        return compile_step(recipe, 1000, 2 if what == "train2" else 1)[1]
+    network: nn.Cell = create_network(recipe, 1000).set_train(False)
+    if what == "validate":
+        network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
+    else:
+        network = leave_out_ascend_operators(to_deploy(network))
+        network = ServedGraph(in_float16(network), None, probabilities=True)
+    edge = recipe.augmentation.image_resize
+    with dumped_graphs(front_end_only=True) as folder:
+        network.compile(Tensor(shape=(recipe.data.batch_size, 3, edge, edge), dtype=ms.float32))
+        return read_dump(max(folder.rglob("*_validate_*.ir")))
+
+
+def main() -> None:
+    model, what, device, *keys = sys.argv[1:]
+    recipe_file = f"configs/{model}_ascend.yaml"
+    flags = [word for key in keys for word in ("--" + key).split("=", 1)]
+    recipe = parse_recipe(
+        ["--config", recipe_file, *flags], description="", default_config=recipe_file
+    )
+    pretend(device)
+    dump = compiled(what, recipe)
+    primitives = Counter(
+        (call.primitive, *dict.fromkeys(each.dtype for each in call.inputs)) for call in dump
+    )
+    maps = Counter(
+        (each.dtype, *each.shape) for call in dump for each in call.outputs if len(each.shape) == 4
+    )
+    facts = {
+        "operators": dump.operators,
+        "bytes": dump.bytes,
+        "kept": dump.kept_for_backward,
+        "dynamic": sorted(dump.dynamic),
+        "primitives": [[list(name), count] for name, count in sorted(primitives.items())],
+        "maps": [[list(each), count] for each, count in maps.items()],
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()
