@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import os
+
+os.environ["MINDCV_POOLFORMER_GRAPH_KERNELS"] = "0"  # see the fixture graph_kernels
+
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
 
+del os.environ["MINDCV_POOLFORMER_GRAPH_KERNELS"]
+
 # isort: split
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +21,21 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
 
 from scripts import Twins, train_twins  # noqa: E402
 
+from mindcv_poolformer.models.parts.layout import layout  # noqa: E402
+from mindcv_poolformer.runtime.cpu import KERNEL_FLAGS  # noqa: E402
+from mindcv_poolformer.runtime.mindspore_log import unlogged  # noqa: E402
+
 ms.set_device("CPU")  # as the scripts do; too late once a kernel has run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--layout", choices=["NCHW", "NHWC"], help="lay maps so; NCHW is Ascend's")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _layout(request: pytest.FixtureRequest) -> Iterator[None]:
+    with layout(request.config.getoption("--layout")):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +43,17 @@ def graph_mode() -> Iterator[None]:
     """Every test starts in graph mode, whatever the last one left."""
     ms.set_context(mode=ms.GRAPH_MODE)
     yield
+
+
+@pytest.fixture
+def graph_kernels() -> Iterator[None]:
+    """Fuse elementwise chains, as a process on a CPU does; compiling takes twice as long."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})  # as runtime/cpu.py tells
+    with unlogged():
+        ms.set_context(enable_graph_kernel=True, graph_kernel_flags=KERNEL_FLAGS)
+    yield
+    with unlogged():
+        ms.set_context(enable_graph_kernel=False)
 
 
 @pytest.fixture

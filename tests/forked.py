@@ -11,9 +11,12 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
+import pytest
 from scripts import NO_KERNELS, ROOT, Ended
 
 SECONDS = 240
@@ -21,8 +24,18 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([path.stem for path in ROOT.glob("*.py")])
 
 
+@cache
+def _start_server() -> None:
+    """Start the process that imports everything, without graph kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NO_KERNELS.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+
+
 def call(folder: Path, words: Sequence[str]) -> Ended:
     """Run a script of the project, or `-m` and a module, in a folder; no process may outlive it."""
+    _start_server()
     with tempfile.TemporaryDirectory() as told:
         code, *streams = (Path(told, name) for name in ("code", "out", "err"))
         process = _processes.Process(target=_run, args=(folder, words, code, streams))
@@ -41,7 +54,6 @@ def _run(folder: Path, words: Sequence[str], code: Path, streams: Sequence[Path]
     """Run the words, and write the exit code: on a busy machine forkserver may lose it."""
     os.setsid()
     os.chdir(folder)
-    os.environ.update(NO_KERNELS)
     for descriptor, stream in enumerate(streams, 1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv[:] = words

@@ -11,14 +11,23 @@ import runpy
 import sys
 
 SMALL = "poolformer_t4"
-DEPTHS, DIMS = (1, 1, 1, 1), (8, 16, 24, 32)
+WIDE = "poolformer_w4"  # of PoolFormer-S12's channels: its steps and its files take their time
+DEPTHS = (1, 1, 1, 1)
+DIMS = {SMALL: (8, 16, 24, 32), WIDE: (64, 128, 320, 512)}
 
-if __name__ == "__main__":
-    import mindcv_poolformer  # noqa: F401  before MindSpore
+
+def register_small() -> None:
+    """Let MindCV and the scripts know the two by name."""
     from mindcv_poolformer.models.registry import register
     from mindcv_poolformer.models.variants import Variant
 
-    # its own parameters and MACs are nobody's subject
-    register(SMALL, Variant(DEPTHS, DIMS, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
+    for name, dims in DIMS.items():  # their own parameters and MACs are nobody's subject
+        register(name, Variant(DEPTHS, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
+
+
+if __name__ == "__main__":
+    import mindcv_poolformer  # noqa: F401  before MindSpore
+
+    register_small()
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -6,6 +6,7 @@ step, image), so neither the number of workers nor a restart changes a batch.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
@@ -251,12 +252,20 @@ def batches(dataset: ds.Dataset) -> Iterator[tuple[Tensor, ...]]:
     iterator = dataset.create_tuple_iterator(num_epochs=1)
     while True:
         try:
-            batch = next(iterator)
+            with workers_mistakes():
+                batch = next(iterator)
         except StopIteration:
             return
-        except RuntimeError as error:
-            raise worker_error(error) or error from None
         yield tuple(batch)
+
+
+@contextlib.contextmanager
+def workers_mistakes() -> Iterator[None]:
+    """Raise the UserError of a data worker as itself, out of what MindSpore makes of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise worker_error(error) or error from None
 
 
 def worker_error(error: RuntimeError) -> UserError | None:

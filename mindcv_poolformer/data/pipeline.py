@@ -55,7 +55,13 @@ def feed(step: Callable[..., Tensor], dataset: Dataset, *, sink: bool) -> Callab
         UserError: an image cannot be read.
     """
     if sink:
-        return ms.data_sink(step, dataset)
+        sunk = ms.data_sink(step, dataset)
+
+        def take_from_queue() -> Tensor:
+            with loader.workers_mistakes():
+                return sunk()
+
+        return take_from_queue
     stream = loader.batches(dataset)
     return lambda: step(*next(stream))
 

@@ -24,6 +24,7 @@ _FREE = {
     "TupleGetItem",
     "UpdateState",
 }
+_LOSS_GRADIENT = "LogSoftmaxGrad"
 _NODE = re.compile(r"\s+%(\d+)\(.*?\) = (?:PrimFunc_)?([A-Za-z_]\w*)\((.*)")
 _TYPES = re.compile(r"\s+: \((.*)\) -> \((.*)\)")
 _TENSOR = re.compile(r"Tensor\[(\w+)\](?:\*(\d+))?")
@@ -100,9 +101,11 @@ class GraphDump:
 
         The parameters themselves are not among them, their casts are.
         """
-        graph = max(self.subgraphs, key=len)
+        starts = [(c.number, g) for g in self.subgraphs for c in g if c.primitive == _LOSS_GRADIENT]
+        if not starts:
+            return 0
+        start, graph = starts[0]
         calls = {call.number: call for call in graph}
-        start = next((c.number for c in graph if c.primitive == "LogSoftmaxGrad"), len(graph))
         kept: dict[tuple[int, str], Operator] = {}
         for call in graph:
             if call.number >= start and call.is_work:
@@ -169,7 +172,8 @@ def _maps(types: str) -> tuple[Map, ...]:
 def dumped_graphs(front_end_only: bool) -> Iterator[Path]:
     """Have MindSpore dump each graph that it compiles, as the device gets it, into a folder.
 
-    The folder goes with the context.
+    The folder goes with the context. To enter before the process compiles anything: MindSpore reads
+    these settings once.
 
     Args:
         front_end_only: leave out what a device's back end makes of the graph, which can then be

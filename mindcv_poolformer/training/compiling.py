@@ -45,14 +45,14 @@ def compile_step(
         world_size: ranks that average their gradients.
     """
     batch, edge = recipe.data.batch_size, recipe.augmentation.image_resize
-    network = create_network(recipe, num_classes).set_train()
-    rates = np.zeros(recipe.schedule.epoch_size, np.float32)
-    step = build_step(recipe, network, rates, 1, world_size)
     images = Tensor(shape=(batch, recipe.model.in_channels, edge, edge), dtype=ms.float32)
     targets = Tensor(shape=(batch, num_classes), dtype=ms.float32)
-    drop_path = Tensor(shape=(len(network.drop_path_rates), 2, batch), dtype=ms.float32)
+    rates = np.zeros(recipe.schedule.epoch_size, np.float32)
     simulated = bool(os.environ.get("MS_SIMULATION_LEVEL"))
     with dumped_graphs(front_end_only=not simulated) as folder:
+        network = create_network(recipe, num_classes).set_train()
+        drop_path = Tensor(shape=(len(network.drop_path_rates), 2, batch), dtype=ms.float32)
+        step = build_step(recipe, network, rates, 1, world_size)
         step.compile(images, targets, drop_path)
         return step, read_dump(max(folder.rglob("*_validate_*.ir")))
 

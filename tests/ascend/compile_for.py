@@ -50,14 +50,14 @@ def pretend(device_name: str) -> None:
 def compiled(what: str, recipe: Recipe) -> GraphDump:
     if what.startswith("train"):
         return compile_step(recipe, 1000, 2 if what == "train2" else 1)[1]
-    network: nn.Cell = create_network(recipe, 1000).set_train(False)
-    if what == "validate":
-        network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
-    else:
-        network = leave_out_ascend_operators(to_deploy(network))
-        network = ServedGraph(in_float16(network), None, probabilities=True)
     edge = recipe.augmentation.image_resize
     with dumped_graphs(front_end_only=True) as folder:
+        network: nn.Cell = create_network(recipe, 1000).set_train(False)
+        if what == "validate":
+            network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
+        else:
+            network = leave_out_ascend_operators(to_deploy(network))
+            network = ServedGraph(in_float16(network), None, probabilities=True)
         network.compile(Tensor(shape=(recipe.data.batch_size, 3, edge, edge), dtype=ms.float32))
         return read_dump(max(folder.rglob("*_validate_*.ir")))
 

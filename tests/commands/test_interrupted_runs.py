@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from scripts import TWINS, Ended, Running, assert_equal_weights, command, run, write_workspace
+from small_network import WIDE
 
 pytestmark = pytest.mark.long
 
@@ -36,7 +37,7 @@ STOPPED = 75
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """54 images, 6 steps of 8 an epoch, and the run that nothing happened to, in `whole`."""
-    folder = write_workspace(tmp_path_factory.mktemp("interrupted"), 18, "poolformer_s12")
+    folder = write_workspace(tmp_path_factory.mktemp("interrupted"), 18, WIDE)
     ended = run("train.py", folder, ckpt_save_dir="whole", **KEYS)
     assert (ended.code, ended.err) == (0, "")
     return folder

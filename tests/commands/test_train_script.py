@@ -20,7 +20,7 @@ from scripts import (
     weights,
     write_workspace,
 )
-from small_network import DEPTHS, DIMS
+from small_network import DEPTHS, DIMS, SMALL
 from tensorboardX.proto.event_pb2 import Event
 
 from mindcv_poolformer.config import Recipe, parse_recipe
@@ -119,7 +119,7 @@ def test_the_curves_are_a_picture_of_something(twins: Twins) -> None:
 
 def test_last_checkpoint_loads_into_the_network_by_name(twins: Twins) -> None:
     entries = ms.load_checkpoint(str(twins.plain / "last.ckpt"))
-    network = PoolFormer(DEPTHS, DIMS, num_classes=3)
+    network = PoolFormer(DEPTHS, DIMS[SMALL], num_classes=3)
     missing, _ = ms.load_param_into_net(network, entries)
     assert missing == []
     assert (network.head.weight.asnumpy() == entries["head.weight"].asnumpy()).all()

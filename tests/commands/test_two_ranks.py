@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scripts import BIN, ROOT, Ended, Running, command, run, weights, write_workspace
+from small_network import WIDE
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +31,7 @@ STEPS = 10
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images for ten steps of 32, and one process that has trained on them."""
-    folder = write_workspace(tmp_path_factory.mktemp("ranks"), 22, "poolformer_s12")
+    folder = write_workspace(tmp_path_factory.mktemp("ranks"), 22, WIDE)
     ended = run("train.py", folder, batch_size=32, ckpt_save_dir="alone", **SAME)
     assert (ended.code, ended.err) == (0, "")
     return folder

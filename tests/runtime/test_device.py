@@ -1,5 +1,6 @@
 """Device and mode, on a machine that has the CPU alone."""
 
+import inspect
 from collections.abc import Iterator
 
 import mindspore as ms
@@ -36,15 +37,33 @@ def test_a_rank_takes_the_device_of_its_local_rank(
     monkeypatch: pytest.MonkeyPatch, local_rank: int, fits: bool
 ) -> None:
     chosen = []
-    monkeypatch.setattr(device_context.ascend, "is_available", lambda: True)
-    monkeypatch.setattr(device_context.ascend, "device_count", lambda: 8)
-    monkeypatch.setattr(ms, "set_device", lambda *device: chosen.append(device))
-    monkeypatch.setattr(ms, "set_deterministic", chosen.append)
+
+    def bound(owner: object, name: str, answer: object = None) -> None:
+        """Replace what only an NPU can do; the call must fit the function that is installed."""
+        signature = inspect.signature(getattr(owner, name))
+
+        def call(*args: object, **kwargs: object) -> object:
+            taken = signature.bind(*args, **kwargs).arguments
+            if answer is None:
+                chosen.append((name, *taken.values()))
+            return answer
+
+        monkeypatch.setattr(owner, name, call)
+
+    bound(device_context.ascend, "is_available", True)
+    bound(device_context.ascend, "device_count", 8)
+    bound(ms, "set_device")
+    bound(ms, "set_deterministic")
+    bound(device_context.ascend.op_precision, "conv_allow_hf32")
+    bound(device_context.ascend.op_precision, "matmul_allow_hf32")
     world = World(rank=8 + local_rank, size=32, local_rank=local_rank, launcher="mpirun")
     if fits:
         set_up_device("Ascend", 0, None, world)
-        set_up_device("Ascend", 0, None, world, deterministic=True)
-        assert chosen == [("Ascend", local_rank), ("Ascend", local_rank), True]
+        set_up_device("Ascend", 0, None, world, deterministic=True, hf32=True)
+        device = ("set_device", "Ascend", local_rank)
+        exact = [("conv_allow_hf32", False), ("matmul_allow_hf32", False)]
+        rounded = [("conv_allow_hf32", True), ("matmul_allow_hf32", True)]
+        assert chosen == [device, *exact, device, *rounded, ("set_deterministic", True)]
     else:
         with pytest.raises(UserError, match="mpirun: found rank 9 on a host of 8 devices"):
             set_up_device("Ascend", 0, None, world)

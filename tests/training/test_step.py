@@ -56,6 +56,7 @@ def weights(step: TrainStep) -> np.ndarray:
 @pytest.mark.parametrize(
     "mode", [ms.GRAPH_MODE, pytest.param(ms.PYNATIVE_MODE, marks=pytest.mark.long)]
 )
+@pytest.mark.usefixtures("graph_kernels")
 def test_five_steps_follow_the_official_code(mode: int) -> None:
     ms.set_context(mode=mode)
     network = load_official_weights(mindcv.create_model("poolformer_s12")).set_train()

@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from .ascend import on_ascend
+from .ascend import has_gelu
 from .layout import channels_last
 
 # Abramowitz and Stegun's 7.1.28: erfc(z) = 1 / (1 + a1 z + ... + a6 z^6)^16, off by 3e-7 at most.
@@ -20,8 +20,8 @@ NORMAL_TAIL = tuple(a / math.sqrt(2) ** (power + 1) for power, a in enumerate(ER
 class GELU(nn.Cell):
     """The exact GELU, x times the normal distribution's cumulative probability at x.
 
-    On Ascend one operator forward and one backward, in float16 too (aclnnGelu). Elsewhere, and in
-    graphs that other devices load, it is computed in float32.
+    On Ascend it is one operator each way, in float16 too (aclnnGelu). Elsewhere, and in graphs that
+    other devices load, it is computed in float32.
 
     Args:
         portable: leave that operator out.
@@ -30,21 +30,40 @@ class GELU(nn.Cell):
     def __init__(self, portable: bool = False) -> None:
         super().__init__()
         self.portable = portable
-        self.exact = nn.GELU(approximate=False)
+        self.erf = ErfGELU()
         self.fusing = FusingGELU()
 
     def construct(self, x: Tensor) -> Tensor:
-        if on_ascend() and not self.portable:
+        if not self.portable and has_gelu():
             return mint.nn.functional.gelu(x)
         if channels_last() and _fuses():
             return self.fusing(x)
-        return self.exact(x.astype(ms.float32)).astype(x.dtype)
+        return self.erf(x)
 
 
 @constexpr
 def _fuses() -> bool:
     """Whether elementwise chains become graph kernels: in graph mode, if runtime/cpu.py says so."""
     return ms.get_context("enable_graph_kernel") and ms.get_context("mode") == ms.GRAPH_MODE
+
+
+class ErfGELU(nn.Cell):
+    """x (1 + erf(x / √2)) / 2, computed in float32; the gradient is computed anew from x."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        wide = x.astype(ms.float32)
+        return (wide * _normal(wide)).astype(x.dtype)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        wide = x.astype(ms.float32)
+        density = ops.exp(-0.5 * wide * wide) * (1 / math.sqrt(2 * math.pi))
+        slope = _normal(wide) + wide * density
+        return ((dout.astype(ms.float32) * slope).astype(x.dtype),)
+
+
+def _normal(x: Tensor) -> Tensor:
+    """Give the probability that a normal variable is below ``x``."""
+    return 0.5 + 0.5 * ops.erf(x * math.sqrt(0.5))
 
 
 class FusingGELU(nn.Cell):
