@@ -136,10 +136,14 @@ def test_two_networks_in_one_file(tmp_path: Path, torch: Any, official_s12: Valu
     with pytest.raises(UserError, match=r"a network under net.\* and one under model.\*"):
         read_weights(tmp_path / "x.pth")
     both = (
-        state | {f"ema.{k}": 0 * v for k, v in state.items()} | {"head.extra": state["head.bias"]}
+        state
+        | {f"ema.{k}": 0 * v for k, v in state.items()}
+        | {"decoder.extra": state["head.bias"]}
     )
     torch.save(both, tmp_path / "x.pth")
-    with pytest.raises(UserError, match="1 parameters do not fit the model: head.extra is not in"):
+    with pytest.raises(
+        UserError, match="1 parameters do not fit the model: decoder.extra is not in"
+    ):
         read_weights(tmp_path / "x.pth")
 
 
