@@ -110,7 +110,7 @@ def extract_ema(arguments: argparse.Namespace) -> ModelWeights:
         return weights
     prefix = find_network(source)[1]
     values = dict(source.values)
-    if source.path.suffix == ".ckpt":  # of this project they are in the state of the run
+    if source.path.suffix == ".ckpt" and not source.taken:  # a run's may have them in its state
         state = read_checkpoint(source.path).state
         values |= {k: v.asnumpy() for k, v in state.items() if k.startswith(EMA_PREFIX)}
     found = averages(values, prefix)

@@ -69,7 +69,7 @@ def read_source(path: str | Path) -> Source:
     path = _file_in(Path(path))
     if path.name in INDICES:
         return _read_shards(path)
-    if path.suffix == ".ckpt":
+    if path.suffix == ".ckpt" and not _is_zip(path):  # Lightning's are PyTorch's
         return _read_mindspore(path)
     if path.suffix == ".safetensors":
         values, metadata = _read_safetensors(path)
@@ -92,6 +92,11 @@ def _file_in(path: Path) -> Path:
     if path.suffix not in SUFFIXES and path.name not in INDICES:
         raise UserError(f"{path}: found {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
     return path
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _read_shards(path: Path) -> Source:
@@ -183,11 +188,11 @@ def _read_pickle(path: Path) -> Source:
     taken = ""
     left: tuple[str, ...] = ()
     if isinstance(content, Mapping):
-        taken = next((k for k in STATE_DICTS if isinstance(content.get(k), Mapping)), "")
+        taken = next((k for k in STATE_DICTS if _has_tensors(content.get(k), torch)), "")
     if taken:
         left = tuple(str(key) for key in content if key != taken)
         content = content[taken]
-    if not isinstance(content, Mapping) or not content:
+    if not _has_tensors(content, torch):
         raise UserError(
             f"{path}: found no state dict, expected parameters by their names{_BY_HAND}"
         )
@@ -213,6 +218,12 @@ def _read_pickle(path: Path) -> Source:
                 f"expected {_FLOATS}"
             ) from None
     return Source(path, values, {}, taken, left)
+
+
+def _has_tensors(content: Any, torch: ModuleType) -> bool:
+    return isinstance(content, Mapping) and any(
+        isinstance(value, torch.Tensor) for value in content.values()
+    )
 
 
 class _Nothing:

@@ -15,8 +15,8 @@ from ..runtime.errors import UserError
 from .names import NAMINGS, Naming
 from .read import Source
 
-# No word of an optimizer's: a file of moments alone is nobody's weights. "optimizer" itself is what
-# MindCV's step with accumulated gradients calls the parameters.
+# What is known to hold a network goes before what else a module may be called, such as "model_ema".
+# "optimizer" is what MindCV's step with accumulated gradients calls the parameters.
 WRAPPERS = frozenset(
     "module _orig_mod _forward_module model net network backbone _backbone optimizer".split()
 )
@@ -29,7 +29,11 @@ def find_network(source: Source) -> tuple[Naming, str]:
     Raises:
         UserError: the names are nobody's, or there are networks under several prefixes.
     """
-    found = [(naming, prefix) for naming in NAMINGS for prefix in _prefixes(naming, source.values)]
+    found = [(naming, prefix) for naming in NAMINGS for prefix in _prefixes(naming, source)]
+    known = [(naming, prefix) for naming, prefix in found if _is_known(prefix)]
+    of_mindspore = source.path.suffix == ".ckpt" and not source.taken
+    if known or of_mindspore:  # whose optimizers name moments in this way
+        found = known
     if not found:
         labels = ", ".join(dict.fromkeys(naming.label for naming in NAMINGS))
         raise UserError(
@@ -50,14 +54,17 @@ def find_network(source: Source) -> tuple[Naming, str]:
     return naming, prefix
 
 
-def _prefixes(naming: Naming, names: Collection[str]) -> list[str]:
-    ends = [name[: -len(naming.stem)] for name in names if name.endswith(naming.stem)]
+def _prefixes(naming: Naming, source: Source) -> list[str]:
+    ends = [n.removesuffix(naming.stem) for n in source.values if n.endswith(naming.stem)]
     return [
         prefix
         for prefix in ends
-        if (not prefix or (prefix[-1] == "." and WRAPPERS.issuperset(prefix[:-1].split("."))))
-        and naming.fits(names, prefix)
+        if (not prefix or prefix.endswith(".")) and naming.fits(source.values, prefix)
     ]
+
+
+def _is_known(prefix: str) -> bool:
+    return WRAPPERS.issuperset(prefix.split(".")[:-1])
 
 
 def unwrap(source: Source, prefix: str) -> Source:

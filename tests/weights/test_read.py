@@ -71,6 +71,14 @@ def test_mindspore_checkpoint_without_training_state(tmp_path: Path) -> None:
     assert source.metadata == {"epoch": 2}
 
 
+def test_a_checkpoint_of_lightning(tmp_path: Path, torch: Any) -> None:
+    tensors = {k: torch.tensor(v) for k, v in VALUES.items()}
+    torch.save({"state_dict": tensors, "loops": {}}, tmp_path / "epoch=1-step=9.ckpt")
+    source = read_source(tmp_path / "epoch=1-step=9.ckpt")
+    assert same(source.values)
+    assert (source.taken, source.left) == ("state_dict", ("loops",))
+
+
 @pytest.mark.parametrize("name", ["x.pth.tar", "x.pth", "pytorch_model.bin"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles(tmp_path: Path, torch: Any, name: str, zipped: bool) -> None:
@@ -127,14 +135,14 @@ def test_what_a_training_checkpoint_calls_is_not_called(tmp_path: Path, torch: A
 def test_a_pickle_of_other_things(tmp_path: Path, torch: Any) -> None:
     path = tmp_path / "x.pth"
     for content, said in [
-        ({"args": argparse.Namespace(lr=1)}, "1 entries that are no named tensors, such as 'args'"),
+        ({"args": argparse.Namespace(lr=1)}, "found no state dict"),
         ([torch.zeros(1)], "found no state dict"),
         ({"state_dict": {}}, "found no state dict"),
         ({"a": torch.zeros(1), "epoch": 3}, "1 entries that are no named tensors, such as 'epoch'"),
         ({3: torch.zeros(1)}, "such as 3"),
         ({"a": torch.zeros(1, dtype=torch.float8_e4m3fn)}, "found a in float8_e4m3fn, expected"),
         ({"a": torch.full((1,), 1e39, dtype=torch.float64)}, "a in float64 beyond the range of"),
-        ({"model": torch.nn.Linear(2, 2)}, "no named tensors, such as 'model'.*torch.load"),
+        ({"model": torch.nn.Linear(2, 2)}, "found no state dict, .*torch.load.FILE"),
     ]:
         torch.save(content, path)
         with pytest.raises(UserError, match=said):
@@ -228,6 +236,7 @@ def test_the_average_goes_before_the_weights(tmp_path: Path, torch: Any) -> None
         ({"model_state_dict": good, "optimizer_state_dict": {}}, "model_state_dict"),
         ({"state_dict": good, "ema_state_dict": bad}, "state_dict"),  # MMEngine swaps the two
         ({"model": "poolformer_s12", "state_dict": good}, "state_dict"),
+        ({"state_dict": {"lr": 0.1}, "module": good}, "module"),
     ]:
         torch.save(content, tmp_path / "x.pth")
         source = read_source(tmp_path / "x.pth")

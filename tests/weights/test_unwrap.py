@@ -102,7 +102,7 @@ def network_of(torch: Any, state: Values) -> Any:
             if not hasattr(module, word):
                 module.add_module(word, torch.nn.Module())
             module = getattr(module, word)
-        module.register_parameter(leaf, torch.nn.Parameter(torch.from_numpy(value.copy())))
+        module.register_parameter(leaf, torch.nn.Parameter(torch.tensor(value)))
     return network
 
 
@@ -115,11 +115,14 @@ def test_what_wraps_a_network(tmp_path: Path, torch: Any, official_s12: Values) 
     holder = torch.nn.Module()  # as a LightningModule holds its network
     holder.model = network
     holder.criterion = torch.nn.Linear(2, 2)
+    other = torch.nn.Module()  # with words that nobody knows
+    other.vision = torch.nn.ModuleDict({"former": network})
     for module, note in [
         (torch.nn.DataParallel(network), "without module."),
         (torch.compile(torch.nn.DataParallel(network)), "without _orig_mod.module."),
         (torch.optim.swa_utils.AveragedModel(network), "without module.; left out: n_averaged"),
         (holder, "without model.; left out: criterion.* (2)"),
+        (other, "without vision.former."),
     ]:
         torch.save({"state_dict": module.state_dict()}, path)
         weights = read_weights(path)
@@ -128,12 +131,14 @@ def test_what_wraps_a_network(tmp_path: Path, torch: Any, official_s12: Values) 
 
 
 def test_two_networks_in_one_file(tmp_path: Path, torch: Any, official_s12: Values) -> None:
-    state = {k: torch.from_numpy(v) for k, v in official_s12.items()}
+    state = {k: torch.tensor(v) for k, v in official_s12.items()}
     both = {f"model.{k}": v for k, v in state.items()} | {
         f"net.{k}": 0 * v for k, v in state.items()
     }
     torch.save(both, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"a network under net.\* and one under model.\*"):
+    with pytest.raises(
+        UserError, match=r"x.pth: found a network under net.\* and one under model.\*"
+    ):
         read_weights(tmp_path / "x.pth")
     both = (
         state
@@ -152,16 +157,16 @@ def test_mmpretrain(tmp_path: Path, torch: Any, official_s12: Values) -> None:
     state = {}
     for name, value in official_s12.items():
         word, _, rest = name.partition(".")
-        state[f"{theirs.get(word, f'backbone.{word}')}.{rest}"] = torch.from_numpy(value)
+        state[f"{theirs.get(word, f'backbone.{word}')}.{rest}"] = torch.tensor(value)
     torch.save({"meta": {"epoch": 3}, "state_dict": state}, tmp_path / "epoch_3.pth")
-    torch.save({k: torch.from_numpy(v) for k, v in official_s12.items()}, tmp_path / "x.pth")
+    torch.save({k: torch.tensor(v) for k, v in official_s12.items()}, tmp_path / "x.pth")
     weights = read_weights(tmp_path / "epoch_3.pth")
     assert (weights.origin, weights.note) == ("MMPretrain", "taken is state_dict; left out: meta")
     assert_same(weights.values, read_weights(tmp_path / "x.pth").values)
 
 
 def test_integers_are_no_weights(tmp_path: Path, torch: Any, official_s12: Values) -> None:
-    state = {k: torch.from_numpy(v) for k, v in official_s12.items()}
+    state = {k: torch.tensor(v) for k, v in official_s12.items()}
     state["head.bias"] = state["head.bias"].to(torch.int8)
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(UserError, match="x.pth: found head.bias in int8, expected floats"):
