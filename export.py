@@ -174,6 +174,8 @@ def restore(recipe: Recipe, options: ExportOptions) -> Trained:
     for size in options.export_image_size:
         check_image_size(name, size, "export_image_size")
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    if weights.note:
+        print(f"{weights.path}: {weights.note}")
     transform = eval_transform(recipe.augmentation)
     if weights.preprocessing:
         trained = EvalTransform.from_dict(weights.preprocessing)

@@ -29,7 +29,7 @@ from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
 from mindcv_poolformer.training.network import check_network
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
-from mindcv_poolformer.weights.imagenet import folders_of
+from mindcv_poolformer.weights.labels import folders_of, match, order_tells
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -111,8 +111,8 @@ def check_options(recipe: Recipe, options: Options) -> None:
 def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
     """Evaluate at one AMP level or two."""
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    images, known = images_for_weights(weights, recipe)
-    num_classes = recipe.model.num_classes or known
+    images, notes = images_for_weights(weights, recipe)
+    num_classes = recipe.model.num_classes or weights.num_classes
 
     level = recipe.system.eval_amp_level
     result = evaluate_at(level, recipe, world, images, num_classes, weights, options.deploy)
@@ -126,7 +126,7 @@ def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
         **result.scores,
     }
     form = ", deploy form" if options.deploy else ""
-    lines = [f"{weights.path} on {len(images)} images of {images.root}{form}"]
+    lines = [f"{weights.path} on {len(images)} images of {images.root}{form}", *notes]
     lines.append(describe(level, result))
     other = None
     if options.compare_amp_level:
@@ -183,18 +183,17 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
     return Outcome([*note, *lines], facts, Findings(images, bundle.classes, result))
 
 
-def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFolder, int]:
-    """The validation images with labels that index the outputs, and how many outputs that makes.
+def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
+    """The validation images with labels that index the outputs, and what to say of the weights.
 
-    Folders are the classes that the weights tell, or have the WordNet ids of ImageNet's. Where the
-    weights' names are no folders', or there are none, the folders' order tells.
+    Folders are the outputs of the same name, or have the WordNet ids of ImageNet's. Where no names
+    tell, the folders' order does; :func:`match` tells what is said then, and what refused.
     """
-    if weights.folders:
-        return splits.validation_images(recipe.data, weights.folders), weights.num_classes
-    images = splits.validation_images(recipe.data, None)
-    if ids := folders_of(weights.classes, images.classes):
-        return splits.validation_images(recipe.data, ids), len(ids)
-    return images, len(images.classes)
+    images = splits.validation_images(recipe.data, weights.folders)
+    folders, said = match(weights, images.classes, recipe.model.num_classes)
+    if folders and not weights.folders:
+        images = splits.validation_images(recipe.data, folders)
+    return images, list(filter(None, (weights.note, said)))
 
 
 def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
@@ -204,18 +203,18 @@ def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
     names are no folders', such as "tench, Tinca tinca", the folders' order tells.
     """
     images = splits.validation_images(recipe.data, None)
-    strangers = sorted(set(images.classes) - set(bundle.classes))
-    if not strangers:
-        return splits.validation_images(recipe.data, bundle.classes), []
-    if ids := folders_of(bundle.classes, images.classes):
-        return splits.validation_images(recipe.data, ids), []
+    if folders := folders_of(bundle.classes, images.classes):
+        return splits.validation_images(recipe.data, folders), []
+    stranger = next(name for name in images.classes if bundle.classes.count(name) != 1)
     if len(images.classes) != len(bundle.classes):
         raise UserError(
-            f"{images.root}: found the class {strangers[0]} among {len(images.classes)}, expected "
+            f"{images.root}: found the class {stranger} among {len(images.classes)}, expected "
             f"those of the bundle, or as many in their order: {len(bundle.classes)}"
         )
+    said = order_tells(bundle.classes, images.classes, bundle.folder)
     return images, [
-        f"classes: the folders are not named as the bundle's ({strangers[0]} is none of them), "
+        said
+        or f"classes: the folders are not named as the bundle's ({stranger} is none of them), "
         "so their order tells"
     ]
 

@@ -236,9 +236,21 @@ FAULTS = (
     ),
     Fault(
         "/weights/read.py",
-        'content = content.get("state_dict", content)',
-        'content = content.get("model", content)',
-        "tests/weights/test_read.py -k pickle",
+        "k for k in STATE_DICTS if",
+        "k for k in STATE_DICTS[::-1] if",
+        "tests/weights/test_read.py -k average",
+    ),
+    Fault(
+        "/weights/unwrap.py",
+        "return rest in expected if dot",
+        "return True if dot",
+        "tests/weights/test_unwrap.py -k two_networks",
+    ),
+    Fault(
+        "/weights/labels.py",
+        "return tuple(classes)",
+        "return tuple(found)",
+        "tests/weights/test_labels.py",
     ),
     # export
     Fault(

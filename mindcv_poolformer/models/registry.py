@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 from mindcv.models.registry import register_model
 
@@ -14,6 +15,7 @@ from .classifier import StagedClassifier
 from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
+from .published import HUB, PUBLISHED
 from .variants import VARIANTS, Variant, add_variant
 
 __all__: list[str] = []
@@ -25,10 +27,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 load_pretrained: Callable[[StagedClassifier, str], None] | None = None
 
 
-def _config(variant: Variant) -> dict[str, Any]:
+def _config(name: str, variant: Variant) -> dict[str, Any]:
     first = "downsample_layers.0.conv" if variant.is_metaformer else "patch_embed.proj"
     return {
-        "url": "",
+        # MindCV lists those with an address as pretrained; it is the package that downloads
+        "url": urljoin(f"{HUB}/", PUBLISHED[name]) if name in PUBLISHED else "",
         "num_classes": variant.num_classes,
         "input_size": (3, variant.image_size, variant.image_size),
         "crop_pct": variant.crop_pct,
@@ -41,7 +44,7 @@ def _config(variant: Variant) -> dict[str, Any]:
 
 
 # MindCV's registry reads the configuration of each model from this name.
-default_cfgs = {name: _config(variant) for name, variant in VARIANTS.items()}
+default_cfgs = {name: _config(name, variant) for name, variant in VARIANTS.items()}
 
 
 def build(variant: Variant, **settings: Any) -> StagedClassifier:
@@ -89,7 +92,7 @@ def register(name: str, variant: Variant) -> None:
         ValueError: the name is taken.
     """
     add_variant(name, variant)
-    default_cfgs[name] = _config(variant)
+    default_cfgs[name] = _config(name, variant)
     globals()[name] = register_model(_entry_point(name))
 
 

@@ -13,11 +13,10 @@ from ..models import VARIANTS, find_variant
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
 from ..runtime.errors import UserError, run
-from .read import read_source
+from .read import AVERAGES, read_source
 from .recognise import ModelWeights, average, read_weights, recognise
+from .unwrap import EMA_PREFIX, averages, find_network
 from .write import check_target, format_of, write_weights
-
-EMA_PREFIX = "ema."
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     command = commands.add_parser(
         "extract_ema",
         parents=[_sources(None), target],
-        help="take the moving average out of a run's last.ckpt",
+        help="take the moving average out of a run's last.ckpt, or a training checkpoint of others",
     )
     command.set_defaults(command=extract_ema)
     return parser.parse_args()
@@ -103,21 +102,26 @@ def average_files(arguments: argparse.Namespace) -> ModelWeights:
 
 
 def extract_ema(arguments: argparse.Namespace) -> ModelWeights:
-    """The weights of a run's checkpoint with their moving average in their place."""
-    state = read_checkpoint(arguments.source).state
-    averages = {
-        name.removeprefix(EMA_PREFIX): value.asnumpy()
-        for name, value in state.items()
-        if name.startswith(EMA_PREFIX)
-    }
-    if not averages:
+    """The weights of a training checkpoint with their moving average in their place."""
+    source = read_source(arguments.source)
+    if source.taken in AVERAGES:  # a checkpoint of PyTorch's: it is taken already
+        weights = recognise(source)
+        print(f"{arguments.source}: {weights}")
+        return weights
+    prefix = find_network(source)[1]
+    values = dict(source.values)
+    if source.path.suffix == ".ckpt" and not source.taken:  # a run's may have them in its state
+        state = read_checkpoint(source.path).state
+        values |= {k: v.asnumpy() for k, v in state.items() if k.startswith(EMA_PREFIX)}
+    found = averages(values, prefix)
+    if not found:
         raise UserError(
-            f"{arguments.source}: found no moving average, expected last.ckpt of a run with ema"
+            f"{arguments.source}: found no moving average, expected last.ckpt of a run with ema, "
+            "MindCV's checkpoint of one, or PyTorch's with state_dict_ema"
         )
-    run_source = read_source(arguments.source)
-    run_source.values.update(averages)
-    weights = recognise(run_source)
-    print(f"{arguments.source}: {weights}, {len(averages)} moving averages")
+    values = {k: v for k, v in source.values.items() if not k.startswith(EMA_PREFIX)} | found
+    weights = recognise(replace(source, values=values))
+    print(f"{arguments.source}: {weights}, {len(found)} moving averages")
     return weights
 
 

@@ -46,6 +46,8 @@ def read_classes(folder: Path, num_classes: int) -> tuple[str, ...]:
         found = config.get(key, expected)
         if found != expected:
             raise UserError(f"{path}: found {key} {found!r}, expected {expected!r}")
+    if not num_classes:  # of a base model; it may tell labels all the same
+        return ()
     labels = config.get("id2label") or {}
     numbers = {str(number) for number in range(num_classes)}
     if labels and set(labels) != numbers:

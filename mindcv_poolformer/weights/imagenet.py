@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..models import VARIANTS
-from .read import FOLDER_FILES
+from .read import FOLDER_FILES, INDICES
 
 _TABLE = "imagenet_1k.tsv"
 # What follows on a variant in the name of a file of sail-sg's and of MindCV's, and of a file or
@@ -69,7 +69,7 @@ def published(place: str | Path) -> bool:
             huggingface_hub.
     """
     *above, name = Path(urlsplit(str(place)).path).parts or ("",)
-    if name in FOLDER_FILES and above:
+    if name in (*FOLDER_FILES, *INDICES) and above:
         # <repository>/resolve/main/model.safetensors, or snapshots/<revision> between the two
         between = len(above) > 2 and above[-2] in ("resolve", "snapshots")
         name = above[-3] if between else above[-1]

@@ -13,7 +13,7 @@ from ..models import VARIANTS, default_cfgs
 from ..models.classifier import StagedClassifier
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
-from .imagenet import folders_of
+from .labels import folders_of
 from .names import METAFORMER, NORM, POOLFORMER
 from .recognise import ModelWeights
 
@@ -93,6 +93,8 @@ def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[s
     if classes is None:
         return ""
     folders = weights.folders or folders_of(weights.classes, classes)
+    if folders is None and not set(classes).isdisjoint(weights.classes):
+        folders = weights.classes  # some are names of folders, so the others are other classes
     if folders is None:
         return ""
     pairs = enumerate(zip_longest(folders, classes, fillvalue="without a name"))

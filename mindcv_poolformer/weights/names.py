@@ -2,14 +2,14 @@
 
 Every naming tells for each of our names what it is there, so a conversion is a rename. Sources:
 sail-sg/poolformer; sail-sg/metaformer; timm's ``metaformer.py``; transformers'
-``modeling_poolformer.py``.
+``modeling_poolformer.py``; MMPretrain's ``backbones/poolformer.py``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..models.variants import FAMILIES
 
@@ -81,6 +81,7 @@ class Naming:
         parts: by our names, what follows on the number of a block.
         leaves: the last words of a name.
         flat: linear layers may be 1x1 convolutions there.
+        sign: a parameter by which the naming is recognised beside those of the layout.
     """
 
     label: str
@@ -89,6 +90,7 @@ class Naming:
     parts: Mapping[str, str] = field(default_factory=dict)
     leaves: Mapping[str, str] = field(default_factory=_PYTORCH.copy)
     flat: bool = False
+    sign: str = ""
 
     def theirs(self, ours: str) -> str:
         """Give the name there of a parameter, or of a module, by our name."""
@@ -105,9 +107,15 @@ class Naming:
         """The name of the stem's weight."""
         return self.theirs(self.layout.stem)
 
-    def fits(self, names: Collection[str]) -> bool:
-        """Tell whether names are of this naming and this network: by the stem and the signs."""
-        return all(self.theirs(sign) in names for sign in (self.layout.stem, *self.layout.signs))
+    def fits(self, names: Collection[str], prefix: str = "") -> bool:
+        """Tell whether names are of this naming and this network: by the stem and the signs.
+
+        Args:
+            names: of the parameters.
+            prefix: what all of them begin with.
+        """
+        signs = [self.layout.stem, *self.layout.signs, *([self.sign] if self.sign else [])]
+        return all(f"{prefix}{self.theirs(sign)}" in names for sign in signs)
 
     def classifier(self, names: Collection[str]) -> tuple[str, str]:
         """Give our names of the weight and bias that have a row for each class."""
@@ -143,26 +151,42 @@ TIMM = Naming(
     },
     parts={"layer_scale_1": "layer_scale1.scale", "layer_scale_2": "layer_scale2.scale"},
 )
+_TRANSFORMERS = {
+    "patch_embed.proj": "encoder.patch_embeddings.0.projection",
+    "network.0": "encoder.block.0",
+    "network.1.proj": "encoder.patch_embeddings.1.projection",
+    "network.2": "encoder.block.1",
+    "network.3.proj": "encoder.patch_embeddings.2.projection",
+    "network.4": "encoder.block.2",
+    "network.5.proj": "encoder.patch_embeddings.3.projection",
+    "network.6": "encoder.block.3",
+}
 HUGGINGFACE = Naming(
     "Hugging Face",
     POOLFORMER,
-    modules={
-        "patch_embed.proj": "poolformer.encoder.patch_embeddings.0.projection",
-        "network.0": "poolformer.encoder.block.0",
-        "network.1.proj": "poolformer.encoder.patch_embeddings.1.projection",
-        "network.2": "poolformer.encoder.block.1",
-        "network.3.proj": "poolformer.encoder.patch_embeddings.2.projection",
-        "network.4": "poolformer.encoder.block.2",
-        "network.5.proj": "poolformer.encoder.patch_embeddings.3.projection",
-        "network.6": "poolformer.encoder.block.3",
-        "head": "classifier",
-    },
+    modules={ours: f"poolformer.{theirs}" for ours, theirs in _TRANSFORMERS.items()}
+    | {"head": "classifier"},
     parts={
         "norm1": "before_norm",
         "norm2": "after_norm",
         "mlp.fc1": "output.conv1",
         "mlp.fc2": "output.conv2",
     },
+)
+# PoolFormerModel, which has neither norm nor classifier behind its stages.
+HUGGINGFACE_BASE = replace(
+    HUGGINGFACE, label="Hugging Face's base", modules={**_TRANSFORMERS, "head": "classifier"}
+)
+MMPRETRAIN = Naming(
+    "MMPretrain",
+    POOLFORMER,
+    modules={
+        "patch_embed": "backbone.patch_embed",
+        "network": "backbone.network",
+        "norm": "backbone.norm6",
+        "head": "head.fc",
+    },
+    sign="norm.gamma",
 )
 
 OFFICIAL_METAFORMER = Naming("official (sail-sg)", METAFORMER)
@@ -202,6 +226,8 @@ NAMINGS = (
     OFFICIAL,
     TIMM,
     HUGGINGFACE,
+    HUGGINGFACE_BASE,
+    MMPRETRAIN,
     OUR_METAFORMER,
     OFFICIAL_METAFORMER,
     TIMM_METAFORMER,

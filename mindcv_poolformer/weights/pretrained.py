@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ..config import ModelConfig
-from ..models import VARIANTS, StagedClassifier, Variant, find_variant
+from ..models import VARIANTS, StagedClassifier, find_variant
+from ..models.published import HUB, PUBLISHED
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
@@ -21,21 +22,6 @@ from .load import start_from
 from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
 
-HUB = "https://huggingface.co"  # $HF_ENDPOINT, Hugging Face's own variable, names a mirror
-RELEASE = "https://github.com/sail-sg/poolformer/releases/download/v1.0"
-
-
-def _published(name: str, variant: Variant) -> str:
-    if variant.family is None:
-        return f"sail/{name}"
-    if variant.is_metaformer:
-        return f"sail/dl/resolve/main/{variant.family}/{name}.pth"
-    return f"{RELEASE}/{name}.pth.tar"
-
-
-# The authors' weights, by variant: of PoolFormers repositories on the hub, of MetaFormers files of
-# one, and of hybrids addresses elsewhere. The hub publishes their SHA-256.
-PUBLISHED = {name: _published(name, variant) for name, variant in VARIANTS.items()}
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
 MINDCV_FILES = {
     "mindcv/poolformer_s12": (
@@ -79,9 +65,11 @@ def read_published(model: str, cache_dir: str = "") -> ModelWeights:
     """Read the weights that its authors publish for a variant; they name ImageNet-1K's classes.
 
     Raises:
-        UserError: as :func:`fetch` and :func:`read_weights`.
+        UserError: they publish none, or as :func:`fetch` and :func:`read_weights`.
     """
-    hub = os.environ.get("HF_ENDPOINT") or HUB
+    if model not in PUBLISHED:
+        raise UserError(f"pretrained: found no published weights of {model}, expected ckpt_path")
+    hub = os.environ.get("HF_ENDPOINT") or HUB  # Hugging Face's own variable; it names a mirror
     path = fetch(urljoin(f"{hub.rstrip('/')}/", PUBLISHED[model]), cache_dir)
     return _of_network(read_weights(path, model).with_imagenet_names(), model)
 

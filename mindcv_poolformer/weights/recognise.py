@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,17 @@ from ..runtime.errors import UserError
 from . import huggingface, imagenet
 from .names import (
     HUGGINGFACE,
+    HUGGINGFACE_BASE,
     LINEAR_CLASSIFIER,
     METAFORMER,
     MINDCV,
     MLP_CLASSIFIER,
-    NAMINGS,
     NORM,
     OUR_METAFORMER,
     TIMM,
-    Naming,
 )
 from .read import Source, read_source
+from .unwrap import find_network, told, unwrap, without_state
 from .variant import variant_of
 
 HEAD_STD = 0.02  # of the official initialisation
@@ -62,6 +62,7 @@ class ModelWeights:
     origin: str
     path: Path
     for_people: bool = False
+    note: str = ""
 
     @property
     def folders(self) -> tuple[str, ...] | None:
@@ -100,9 +101,10 @@ class ModelWeights:
 
     def __str__(self) -> str:
         classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        note = f"; {self.note}" if self.note else ""
         return (
             f"{self.origin} {self.model}, {classes}, {self.in_channels} input channels, "
-            f"head {self.head}"
+            f"head {self.head}{note}"
         )
 
     def with_new_head(self, num_classes: int) -> ModelWeights:
@@ -132,14 +134,18 @@ class ModelWeights:
         return replace(self, values=kept | head, num_classes=num_classes, classes=())
 
 
-def _initial(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    if len(shape) > 1:
+def _initial(
+    name: str, shape: tuple[int, ...], random: np.random.Generator | None = None
+) -> np.ndarray:
+    if random and len(shape) > 1:
         return random.normal(0, HEAD_STD, shape).astype(np.float32)
     return (np.ones if name.endswith(".gamma") else np.zeros)(shape, np.float32)
 
 
 def read_weights(path: str | Path, model: str | None = None) -> ModelWeights:
-    """Read and recognise a weights file of this project, MindCV, sail-sg, timm or Hugging Face.
+    """Read and recognise weights of this project, MindCV, sail-sg, timm, Hugging Face, MMPretrain.
+
+    Checkpoints of training are such files too: ``note`` tells what of them was taken.
 
     Args:
         path: a .ckpt, .safetensors or PyTorch file, or a Hugging Face folder.
@@ -166,7 +172,8 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         UserError: the names are nobody's, as :func:`variant_of`, or a parameter is missing, left
             over, or of the wrong shape.
     """
-    naming = _find_naming(source)
+    naming, prefix = find_network(source)
+    source = unwrap(source, prefix)
     num_classes = 0
     weight = naming.theirs(naming.classifier(source.values)[0])
     if weight in source.values:
@@ -180,12 +187,21 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     )
     shapes = {parameter.name: parameter for parameter in network.get_parameters()}
     theirs = {ours: naming.theirs(ours) for ours in shapes}
+    source = without_state(source, set(theirs.values()))
+    note = told(source, prefix)
     values = _linear(source.values) if naming.flat else source.values
+    if naming is HUGGINGFACE_BASE and not (num_classes or theirs[NORM[0]] in values):
+        values = values | {theirs[n]: _initial(n, shapes[n].shape) for n in NORM}
+        note = "; ".join(filter(None, (note, "it has no norm behind its stages, which is new")))
     check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, values, source.path)
-    for_people = "labels" in source.metadata or naming is HUGGINGFACE
+    for name, value in values.items():
+        if value.dtype != np.float32:
+            raise UserError(f"{source.path}: found {name} in {value.dtype}, expected floats")
+    huggingfaces = naming in (HUGGINGFACE, HUGGINGFACE_BASE)
+    for_people = "labels" in source.metadata or huggingfaces
     classes = tuple(source.metadata.get("labels" if for_people else "classes", ()))
     preprocessing = source.metadata.get("preprocessing")
-    if naming is HUGGINGFACE:
+    if huggingfaces:
         classes = huggingface.read_classes(source.path.parent, num_classes)
         preprocessing = huggingface.read_preprocessing(source.path.parent)
     if len(classes) > num_classes:
@@ -203,6 +219,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         origin=(OUR_METAFORMER if naming is MINDCV and VARIANTS[model].family else naming).label,
         path=source.path,
         for_people=for_people,
+        note=note,
     )
     if imagenet.published(source.path) and not source.metadata:
         return weights.with_imagenet_names()
@@ -241,17 +258,6 @@ def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:
     )
 
 
-def _find_naming(source: Source) -> Naming:
-    for naming in NAMINGS:
-        if naming.fits(source.values):
-            return naming
-    labels = ", ".join(dict.fromkeys(naming.label for naming in NAMINGS))
-    raise UserError(
-        f"{source.path}: found parameters named {_some(source.values)}, expected those of a "
-        f"PoolFormer or MetaFormer as {labels} name them"
-    )
-
-
 def _head_order(source: Source) -> str:
     """Give the ``head`` that a checkpoint's metadata name; without metadata the official one."""
     head = source.metadata.get("head", NORM_POOL)
@@ -268,8 +274,3 @@ def _linear(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name: value.reshape(value.shape[:2]) if value.shape[2:] == (1, 1) else value
         for name, value in values.items()
     }
-
-
-def _some(names: Collection[str]) -> str:
-    listed = ", ".join(sorted(names)[:3])
-    return f"{listed}, ... ({len(names)} in all)" if len(names) > 3 else listed or "nothing"

@@ -7,7 +7,15 @@ from collections.abc import Collection
 from ..models import VARIANTS, Variant
 from ..models.variants import FAMILIES
 from ..runtime.errors import UserError
-from .names import HUGGINGFACE, TIMM, TIMM_METAFORMER, Naming, layout_of_family
+from .names import (
+    HUGGINGFACE,
+    HUGGINGFACE_BASE,
+    MMPRETRAIN,
+    TIMM,
+    TIMM_METAFORMER,
+    Naming,
+    layout_of_family,
+)
 from .read import Source
 
 # What a block's token mixer has that no other has; pooling and identity have no parameters.
@@ -93,7 +101,7 @@ def _mixers_in(naming: Naming, names: Collection[str]) -> tuple[str, ...]:
 
 def _may_have(naming: Naming, variant: Variant) -> bool:
     """Whether the code base of a naming has a variant of its layout."""
-    if naming in (TIMM, HUGGINGFACE):
+    if naming in (TIMM, HUGGINGFACE, HUGGINGFACE_BASE, MMPRETRAIN):
         return variant.family is None
     return naming is not TIMM_METAFORMER or variant.family not in _NOT_IN_TIMM
 

@@ -49,8 +49,8 @@ def recipe_in(folder: Path) -> Recipe:
 
 
 def test_labels_are_the_outputs_of_the_ids(workspace: Path, published: ModelWeights) -> None:
-    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
-    assert outputs == 1000 and images.classes == imagenet.folders()
+    images, said = validate.images_for_weights(published, recipe_in(workspace))
+    assert said == [] and images.classes == imagenet.folders()
     assert [Path(path).parent.name for path in images.paths[::4]] == list(FOLDERS)
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
     assert [published.classes[label] for label in images.labels[::4]] == [
@@ -64,8 +64,8 @@ def test_a_training_folder_with_few_classes_changes_nothing(
     workspace: Path, published: ModelWeights
 ) -> None:
     (workspace / "data" / "train").symlink_to("val")
-    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
-    assert (outputs, set(images.labels.tolist())) == (1000, set(FOLDERS.values()))
+    images, said = validate.images_for_weights(published, recipe_in(workspace))
+    assert (said, set(images.labels.tolist())) == ([], set(FOLDERS.values()))
 
 
 def test_a_bundle_is_looked_at_the_same_way(workspace: Path) -> None:
@@ -75,12 +75,31 @@ def test_a_bundle_is_looked_at_the_same_way(workspace: Path) -> None:
     assert note == []
 
 
-def test_other_folders_go_by_their_order(workspace: Path, published: ModelWeights) -> None:
+def test_outputs_without_names_are_said_to_be_imagenets(
+    workspace: Path, published: ModelWeights
+) -> None:
+    nameless = replace(published, classes=(), for_people=False)
+    images, (said,) = validate.images_for_weights(nameless, recipe_in(workspace))
+    np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
+    assert said.startswith("labels: the weights name none of their 1000 outputs")
+
+
+@pytest.mark.parametrize("names", [(), imagenet.names()])
+def test_some_classes_are_taken_in_their_order_only_where_asked_for(
+    workspace: Path, published: ModelWeights, names: tuple[str, ...]
+) -> None:
     for number, name in enumerate(FOLDERS):
         (workspace / "data" / "val" / name).rename(workspace / "data" / "val" / f"mine{number}")
-    images, outputs = validate.images_for_weights(published, recipe_in(workspace))
+    weights, recipe = (
+        replace(published, classes=names, for_people=bool(names)),
+        recipe_in(workspace),
+    )
+    with pytest.raises(UserError, match="3 class folders, 1000 outputs.*; num_classes 1000 takes"):
+        validate.images_for_weights(weights, recipe)
+    asked = replace(recipe, model=replace(recipe.model, num_classes=1000))
+    images, (said,) = validate.images_for_weights(weights, asked)
     np.testing.assert_array_equal(images.labels, np.repeat([0, 1, 2], 4))
-    assert outputs == 3
+    assert "the folders are taken for outputs 0 to 2 in their order" in said
 
 
 def test_a_stranger_among_the_ids_is_refused(workspace: Path, published: ModelWeights) -> None:

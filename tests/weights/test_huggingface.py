@@ -18,6 +18,7 @@ from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.models import VARIANTS
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import read_weights, write_weights
+from mindcv_poolformer.weights.names import HUGGINGFACE
 
 pytestmark = pytest.mark.long
 
@@ -78,6 +79,34 @@ def test_there_and_back(variant: str, tmp_path: Path, pynative_mode: None) -> No
         assert torch.equal(after[name], value), name
     assert torch.equal(run(again.eval(), images).logits, expected.logits)
     assert again.config.id2label == theirs.config.id2label
+
+
+def test_what_save_pretrained_writes(tmp_path: Path) -> None:
+    theirs = their_model("poolformer_s12", num_labels=7)
+    theirs.save_pretrained(tmp_path / "whole")
+    whole = read_weights(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "several", max_shard_size="5MB")
+    assert len(list((tmp_path / "several").glob("*.safetensors"))) > 2
+    several = read_weights(tmp_path / "several")
+    assert (several.classes, several.values.keys()) == (whole.classes, whole.values.keys())
+    theirs.poolformer.config.id2label = {0: "cat", 1: "dog"}  # a base model tells labels too
+    theirs.poolformer.save_pretrained(tmp_path / "base")
+    base = read_weights(tmp_path / "base")
+    assert (base.num_classes, base.classes) == (0, ())
+    assert base.note == "it has no norm behind its stages, which is new"
+    norm = ("norm.gamma", "norm.beta")
+    assert base.values.keys() == whole.values.keys() - whole.classifier
+    for name, value in whole.values.items():
+        np.testing.assert_array_equal(several.values[name], value)
+        if name not in {*whole.classifier, *norm}:
+            np.testing.assert_array_equal(base.values[name], value)
+    assert [set(base.values[name].tolist()) for name in norm] == [{1.0}, {0.0}]
+    assert base.with_new_head(3).values["head.weight"].shape == (3, 512)
+    halves = their_model("poolformer_s12", num_labels=7).bfloat16()
+    halves.save_pretrained(tmp_path / "bf16")
+    state = halves.float().state_dict()
+    for name, value in read_weights(tmp_path / "bf16").values.items():
+        np.testing.assert_array_equal(value, state[HUGGINGFACE.theirs(name)].numpy())
 
 
 def test_labels_travel(tmp_path: Path) -> None:

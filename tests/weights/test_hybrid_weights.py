@@ -14,12 +14,13 @@ from server import serving
 
 from mindcv_poolformer.classification import processor_for
 from mindcv_poolformer.explaining.explanation import Explainer
+from mindcv_poolformer.models.published import PUBLISHED
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import load_weights, read_weights, start_from, write_weights
 from mindcv_poolformer.weights.__main__ import main
-from mindcv_poolformer.weights.pretrained import PUBLISHED
 from mindcv_poolformer.weights.read import Source
-from mindcv_poolformer.weights.recognise import _find_naming, recognise
+from mindcv_poolformer.weights.recognise import recognise
+from mindcv_poolformer.weights.unwrap import find_network
 from mindcv_poolformer.weights.variant import variant_of
 
 
@@ -27,7 +28,7 @@ def test_every_hybrid_is_recognised_by_names_alone() -> None:
     for variant in HYBRIDS:
         values = {n: np.empty(s, np.float32) for n, s in hybrid_shapes(variant).items()}
         source = Source(Path(f"{variant}.pth.tar"), values, {})
-        assert variant_of(_find_naming(source), source, 1000, None) == variant
+        assert variant_of(find_network(source)[0], source, 1000, None) == variant
 
 
 @pytest.mark.parametrize("variant", ["metaformer_pppa_s12_224", "metaformer_pppf_s12_224"])

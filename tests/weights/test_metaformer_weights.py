@@ -232,11 +232,11 @@ def test_random_mixing_has_one_size() -> None:
 
 def test_every_fixture_is_recognised_by_names_alone() -> None:
     """Depths, dims[0] and mixers; the whole shapes are compared for those that are read above."""
-    from mindcv_poolformer.weights.recognise import _find_naming
+    from mindcv_poolformer.weights.unwrap import find_network
     from mindcv_poolformer.weights.variant import variant_of
 
     for variant, shapes in SHAPES.items():
         empty = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
         source = Source(Path(f"{variant}.pth"), empty, {})
-        assert variant_of(_find_naming(source), source, 1000, None) == variant
+        assert variant_of(find_network(source)[0], source, 1000, None) == variant
         assert variant in VARIANTS

@@ -19,10 +19,11 @@ from server import Server, serving
 
 from mindcv_poolformer.config import ModelConfig
 from mindcv_poolformer.models import VARIANTS, default_cfgs
+from mindcv_poolformer.models.published import PUBLISHED
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import find_weights, read_weights, write_weights
 from mindcv_poolformer.weights.names import POOLFORMER
-from mindcv_poolformer.weights.pretrained import MINDCV_FILES, PUBLISHED, fetch
+from mindcv_poolformer.weights.pretrained import MINDCV_FILES, fetch, read_published
 
 ROOT = Path(__file__).parents[2]
 PLACE = "/sail/poolformer_s12/resolve/main"
@@ -92,8 +93,17 @@ def test_table() -> None:
     release = "https://github.com/sail-sg/poolformer/releases/download/v1.0"  # its model_urls
     for name in ("metaformer_id_s12", "metaformer_ppaa_s12_224"):
         assert PUBLISHED[name] == f"{release}/{name}.pth.tar"
+        assert default_cfgs[name]["url"] == PUBLISHED[name]
+    assert default_cfgs["poolformer_s24"]["url"] == "https://huggingface.co/sail/poolformer_s24"
+    assert mindcv.list_models("*former*_[sm]*", pretrained=True).count("poolformer_m36") == 1
+    assert set(VARIANTS) <= set(mindcv.list_models(pretrained=True))
     for name, url in MINDCV_FILES.items():
         assert url.endswith(".ckpt") and "poolformer_s12" in name
+
+
+def test_a_variant_that_nobody_publishes() -> None:
+    with pytest.raises(UserError, match="found no published weights of my_own, expected ckpt_path"):
+        read_published("my_own")
 
 
 def test_second_use_makes_no_request(server: Server, tmp_path: Path) -> None:

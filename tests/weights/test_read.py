@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
 import pickle
 import sys
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +71,14 @@ def test_mindspore_checkpoint_without_training_state(tmp_path: Path) -> None:
     assert source.metadata == {"epoch": 2}
 
 
+def test_a_checkpoint_of_lightning(tmp_path: Path, torch: Any) -> None:
+    tensors = {k: torch.tensor(v) for k, v in VALUES.items()}
+    torch.save({"state_dict": tensors, "loops": {}}, tmp_path / "epoch=1-step=9.ckpt")
+    source = read_source(tmp_path / "epoch=1-step=9.ckpt")
+    assert same(source.values)
+    assert (source.taken, source.left) == ("state_dict", ("loops",))
+
+
 @pytest.mark.parametrize("name", ["x.pth.tar", "x.pth", "pytorch_model.bin"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles(tmp_path: Path, torch: Any, name: str, zipped: bool) -> None:
@@ -103,16 +115,34 @@ def test_a_hostile_pickle_does_not_run(tmp_path: Path, torch: Any, by_torch: boo
     assert ran.exists()  # the payload is real
 
 
+class Quiet(Hostile):
+    """The same by a function that PyTorch does not refuse for its module."""
+
+    def __reduce__(self) -> tuple:
+        return eval, (f"open({str(self.target)!r}, 'w')",)
+
+
+def test_what_a_training_checkpoint_calls_is_not_called(tmp_path: Path, torch: Any) -> None:
+    ran = tmp_path / "ran"
+    tensors = {k: torch.from_numpy(v) for k, v in VALUES.items()}
+    torch.save({"state_dict": tensors, "args": Quiet(ran)}, tmp_path / "x.pth")
+    assert same(read_source(tmp_path / "x.pth").values)
+    assert not ran.exists()
+    torch.load(tmp_path / "x.pth", weights_only=False)
+    assert ran.exists()  # the payload is real
+
+
 def test_a_pickle_of_other_things(tmp_path: Path, torch: Any) -> None:
     path = tmp_path / "x.pth"
     for content, said in [
-        ({"args": argparse.Namespace(lr=1)}, "found more than tensors"),
+        ({"args": argparse.Namespace(lr=1)}, "found no state dict"),
         ([torch.zeros(1)], "found no state dict"),
         ({"state_dict": {}}, "found no state dict"),
         ({"a": torch.zeros(1), "epoch": 3}, "1 entries that are no named tensors, such as 'epoch'"),
         ({3: torch.zeros(1)}, "such as 3"),
-        ({"a": torch.zeros(1, dtype=torch.bfloat16)}, "found a in bfloat16, expected float32"),
-        ({"a": torch.zeros(1, dtype=torch.float64)}, "found a in float64"),
+        ({"a": torch.zeros(1, dtype=torch.float8_e4m3fn)}, "found a in float8_e4m3fn, expected"),
+        ({"a": torch.full((1,), 1e39, dtype=torch.float64)}, "a in float64 beyond the range of"),
+        ({"model": torch.nn.Linear(2, 2)}, "found no state dict, .*torch.load.FILE"),
     ]:
         torch.save(content, path)
         with pytest.raises(UserError, match=said):
@@ -135,12 +165,105 @@ def test_damaged_files(tmp_path: Path, torch: Any) -> None:
             assert "\n" not in str(error.value)
 
 
-def test_bfloat16_safetensors(tmp_path: Path, torch: Any) -> None:
+def test_every_float_becomes_float32(tmp_path: Path, torch: Any) -> None:
     from safetensors.torch import save_file as save_torch_file
 
-    save_torch_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="found a in BF16, expected float32 or float16"):
+    exact = {"a": torch.tensor([[1.5, -0.375], [2.0**-100, 3e38]]), "b": torch.tensor(0.25)}
+    for dtype in (torch.bfloat16, torch.float64):
+        tensors = {k: v.to(dtype) for k, v in exact.items()} | {"steps": torch.tensor(7)}
+        torch.save(tensors, tmp_path / "x.pth")
+        save_torch_file(tensors, tmp_path / "x.safetensors")
+        ms.save_checkpoint(
+            [
+                {"name": k, "data": Tensor(v.float().numpy()).astype(getattr(ms, str(dtype)[6:]))}
+                for k, v in tensors.items()
+            ],
+            str(tmp_path / "x.ckpt"),
+        )
+        for name in ("x.pth", "x.safetensors", "x.ckpt"):
+            values = read_source(tmp_path / name).values
+            for key in exact:
+                assert values[key].dtype == np.float32
+                np.testing.assert_array_equal(values[key], tensors[key].float().numpy())
+    torch.save({"a": torch.zeros(1), "steps": torch.tensor(7)}, tmp_path / "x.pth")
+    assert read_source(tmp_path / "x.pth").values["steps"].dtype == np.int64  # as it is
+    save_torch_file({"a": torch.zeros(2).to(torch.float8_e5m2)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="found a in F8_E5M2, expected float32, float16, bfloat16"):
         read_source(tmp_path / "x.safetensors")
+
+
+@dataclass
+class Settings:
+    """A class that a training checkpoint may hold, and that is not there when it is read."""
+
+    rate: float
+    where: Path
+
+
+class NameDict(dict):
+    pass
+
+
+class NumberList(list):
+    pass
+
+
+def test_objects_beside_the_tensors_are_not_made(tmp_path: Path, torch: Any) -> None:
+    path = tmp_path / "x.pth.tar"
+    tensors = {k: torch.from_numpy(v) for k, v in VALUES.items()}
+    beside = {
+        "args": argparse.Namespace(lr=1e-3, model="poolformer_s12"),
+        "settings": Settings(0.1, Path("/data")),
+        "names": NameDict(a=1),
+        "numbers": NumberList([1, 2]),
+        "best": np.float64(77.2),
+        "made": datetime.datetime(2026, 1, 1),
+        "history": defaultdict(list, loss=[np.arange(3)]),
+    }
+    torch.save({"epoch": 5, **beside, "state_dict": tensors}, path)
+    source = read_source(path)
+    assert same(source.values)
+    assert (source.taken, source.left) == ("state_dict", ("epoch", *beside))
+
+
+def test_the_average_goes_before_the_weights(tmp_path: Path, torch: Any) -> None:
+    good = {k: torch.from_numpy(v) for k, v in VALUES.items()}
+    bad = {k: 0 * v for k, v in good.items()}
+    for content, taken in [
+        ({"state_dict": bad, "state_dict_ema": good, "optimizer": {}}, "state_dict_ema"),
+        ({"model": bad, "model_ema": good}, "model_ema"),
+        ({"model_ema": None, "model": good}, "model"),
+        ({"model_state_dict": good, "optimizer_state_dict": {}}, "model_state_dict"),
+        ({"state_dict": good, "ema_state_dict": bad}, "state_dict"),  # MMEngine swaps the two
+        ({"model": "poolformer_s12", "state_dict": good}, "state_dict"),
+        ({"state_dict": {"lr": 0.1}, "module": good}, "module"),
+    ]:
+        torch.save(content, tmp_path / "x.pth")
+        source = read_source(tmp_path / "x.pth")
+        assert same(source.values)
+        assert source.taken == taken
+
+
+def test_an_index_of_several_files(tmp_path: Path, torch: Any) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    for number, (name, value) in enumerate(VALUES.items()):
+        save_file({name: value}, tmp_path / f"model-{number}.safetensors")
+    places = {name: f"model-{number}.safetensors" for number, name in enumerate(VALUES)}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    for path in (tmp_path, index):
+        source = read_source(path)
+        assert same(source.values)
+        assert source.path == index
+    (tmp_path / "model-1.safetensors").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"model-1.safetensors: found no such file"):
+        read_source(tmp_path)
+    save_file({"other": VALUES["b"]}, tmp_path / "model-1.safetensors")
+    with pytest.raises(UserError, match=r"index.json: found no b in model-1.safetensors"):
+        read_source(tmp_path)
+    for text in ("", "[]", '{"weight_map": ["a"]}', '{"weight_map": {"a": 3}}'):
+        index.write_text(text)
+        with pytest.raises(UserError, match="index.json: found no readable index"):
+            read_source(tmp_path)
 
 
 def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
