@@ -23,7 +23,7 @@ from jsonargparse.typing import PositiveInt
 from PIL import Image
 
 from mindcv_poolformer.config import Recipe, parse_recipe, shown
-from mindcv_poolformer.data.folder import find_images, scan_folder
+from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
@@ -201,7 +201,7 @@ def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, 
     """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
     folder = Path(recipe.data.data_dir) / recipe.data.train_split
     if not names and folder.is_dir():
-        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        folders = class_folders(folder)
         names = folders if len(folders) == count else []
     if len(names) < count:
         print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")

@@ -120,7 +120,7 @@ def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
         **result.scores,
     }
     form = ", deploy form" if options.deploy else ""
-    lines = [f"{weights.path} on {len(images)} images of {images.root}{form}"]
+    lines = [*images.notes, f"{weights.path} on {len(images)} images of {images.root}{form}"]
     lines.append(describe(level, result))
     other = None
     if options.compare_amp_level:
@@ -174,7 +174,7 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
         f"{names} on {len(images)} images of {images.root}",
         describe(bundle.precision, result),
     ]
-    return Outcome([*note, *lines], facts, Findings(images, bundle.classes, result))
+    return Outcome([*images.notes, *note, *lines], facts, Findings(images, bundle.classes, result))
 
 
 def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFolder, int]:
