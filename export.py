@@ -22,7 +22,7 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from mindcv_poolformer.config import Recipe, parse_recipe, shown
+from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
@@ -66,7 +66,7 @@ class ExportOptions:
         overwrite: replace an existing bundle once the new one is proven.
     """
 
-    export_dir: str = ""
+    export_dir: PathText = ""
     deploy: bool | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
     file_format: Literal["MINDIR", "ONNX", "AIR"] = "MINDIR"
@@ -74,8 +74,8 @@ class ExportOptions:
     output: Literal["logits", "probabilities"] = "logits"
     export_image_size: tuple[PositiveInt, ...] = ()
     export_batch_size: tuple[PositiveInt, ...] = ()
-    enc_key_file: str = ""
-    sample_images: str = ""
+    enc_key_file: PathText = ""
+    sample_images: PathText = ""
     overwrite: bool = False
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jsonargparse.typing import PositiveInt
 from mindspore import Tensor
 
-from mindcv_poolformer.config import Recipe, parse_recipe, shown
+from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation.classification import Evaluation, Evaluator, agreement, evaluate
@@ -56,13 +56,13 @@ class Options:
 
     deploy: bool = False
     compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
-    result_file: str = ""
-    report: str = ""
+    result_file: PathText = ""
+    report: PathText = ""
     overwrite: bool = False
-    bundle: str = ""
+    bundle: PathText = ""
     file_format: Literal["MINDIR", "ONNX"] = "MINDIR"
     image_size: PositiveInt | None = None
-    dec_key_file: str = ""
+    dec_key_file: PathText = ""
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from .paths import expanded
+
 BASE = "base"
 MOST_BYTES = 1_000_000  # of a recipe; a device or a pipe may have no end
 
@@ -46,15 +48,29 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
         base = content.pop(BASE)
         if not isinstance(base, str) or not base:
             raise RecipeError(f"base: found {base!r}, expected the path of a recipe ({path})")
-        child, path = path, path.parent / base
+        try:
+            child, path = path, path.parent / expanded(base)
+        except ValueError as error:
+            raise RecipeError(
+                f"base: found {base!r} with {error}, expected a path ({path})"
+            ) from None
         if not os.path.isfile(path):  # also of a name that the system refuses
             raise RecipeError(f"base: found no file {str(path)!r}, expected a recipe ({child})")
         if any(path.resolve() == file.resolve() for file, _ in chain):
             raise RecipeError(f"base: found {str(path)!r} to stand on itself ({child})")
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error instead of the last one winning."""
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose scalars are null or text, as flags are: a key's type says what they mean.
+
+    YAML 1.1 would make 8 of 010, 90 of 1:30, a date of 2024-01-01 and text of 1e-3. A repeated key
+    is an error instead of the last one winning.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if pair[0].rpartition(":")[2] in ("null", "merge")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -79,7 +95,7 @@ def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
             raise RecipeError(
                 f"config: found more than {MOST_BYTES:,} bytes in {str(path)!r}, expected a recipe"
             )
-        content = yaml.load(text, _UniqueKeyLoader)
+        content = yaml.load(text, _TextLoader)
     except OSError as error:
         raise RecipeError(
             f"config: found {error.strerror!r} at {str(path)!r}, expected a recipe file"
