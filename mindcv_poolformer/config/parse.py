@@ -14,7 +14,9 @@ from types import NoneType
 from typing import Any, TypeVar, get_origin, get_type_hints, overload
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import ClosedUnitInterval
 
+from . import mindcv
 from .bounds import PathText, alternatives, choices, in_words, plain_kinds
 from .paths import expanded
 from .recipe import Recipe, contradictions
@@ -156,13 +158,40 @@ def _merge(
     path = _expanded("config", flags.pop("config", default_config), COMMAND_LINE)
     recipe_keys = [field.name for section in sections.values() for field in fields(section)]
     values: dict[str, Any] = {}
-    for source, given in (*read_recipe(Path(path), recipe_keys), (COMMAND_LINE, flags)):
+    files = read_recipe(Path(path), recipe_keys, mindcv.KEYS)
+    for source, given in (*files, (COMMAND_LINE, flags)):
+        given = mindcv.translated(given, source)
+        factor = given.pop(mindcv.WARMUP_FACTOR, None)
         checked = {key: _check_value(parser, key, given[key], kinds[key], source) for key in given}
         for key, other in (("lr", "lr_base"), ("lr_base", "lr")):
             if checked.get(key) is not None:
                 values.pop(other, None)
         values |= checked
+        if factor is not None:
+            values[mindcv.WARMUP_FACTOR] = _factor(factor, source)
+        elif "warmup_lr" in checked:
+            values.pop(mindcv.WARMUP_FACTOR, None)
+    if mindcv.WARMUP_FACTOR in values:
+        values["warmup_lr"] = _warmup_lr(values.pop(mindcv.WARMUP_FACTOR), values.get("lr"))
     return values
+
+
+def _factor(text: Any, source: str) -> float:
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        kind = in_words(ClosedUnitInterval)
+        raise RecipeError(
+            f"{mindcv.WARMUP_FACTOR}: found {_shown(text)}, expected {kind} ({source})"
+        )
+    return float(text)
+
+
+def _warmup_lr(factor: float, lr: float | None) -> float:
+    """MindCV's warm-up starts at this part of the learning rate."""
+    if factor and lr is None:
+        raise RecipeError(
+            f"{mindcv.WARMUP_FACTOR}: found {factor} without lr, expected it with lr, or warmup_lr"
+        )
+    return factor * (lr or 0.0)
 
 
 def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
@@ -176,14 +205,17 @@ def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
         if re.match("--?[A-Za-z_]", word):
             name, equals, text = word.partition("=")
             key = "config" if name == "-c" else name.removeprefix("--")
-            if key not in kinds:
+            if key not in kinds and key not in mindcv.KEYS:
                 raise RecipeError(unknown_key(key, kinds, COMMAND_LINE))
             given[key] = [text] if equals else []
         elif key is None:
             raise RecipeError(f"{word!r}: found before any flag, expected --key value")
         else:
             given[key].append(word)
-    return {key: _flag_text(key, texts, kinds[key]) for key, texts in given.items()}
+    return {
+        key: _flag_text(key, texts, kinds.get(key, bool if not texts else str))
+        for key, texts in given.items()
+    }
 
 
 def _flag_text(key: str, texts: list[str], kind: Any) -> str:

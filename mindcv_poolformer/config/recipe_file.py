@@ -24,7 +24,9 @@ class RecipeError(ArgumentError):
         super().__init__(None, line)
 
 
-def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+def read_recipe(
+    path: Path, known: Collection[str], foreign: Collection[str] = ()
+) -> list[tuple[str, dict[str, Any]]]:
     """Read a recipe and the chain of its bases.
 
     ``base: imagenet.yaml`` names the file that a recipe stands on, relative to its own.
@@ -32,6 +34,7 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
     Args:
         path: of the recipe.
         known: the keys that a recipe may have.
+        foreign: further ones, which are proposed to nobody.
 
     Returns:
         (file, its keys and values), the last base first, so that later ones count.
@@ -41,7 +44,7 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
     """
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
-        content = _read_file(path, known)
+        content = _read_file(path, known, foreign)
         chain.insert(0, (path, content))
         if BASE not in content:
             return [(str(file), values) for file, values in chain]
@@ -86,8 +89,8 @@ class _TextLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """The mapping in the YAML file ``path``, every key of it ``known`` or the base."""
+def _read_file(path: Path, known: Collection[str], foreign: Collection[str]) -> dict[str, Any]:
+    """The mapping in the YAML file ``path``, every key of it known, foreign or the base."""
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
@@ -114,7 +117,7 @@ def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
         found = "nothing" if content is None else type(content).__name__
         raise RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
     for key in content:
-        if key not in known and key != BASE:
+        if key not in known and key not in foreign and key != BASE:
             raise RecipeError(unknown_key(str(key), [*known, BASE], str(path)))
     return content
 
