@@ -31,3 +31,15 @@ def home() -> Path | None:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a container that runs as a number
         return None
+
+
+def check_log_levels() -> None:
+    """Refuse what MindSpore would stop at, after thousands of lines of its log.
+
+    Raises:
+        UserError: a variable of a log level holds none.
+    """
+    for name in ("GLOG_v", "GLOG_stderrthreshold"):
+        level = os.environ.get(name)
+        if level and level not in ("0", "1", "2", "3", "4"):
+            raise UserError(f"{name}: found {level!r}, expected 0 (all) to 4 (least), or it unset")
