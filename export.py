@@ -22,8 +22,8 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from mindcv_poolformer.config import Recipe, parse_recipe, shown
-from mindcv_poolformer.data.folder import find_images, scan_folder
+from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
+from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
@@ -69,7 +69,7 @@ class ExportOptions:
         overwrite: replace an existing bundle once the new one is proven.
     """
 
-    export_dir: str = ""
+    export_dir: PathText = ""
     deploy: bool | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
     file_format: Literal["MINDIR", "ONNX", "AIR"] = "MINDIR"
@@ -78,8 +78,8 @@ class ExportOptions:
     layout: Literal["NCHW", "NHWC"] | None = None
     export_image_size: tuple[PositiveInt, ...] = ()
     export_batch_size: tuple[PositiveInt, ...] = ()
-    enc_key_file: str = ""
-    sample_images: str = ""
+    enc_key_file: PathText = ""
+    sample_images: PathText = ""
     overwrite: bool = False
 
 
@@ -209,7 +209,7 @@ def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, 
     """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
     folder = Path(recipe.data.data_dir) / recipe.data.train_split
     if not names and folder.is_dir():
-        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        folders = class_folders(folder)
         names = folders if len(folders) == count else []
     if len(names) < count:
         print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")

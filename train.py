@@ -94,7 +94,7 @@ def train(recipe: Recipe, world: World) -> None:
     peak = peak_learning_rate(recipe.schedule, images_per_update)
     rates = learning_rates(recipe.schedule, peak, epoch_steps)
     step = build_step(recipe, network, rates, epoch_steps, world.size)
-    evaluator = None
+    evaluator = val_images = None
     if recipe.checkpointing.val_while_train:
         val_images = splits.validation_images(recipe.data, images.classes)
         level, head = recipe.system.eval_amp_level, network.head_order
@@ -117,6 +117,7 @@ def train(recipe: Recipe, world: World) -> None:
         batches = training_batches(
             recipe, images, num_classes, network.drop_path_rates, shard, progress.step
         )
+        progress.say(*images.notes, *(val_images.notes if val_images else ()))
         progress.say(
             f"{recipe.model.model}: {len(images)} training images of {len(images.classes)} "
             f"classes, {progress.epochs} epochs of {epoch_steps} steps of {global_batch} images, "

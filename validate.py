@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jsonargparse.typing import PositiveInt
 from mindspore import Tensor
 
-from mindcv_poolformer.config import Recipe, parse_recipe, shown
+from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation.classification import Evaluation, Evaluator, agreement, evaluate
@@ -56,13 +56,13 @@ class Options:
 
     deploy: bool = False
     compare_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
-    result_file: str = ""
-    report: str = ""
+    result_file: PathText = ""
+    report: PathText = ""
     overwrite: bool = False
-    bundle: str = ""
+    bundle: PathText = ""
     file_format: Literal["MINDIR", "ONNX"] = "MINDIR"
     image_size: PositiveInt | None = None
-    dec_key_file: str = ""
+    dec_key_file: PathText = ""
 
 
 def main() -> None:
@@ -126,7 +126,8 @@ def validate(recipe: Recipe, options: Options, world: World) -> Outcome:
         **result.scores,
     }
     form = ", deploy form" if options.deploy else ""
-    lines = [f"{weights.path} on {len(images)} images of {images.root}{form}", *notes]
+    where = f"{weights.path} on {len(images)} images of {images.root}{form}"
+    lines = [*images.notes, where, *notes]
     lines.append(describe(level, result))
     other = None
     if options.compare_amp_level:
@@ -180,7 +181,7 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
         f"{names} on {len(images)} images of {images.root}",
         describe(bundle.precision, result),
     ]
-    return Outcome([*note, *lines], facts, Findings(images, bundle.classes, result))
+    return Outcome([*images.notes, *note, *lines], facts, Findings(images, bundle.classes, result))
 
 
 def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFolder, list[str]]:

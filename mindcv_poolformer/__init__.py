@@ -1,11 +1,18 @@
 """PoolFormer for MindSpore. Importing this package registers every model with MindCV."""
 
 import atexit
+import sys
 from importlib import import_module
 from typing import Any
 
-from .runtime import cpu
+from .runtime import cpu, environment, streams
+from .runtime.errors import UserError
 
+streams.open_closed()
+try:
+    environment.check_log_levels()
+except UserError as error:  # no script has begun yet that could say it
+    sys.exit(f"error: {error}")
 cpu.tune()  # before MindSpore is imported
 
 from mindspore import nn  # noqa: E402

@@ -535,7 +535,7 @@ FAULTS = (
     Fault("/runtime/lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", "tests/runtime/test_lock.py"),
     Fault(
         "/runtime/cpu.py",
-        "for name, value in defaults().items() if name not in os.environ}",
+        "for name, value in defaults().items() if not os.environ.get(name)}",
         "for name, value in defaults().items()}",
         "tests/runtime/test_cpu.py",
     ),

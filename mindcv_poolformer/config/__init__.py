@@ -4,6 +4,7 @@ Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and
 """
 
 from . import shown
+from .bounds import PathText
 from .parse import parse_recipe
 from .recipe import Recipe
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
@@ -16,6 +17,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PathText",
     "Recipe",
     "ScheduleConfig",
     "SystemConfig",

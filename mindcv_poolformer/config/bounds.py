@@ -27,6 +27,7 @@ RandAugmentPolicy = restricted_string_type(
     "RandAugmentPolicy",
     r"^rand(aug)?(-m\d+(\.\d+)?|-mstd\d+(\.\d+)?|-inc[01]|-n[1-9]\d*)*$",
 )
+PathText = restricted_string_type("path", r"(?s).*")  # ~ and $NAME in it are expanded
 OptimizerName = restricted_string_type("adamw or lamb", r"^(?i:adamw|lamb)$")
 
 _WORDS = {
@@ -36,6 +37,7 @@ _WORDS = {
     float: "a finite number",
     str: "text",
     Path: "a path",
+    PathText: "text",
     ZeroOrOne: "0 or 1",
     PositiveInt: "an integer >= 1",
     NonNegativeInt: "an integer >= 0",
@@ -69,3 +71,17 @@ def in_words(kind: Any) -> str:
 def alternatives(kind: Any) -> tuple[Any, ...]:
     """The members of a union, or ``kind`` alone."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def plain_kinds(kind: Any) -> set[Any]:
+    """The types that values of ``kind`` are made of, without unions, tuples and literals."""
+    if get_origin(kind) is Literal:
+        return set()
+    parts = [part for part in get_args(kind) if part is not Ellipsis]
+    return set().union(*map(plain_kinds, parts)) if parts else {kind}
+
+
+def choices(kind: Any) -> list[str]:
+    """The words that ``kind`` is a choice of, empty where it is none."""
+    literals = [member for member in alternatives(kind) if get_origin(member) is Literal]
+    return [word for member in literals for word in get_args(member)]

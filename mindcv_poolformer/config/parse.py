@@ -14,8 +14,11 @@ from types import NoneType
 from typing import Any, TypeVar, get_origin, get_type_hints, overload
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import ClosedUnitInterval
 
-from .bounds import alternatives, in_words
+from . import mindcv
+from .bounds import PathText, alternatives, choices, in_words, plain_kinds
+from .paths import expanded
 from .recipe import Recipe, contradictions
 from .recipe_file import RecipeError, read_recipe, unknown_key
 
@@ -30,6 +33,10 @@ SYNONYMS = {
     ("scheduler", "warmup_cosine_decay"): "cosine_decay",
 }
 
+
+_DIGITS = r"(0|[1-9][0-9]*(_[0-9]+)*)"
+_NUMBER = re.compile(rf"[-+]?({_DIGITS}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_AMBIGUOUS = re.compile(r"[-+]?(0[0-9bBoOxX][0-9A-Fa-f_.]*|[0-9_]+(:[0-9_.]+)+)")
 
 LARGEST = 2**31 - 1  # of any integer; MindSpore takes seeds of 32 bits, and the rank is added
 
@@ -148,16 +155,43 @@ def _merge(
     """
     kinds = {key: kind for group in groups for key, kind in get_type_hints(group).items()}
     flags = _read_flags(words, {**kinds, "config": str})
-    path = flags.pop("config", default_config)
+    path = _expanded("config", flags.pop("config", default_config), COMMAND_LINE)
     recipe_keys = [field.name for section in sections.values() for field in fields(section)]
     values: dict[str, Any] = {}
-    for source, given in (*read_recipe(Path(path), recipe_keys), (COMMAND_LINE, flags)):
+    files = read_recipe(Path(path), recipe_keys, mindcv.KEYS)
+    for source, given in (*files, (COMMAND_LINE, flags)):
+        given = mindcv.translated(given, source)
+        factor = given.pop(mindcv.WARMUP_FACTOR, None)
         checked = {key: _check_value(parser, key, given[key], kinds[key], source) for key in given}
         for key, other in (("lr", "lr_base"), ("lr_base", "lr")):
             if checked.get(key) is not None:
                 values.pop(other, None)
         values |= checked
+        if factor is not None:
+            values[mindcv.WARMUP_FACTOR] = _factor(factor, source)
+        elif "warmup_lr" in checked:
+            values.pop(mindcv.WARMUP_FACTOR, None)
+    if mindcv.WARMUP_FACTOR in values:
+        values["warmup_lr"] = _warmup_lr(values.pop(mindcv.WARMUP_FACTOR), values.get("lr"))
     return values
+
+
+def _factor(text: Any, source: str) -> float:
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        kind = in_words(ClosedUnitInterval)
+        raise RecipeError(
+            f"{mindcv.WARMUP_FACTOR}: found {_shown(text)}, expected {kind} ({source})"
+        )
+    return float(text)
+
+
+def _warmup_lr(factor: float, lr: float | None) -> float:
+    """MindCV's warm-up starts at this part of the learning rate."""
+    if factor and lr is None:
+        raise RecipeError(
+            f"{mindcv.WARMUP_FACTOR}: found {factor} without lr, expected it with lr, or warmup_lr"
+        )
+    return factor * (lr or 0.0)
 
 
 def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
@@ -171,14 +205,17 @@ def _read_flags(words: list[str], kinds: dict[str, Any]) -> dict[str, str]:
         if re.match("--?[A-Za-z_]", word):
             name, equals, text = word.partition("=")
             key = "config" if name == "-c" else name.removeprefix("--")
-            if key not in kinds:
+            if key not in kinds and key not in mindcv.KEYS:
                 raise RecipeError(unknown_key(key, kinds, COMMAND_LINE))
             given[key] = [text] if equals else []
         elif key is None:
             raise RecipeError(f"{word!r}: found before any flag, expected --key value")
         else:
             given[key].append(word)
-    return {key: _flag_text(key, texts, kinds[key]) for key, texts in given.items()}
+    return {
+        key: _flag_text(key, texts, kinds.get(key, bool if not texts else str))
+        for key, texts in given.items()
+    }
 
 
 def _flag_text(key: str, texts: list[str], kind: Any) -> str:
@@ -188,8 +225,6 @@ def _flag_text(key: str, texts: list[str], kind: Any) -> str:
         if bool in members:
             return "true"
         raise RecipeError(f"{key}: found no value, expected {in_words(kind)} ({COMMAND_LINE})")
-    if text == "None" and NoneType in members:
-        return "null"
     takes_list = any(get_origin(member) is tuple for member in members)
     if takes_list and not text.startswith("[") and (len(members) == 1 or "," in text):
         return f"[{text}]"
@@ -200,11 +235,16 @@ def _flag_text(key: str, texts: list[str], kind: Any) -> str:
 
 def _check_value(parser: ArgumentParser, key: str, value: Any, kind: Any, source: str) -> Any:
     """``value`` as type ``kind`` in plain Python types, checked by jsonargparse."""
+    found = value
     members = value if isinstance(value, list) else [value]
     try:
         if any(isinstance(member, (list, dict)) for member in members):
             raise ValueError
-        checked = _plain(parser.parse_object({key: value}, defaults=False)[key])
+        value = _spelled(value, kind)
+        if isinstance(value, str) and kind in (str, PathText):
+            checked: Any = value  # jsonargparse takes no bytes that are not UTF-8
+        else:
+            checked = _plain(parser.parse_object({key: value}, defaults=False)[key])
         # parse_object alone lets null pass for every type, and 3.0 for an integer
         if checked is None and NoneType not in alternatives(kind):
             raise ValueError
@@ -212,15 +252,62 @@ def _check_value(parser: ArgumentParser, key: str, value: Any, kind: Any, source
             raise ValueError
         if isinstance(checked, str) and "\0" in checked:  # no path can hold it
             raise ValueError
+    except _NotDecimal:
+        raise RecipeError(
+            f"{key}: found {_shown(found)}, expected {in_words(kind)}, in decimal digits ({source})"
+        ) from None
     except (ArgumentError, ValueError, OverflowError):
         raise RecipeError(
-            f"{key}: found {_brief.repr(value)}, expected {in_words(kind)} ({source})"
+            f"{key}: found {_shown(found)}, expected {in_words(kind)} ({source})"
         ) from None
     if isinstance(checked, int) and checked > LARGEST:
-        raise RecipeError(f"{key}: found {value}, expected {LARGEST} at most ({source})")
+        raise RecipeError(f"{key}: found {found}, expected {LARGEST} at most ({source})")
+    if isinstance(checked, (str, Path)) and {PathText, Path} & plain_kinds(kind):
+        checked = type(checked)(_expanded(key, str(checked), source))
     if key == "opt":
         checked = checked.lower()
     return SYNONYMS.get((key, checked), checked) if isinstance(checked, str) else checked
+
+
+class _NotDecimal(ValueError):
+    """A number that is read as different ones: 010 is 8 or 10, 1:30 is 90 or none."""
+
+
+def _spelled(value: Any, kind: Any) -> Any:
+    """``value`` with its texts as ``kind`` has them: lists, null, words of any letter case."""
+    if isinstance(value, list):  # a recipe has no lists but those of numbers
+        return [_spelled(member, float) for member in value]
+    if not isinstance(value, str):
+        return value
+    if value == "None" and NoneType in alternatives(kind):
+        return None
+    if any(get_origin(member) is tuple for member in alternatives(kind)):
+        if value.startswith("[") and value.endswith("]"):
+            return _spelled([part.strip() for part in value[1:-1].split(",")], kind)
+    for word in choices(kind):
+        if value.casefold() == word.casefold():
+            return word
+    numeric = all(
+        one in (NoneType, bool) or issubclass(one, (int, float)) for one in plain_kinds(kind)
+    )
+    if numeric and any(map(str.isdigit, value)) and not _NUMBER.fullmatch(value):
+        raise _NotDecimal if _AMBIGUOUS.fullmatch(value) else ValueError
+    return value
+
+
+def _shown(value: Any) -> str:
+    """What was found, as it was written and in one line."""
+    shown = _brief.repr(value)
+    return shown.replace("'", "") if isinstance(value, list) else shown
+
+
+def _expanded(key: str, text: str, source: str) -> str:
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise RecipeError(
+            f"{key}: found {text!r} with {error}, expected a path ({source})"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

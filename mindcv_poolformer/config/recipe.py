@@ -94,6 +94,7 @@ def _data_contradictions(recipe: Recipe) -> Iterator[str]:
                 f"batch_size: found {data.batch_size} with {name} {alpha}, expected an even "
                 "number: a batch is mixed with its mirror image"
             )
+    yield from _unit_contradictions(augmentation)
     for name in ("mean", "std"):
         count = len(getattr(augmentation, name))
         if count != channels:
@@ -101,6 +102,18 @@ def _data_contradictions(recipe: Recipe) -> Iterator[str]:
                 f"{name}: found {count} values with in_channels {channels}, "
                 f"expected one per channel: give --{name} as a list of {channels}"
             )
+
+
+def _unit_contradictions(augmentation: AugmentationConfig) -> Iterator[str]:
+    """Of mean and std in timm's unit: no set of pictures has such ones in that of 0-255."""
+    for name, example in (("std", 58.395), ("mean", 123.675)):
+        values = getattr(augmentation, name)
+        if values and max(values) < 1 and min(values) >= 0 and max(values) > 0:
+            yield (
+                f"{name}: found {max(values):g}, expected the unit of 0-255, such as {example}: "
+                "multiply mean and std by 255"
+            )
+            return
 
 
 def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from .paths import expanded
+
 BASE = "base"
 MOST_BYTES = 1_000_000  # of a recipe; a device or a pipe may have no end
 
@@ -22,7 +24,9 @@ class RecipeError(ArgumentError):
         super().__init__(None, line)
 
 
-def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+def read_recipe(
+    path: Path, known: Collection[str], foreign: Collection[str] = ()
+) -> list[tuple[str, dict[str, Any]]]:
     """Read a recipe and the chain of its bases.
 
     ``base: imagenet.yaml`` names the file that a recipe stands on, relative to its own.
@@ -30,6 +34,7 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
     Args:
         path: of the recipe.
         known: the keys that a recipe may have.
+        foreign: further ones, which are proposed to nobody.
 
     Returns:
         (file, its keys and values), the last base first, so that later ones count.
@@ -39,22 +44,36 @@ def read_recipe(path: Path, known: Collection[str]) -> list[tuple[str, dict[str,
     """
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
-        content = _read_file(path, known)
+        content = _read_file(path, known, foreign)
         chain.insert(0, (path, content))
         if BASE not in content:
             return [(str(file), values) for file, values in chain]
         base = content.pop(BASE)
         if not isinstance(base, str) or not base:
             raise RecipeError(f"base: found {base!r}, expected the path of a recipe ({path})")
-        child, path = path, path.parent / base
+        try:
+            child, path = path, path.parent / expanded(base)
+        except ValueError as error:
+            raise RecipeError(
+                f"base: found {base!r} with {error}, expected a path ({path})"
+            ) from None
         if not os.path.isfile(path):  # also of a name that the system refuses
             raise RecipeError(f"base: found no file {str(path)!r}, expected a recipe ({child})")
         if any(path.resolve() == file.resolve() for file, _ in chain):
             raise RecipeError(f"base: found {str(path)!r} to stand on itself ({child})")
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error instead of the last one winning."""
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose scalars are null or text, as flags are: a key's type says what they mean.
+
+    YAML 1.1 would make 8 of 010, 90 of 1:30, a date of 2024-01-01 and text of 1e-3. A repeated key
+    is an error instead of the last one winning.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if pair[0].rpartition(":")[2] in ("null", "merge")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -70,8 +89,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """The mapping in the YAML file ``path``, every key of it ``known`` or the base."""
+def _read_file(path: Path, known: Collection[str], foreign: Collection[str]) -> dict[str, Any]:
+    """The mapping in the YAML file ``path``, every key of it known, foreign or the base."""
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
@@ -79,7 +98,7 @@ def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
             raise RecipeError(
                 f"config: found more than {MOST_BYTES:,} bytes in {str(path)!r}, expected a recipe"
             )
-        content = yaml.load(text, _UniqueKeyLoader)
+        content = yaml.load(text, _TextLoader)
     except OSError as error:
         raise RecipeError(
             f"config: found {error.strerror!r} at {str(path)!r}, expected a recipe file"
@@ -98,7 +117,7 @@ def _read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
         found = "nothing" if content is None else type(content).__name__
         raise RecipeError(f"config: found {found} in {str(path)!r}, expected lines of key: value")
     for key in content:
-        if key not in known and key != BASE:
+        if key not in known and key not in foreign and key != BASE:
             raise RecipeError(unknown_key(str(key), [*known, BASE], str(path)))
     return content
 

@@ -20,6 +20,7 @@ from .bounds import (
     FractionAboveZero,
     FractionBelowOne,
     ImageSize,
+    PathText,
     RandAugmentPolicy,
     ZeroOrOne,
 )
@@ -109,9 +110,9 @@ class DataConfig:
 
     dataset: Literal["imagenet", "digits", ""] = "imagenet"
     dataset_download: bool = False
-    data_dir: str = "./"
-    train_split: str = "train"
-    val_split: str = "val"
+    data_dir: PathText = "./"
+    train_split: PathText = "train"
+    val_split: PathText = "val"
     shuffle: bool = True
     batch_size: PositiveInt = 128
     drop_remainder: bool = True
@@ -210,5 +211,5 @@ class ModelConfig:
     drop_path_rate: FractionBelowOne | None = None
     head_drop_rate: FractionBelowOne | None = None
     pretrained: bool = False
-    ckpt_path: str = ""
-    cache_dir: str = ""
+    ckpt_path: PathText = ""
+    cache_dir: PathText = ""

@@ -17,6 +17,7 @@ from .bounds import (
     FractionAboveZero,
     FractionBelowOne,
     OptimizerName,
+    PathText,
 )
 
 
@@ -133,8 +134,8 @@ class CheckpointingConfig:
         val_interval: epochs between two validations.
     """
 
-    ckpt_save_dir: str = "./ckpt"
-    resume: bool | str = "auto"
+    ckpt_save_dir: PathText = "./ckpt"
+    resume: bool | PathText = "auto"
     resume_force: bool = False
     ckpt_save_interval: PositiveInt = 1
     ckpt_save_steps: PositiveInt | None = None

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
 from .corrupt import why_unreadable
-from .folder import IMAGE_EXTENSIONS, files_below
+from .folder import files_below
 from .preprocess import silence_pillow
 
 IMAGES_AT_ONCE = 16  # of one worker, between two reports
@@ -60,11 +60,7 @@ def check(folder: Path, workers: int) -> int:
     if not folder.is_dir():
         there = "a file" if folder.exists() else "no such folder"
         raise UserError(f"{folder}: found {there}, expected a folder of images")
-    paths, others = files_below(folder)
-    if not paths:
-        raise UserError(
-            f"{folder}: found no image in the folder, expected {' '.join(IMAGE_EXTENSIONS)}"
-        )
+    paths, left_out = files_below(folder)
     corrupt = 0
     with (
         closing(reasons(paths, min(workers, len(paths)))) as found,
@@ -76,7 +72,7 @@ def check(folder: Path, workers: int) -> int:
                 tqdm.write(f"{path}\t{reason}", file=sys.stdout)
                 sys.stdout.flush()
             bar.update()
-    ignored = f", {_files(others)} with other endings ignored" if others else ""
+    ignored = f", {left_out} ignored" if str(left_out) else ""
     print(f"{folder}: {corrupt:,} of {len(paths):,} images cannot be read{ignored}")
     return corrupt
 
@@ -107,10 +103,6 @@ def reasons(paths: Sequence[str], workers: int) -> Generator[str | None]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers
     silence_pillow()
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def main() -> None:

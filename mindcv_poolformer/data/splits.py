@@ -15,10 +15,16 @@ def training_images(data: DataConfig, num_classes: int | None) -> ImageFolder:
     """List the training split; the digits are written first where the recipe asks for it.
 
     Raises:
-        UserError: as :func:`scan_folder`; or there are more classes than ``num_classes``.
+        UserError: as :func:`scan_folder`; or there are more classes than ``num_classes``, or one
+            alone without it.
     """
     _prepare(data)
     images = scan_folder(Path(data.data_dir) / data.train_split)
+    if len(images.classes) == 1 and num_classes in (None, 1):
+        raise UserError(
+            f"image folder {images.root}: found 1 class, {images.classes[0]}, expected two or more "
+            "to tell apart, or num_classes of a classifier that has them"
+        )
     if num_classes is not None and len(images.classes) > num_classes:
         raise UserError(
             f"num_classes: found {num_classes} with {len(images.classes)} classes in "

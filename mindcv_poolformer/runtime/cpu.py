@@ -14,6 +14,7 @@ import os
 import signal
 from pathlib import Path
 
+from .environment import home
 from .mindspore_log import unlogged
 
 SWITCH = "MINDCV_POOLFORMER_CPU_TUNING"
@@ -32,9 +33,11 @@ def tune() -> dict[str, str]:
     Returns:
         The variables that were set, with their values; one INFO line is logged for each.
     """
+    if os.environ.get("OMP_NUM_THREADS") == "":
+        del os.environ["OMP_NUM_THREADS"]  # of which libgomp would complain
     if os.environ.get(SWITCH) == "0" or _has_ascend():
         return {}
-    chosen = {name: value for name, value in defaults().items() if name not in os.environ}
+    chosen = {name: value for name, value in defaults().items() if not os.environ.get(name)}
     for name, value in chosen.items():
         os.environ[name] = value
         _logger.info("%s=%s (default of mindcv_poolformer; %s=0 for none)", name, value, SWITCH)
@@ -94,8 +97,12 @@ def fuse() -> bool:
 
 def _cache_folder() -> Path | None:
     """The user's folder for compiled kernels, None where it cannot be written."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(home, "mindcv_poolformer", "kernels")
+    given, at_home = os.environ.get("XDG_CACHE_HOME"), home()
+    absolute = given and os.path.isabs(given)  # others are to be ignored, by XDG's specification
+    caches = Path(given) if given and absolute else at_home and at_home / ".cache"
+    if caches is None:
+        return None
+    folder = caches / "mindcv_poolformer" / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -114,8 +121,9 @@ def _ranks_on_this_host() -> int:
     msrun does not tell how many of its workers are on this host: all of them is a safe bound.
     """
     for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM"):
-        if name in os.environ:
-            return int(os.environ[name])
+        ranks = os.environ.get(name, "")
+        if ranks.isdecimal() and int(ranks):  # what is no number is told in launch
+            return int(ranks)
     return 1
 
 

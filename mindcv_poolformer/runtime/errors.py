@@ -158,7 +158,9 @@ def _whose() -> str:
 
 
 def _on_many_ranks() -> bool:
-    return any(int(os.environ.get(name, "1")) > 1 for name in _SIZES)
+    # What is no number is told where it matters, in launch.
+    sizes = (os.environ.get(name, "") for name in _SIZES)
+    return any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
 def _in_cluster_under_mpirun() -> bool:

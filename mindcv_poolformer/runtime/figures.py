@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .environment import home
 
 if TYPE_CHECKING:  # most commands draw nothing and need not wait for Matplotlib
     from matplotlib.figure import Figure
@@ -25,6 +31,10 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
         path: of the PNG.
         width, height: in inches.
     """
+    if home() is None and not os.environ.get("MPLCONFIGDIR"):  # Matplotlib would not start
+        os.environ["MPLCONFIGDIR"] = folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
     import matplotlib
     from matplotlib.figure import Figure
 

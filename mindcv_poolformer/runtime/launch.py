@@ -18,6 +18,7 @@ from mindspore import communication
 
 from . import scheduler
 from .collectives import barrier
+from .environment import whole_number
 from .errors import UserError
 
 # MindSpore's default of 30 s kills a job when one rank compiles, validates or writes for longer
@@ -51,11 +52,11 @@ def discover() -> World:
     """Reads from the launcher who this process is; joins nothing and touches no device.
 
     Raises:
-        UserError: mpi4py or the launcher's set-up does not fit.
+        UserError: mpi4py or the launcher's set-up does not fit; a variable holds no number.
     """
     for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if name in os.environ:
-            return _from_mpi(int(os.environ[name]))
+        if size := whole_number(name, 1):
+            return _from_mpi(size)
     if os.environ.get("MS_ROLE") == "MS_WORKER":
         return _from_msrun()
     return World()
@@ -96,7 +97,8 @@ def joined(world: World, device_target: str) -> Iterator[None]:
         return
     with ExitStack() as cluster:
         if device_target == "CPU":
-            os.environ.setdefault("MS_NODE_TIMEOUT", str(CPU_PATIENCE_SECONDS))
+            patience = whole_number("MS_NODE_TIMEOUT", 1) or CPU_PATIENCE_SECONDS
+            os.environ["MS_NODE_TIMEOUT"] = str(patience)
             if world.launcher == "mpirun":
                 cluster.enter_context(_cluster(world))
         communication.init("hccl" if device_target == "Ascend" else "mccl")
@@ -122,7 +124,7 @@ def _from_mpi(started: int) -> World:
             f"mpirun: started {started} ranks, mpi4py sees {MPI.COMM_WORLD.Get_size()}, "
             "expected an mpi4py that uses the MPI of this mpirun"
         )
-    if "RANK_TABLE_FILE" in os.environ:
+    if os.environ.get("RANK_TABLE_FILE"):
         raise UserError(
             f"RANK_TABLE_FILE: found {os.environ['RANK_TABLE_FILE']!r}, expected it unset: "
             "under mpirun the ranks find each other without a rank table"
@@ -134,14 +136,14 @@ def _from_mpi(started: int) -> World:
 
 
 def _from_msrun() -> World:
-    if "MS_NODE_ID" not in os.environ:
+    rank = whole_number("MS_NODE_ID", 0)
+    if rank is None:
         raise UserError("msrun: found several hosts without --node_rank, expected it on each host")
-    return World(
-        rank=int(os.environ["MS_NODE_ID"]),
-        size=int(os.environ["MS_WORKER_NUM"]),
-        local_rank=int(os.environ["DEVICE_ID"]),
-        launcher="msrun",
-    )
+    size, local_rank = whole_number("MS_WORKER_NUM", 1), whole_number("DEVICE_ID", 0)
+    if size is None or local_rank is None:
+        missing = "MS_WORKER_NUM" if size is None else "DEVICE_ID"
+        raise UserError(f"MS_ROLE: found it without {missing}, expected both, as msrun sets them")
+    return World(rank, size, local_rank, "msrun")
 
 
 @contextmanager
@@ -168,8 +170,8 @@ def _cluster(world: World) -> Iterator[None]:
 
 def _address(alone: bool) -> str:
     """The address at which the other ranks reach this host; MS_SCHED_HOST has the last word."""
-    if "MS_SCHED_HOST" in os.environ:
-        return os.environ["MS_SCHED_HOST"]
+    if host := os.environ.get("MS_SCHED_HOST"):
+        return host
     if alone:
         return "127.0.0.1"
     name = socket.gethostname()

@@ -90,7 +90,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder}: found no records ({METRICS}), expected those of a run")
     path = folder / RECIPE
     try:
-        recipe = yaml.safe_load(path.read_text())
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, epochs = str(recipe["model"]), int(recipe["epoch_size"])
     except FileNotFoundError:
         raise UserError(f"{path}: found no such file, expected the recipe of the run") from None

@@ -17,9 +17,10 @@ CURVES = "curves.png"
 
 def write_facts(folder: Path, recipe_yaml: str, classes: Sequence[str]) -> None:
     """Write the resolved recipe and the index of each class into the run folder."""
-    (folder / "recipe.yaml").write_text(recipe_yaml)
+    (folder / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
     index = {name: number for number, name in enumerate(classes)}
-    (folder / "classes.json").write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+    (folder / "classes.json").write_text(text, encoding="utf-8")
 
 
 class Records:

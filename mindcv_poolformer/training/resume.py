@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def run_identity(
     }
     digest = hashlib.sha256()
     for name, label in images:
-        digest.update(f"{name}\n{label}\n".encode())
+        digest.update(os.fsencode(f"{name}\n{label}\n"))  # a file's name may be no text
     return identity | {_RANKS: world_size, "training images": digest.hexdigest()[:16]}
 
 

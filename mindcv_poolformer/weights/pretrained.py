@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ..config import ModelConfig
+from ..config.paths import expanded
 from ..models import VARIANTS, StagedClassifier, find_variant
 from ..models.published import HUB, PUBLISHED
 from ..runtime.errors import UserError
@@ -135,11 +136,18 @@ def _fetch_file(url: str, cache_dir: str) -> Path:
 
 def _place(url: str, cache_dir: str) -> Path:
     """Where the cache has a file: in a folder for all that are beside it on the server."""
-    cache = Path(cache_dir or os.environ.get("MINDCV_POOLFORMER_CACHE") or DEFAULT_CACHE)
+    given = cache_dir or os.environ.get("MINDCV_POOLFORMER_CACHE") or DEFAULT_CACHE
+    try:
+        cache = Path(expanded(given))
+    except ValueError as error:
+        raise UserError(
+            f"cache_dir: found {given!r} with {error}, expected a folder: give cache_dir, or set "
+            "MINDCV_POOLFORMER_CACHE"
+        ) from None
     parts = urlsplit(url)
     folder, _, name = parts.path.rpartition("/")
     key = hashlib.sha256(f"{parts.netloc}{folder}?{parts.query}".encode()).hexdigest()[:12]
-    return cache.expanduser() / f"{parts.hostname}-{key}" / name
+    return cache / f"{parts.hostname}-{key}" / name
 
 
 def _of_network(weights: ModelWeights, model: str) -> ModelWeights:

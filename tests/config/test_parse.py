@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.config.paths import expanded
 
 ROOT = Path(__file__).resolve().parents[2]
 # The least a recipe must say: a peak learning rate and epochs that hold its schedule.
@@ -73,6 +75,24 @@ def test_flags_parse(parse: Parse, flags: str, key: str, expected: object) -> No
         ("ema: yes", "ema", True),
         ("shuffle: no", "shuffle", False),
         ("num_classes:", "num_classes", None),
+        ("num_classes: None", "num_classes", None),
+        ("distribute: off", "distribute", False),
+        ("seed: 1_000", "seed", 1000),
+        ("min_lr: .5e-3", "min_lr", 0.0005),
+        ("re_value: 1e-1", "re_value", 0.1),
+        ("color_jitter: [4e-1, 1, .5]", "color_jitter", (0.4, 1.0, 0.5)),
+        ("val_split: no", "val_split", "no"),
+        ("val_split: 010", "val_split", "010"),
+        ("val_split: 1:30", "val_split", "1:30"),
+        ("val_split: 2024-01-01", "val_split", "2024-01-01"),
+        ("val_split: .inf", "val_split", ".inf"),
+        ("resume: off", "resume", False),
+        ("scheduler: Cosine_Decay", "scheduler", "cosine_decay"),
+        ("device_target: cpu", "device_target", "CPU"),
+        ("amp_level: o2", "amp_level", "O2"),
+        ("interpolation: BICUBIC", "interpolation", "bicubic"),
+        ("re_value: Random", "re_value", "pixel"),
+        ("ckpt_save_policy: None", "ckpt_save_policy", None),
     ],
 )
 def test_yaml_values_parse(parse: Parse, line: str, key: str, expected: object) -> None:
@@ -146,6 +166,11 @@ def test_a_flag_for_the_learning_rate_replaces_the_files_other_one(parse: Parse)
         ("--lr 1 --lr_base 1", ["lr", "lr_base", "one of them"]),
         ("--lr null", ["lr", "lr_base", "one of them"]),
         ("--min_lr 1", ["min_lr", "1.0", "at most lr"]),
+        ("--seed 010", ["seed", "'010'", "decimal digits"]),
+        ("--scale 0.1 01", ["scale", "'[0.1, 01]'", "decimal digits"]),
+        ("--std 0.229 0.224 0.225", ["std", "0.229", "0-255", "58.395", "by 255"]),
+        ("--mean 0.485 0.456 0.406", ["mean", "0.485", "0-255", "by 255"]),
+        ("--in_channels 1 --mean 0 --std 0.5", ["std", "0.5", "0-255"]),
         ("--decay_epochs 102", ["epoch_size", "103", "warmup_epochs 3", "decay_epochs 102", "105"]),
         ("--warmup_prefix false --decay_epochs 104", ["epoch_size", "103", "decay_epochs 104"]),
         ("--warmup_epochs 103", ["epoch_size", "103", "warmup_epochs 103", "more epochs"]),
@@ -176,10 +201,20 @@ def test_bad_flags_stop_with_one_line(
         ("lr: .nan", ["lr", "nan", "finite"]),
         ("mode: True", ["mode", "True", "0 or 1"]),
         ("batch_size: 64.0", ["batch_size", "64.0", "integer >= 1"]),
-        ("batch_size: true", ["batch_size", "True", "integer >= 1"]),
+        ("batch_size: true", ["batch_size", "'true'", "integer >= 1"]),
         ("batch_size: 1e2", ["batch_size", "1e2", "integer >= 1"]),
         ("ema: 1", ["ema", "1", "true or false"]),
-        ("val_split: no", ["val_split", "False", "text"]),
+        ("val_split:", ["val_split", "None", "text"]),
+        ("seed: 010", ["seed", "'010'", "integer >= 0", "decimal digits"]),
+        ("seed: 1:30", ["seed", "'1:30'", "integer >= 0", "decimal digits"]),
+        ("seed: 0x10", ["seed", "'0x10'", "integer >= 0", "decimal digits"]),
+        ("re_value: 1:30", ["re_value", "'1:30'", "decimal digits"]),
+        ("std: [58, 057, 57]", ["std", "[58, 057, 57]", "decimal digits"]),
+        ("min_lr: 1e-3_0", ["min_lr", "1e-3_0", "finite number"]),
+        ("mean: [1, 2, three]", ["mean", "[1, 2, three]", "finite number"]),
+        ("data_dir: $NO_SUCH/x", ["data_dir", "$NO_SUCH/x", "NO_SUCH unset"]),
+        ("data_dir: ${EMPTY}/x", ["data_dir", "${EMPTY}/x", "EMPTY unset"]),
+        ("base: $NO_SUCH/x.yaml", ["base", "$NO_SUCH/x.yaml", "NO_SUCH unset"]),
         ("ckpt_path:", ["ckpt_path", "None", "text"]),
         ("std: [1, 0, 1]", ["std", "[1, 0, 1]", "> 0"]),
         ("mean: [1, null, 1]", ["mean", "None", "finite"]),
@@ -189,11 +224,68 @@ def test_bad_flags_stop_with_one_line(
     ],
 )
 def test_bad_files_stop_with_one_line(
-    parse: Parse, capsys: pytest.CaptureFixture[str], text: str | bytes, named: list[str]
+    parse: Parse,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | bytes,
+    named: list[str],
 ) -> None:
+    monkeypatch.setenv("EMPTY", "")
     line = error_line(capsys, lambda: parse(text))
     for part in named:
         assert part in line
+
+
+def test_std_and_mean_of_raw_pixels_are_taken(parse: Parse) -> None:
+    augmentation = parse(VALID, "--mean", "0", "0", "0", "--std", "1", "1", "1").augmentation
+    assert (augmentation.mean, augmentation.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~/x", "/home/me/x"),
+        ("~", "/home/me"),
+        ("$DATA/x", "/data/x"),
+        ("${DATA}x/$YEAR", "/datax/2024"),
+        ("~no_such_user/x", "~no_such_user/x"),
+        ("x/~", "x/~"),
+        ("cost$/5$", "cost$/5$"),
+        ("https://host/$DATA", "https://host/$DATA"),
+    ],
+)
+def test_paths_are_read_as_by_a_shell(
+    monkeypatch: pytest.MonkeyPatch, text: str, path: str
+) -> None:
+    for name, value in {"HOME": "/home/me", "DATA": "/data", "YEAR": "2024"}.items():
+        monkeypatch.setenv(name, value)
+    assert expanded(text) == path
+
+
+def test_every_key_that_is_a_path_is(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "/data")
+    keys = "data_dir train_split val_split ckpt_path cache_dir ckpt_save_dir resume".split()
+    in_file = flat(parse(VALID + "".join(f"{key}: $DATA/x\n" for key in keys)))
+    in_flags = flat(parse(VALID, *(f"--{key}=$DATA/x" for key in keys)))
+    assert {in_file[key] for key in keys} == {in_flags[key] for key in keys} == {"/data/x"}
+
+
+def test_recipes_too_are_found_by_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECIPES", str(tmp_path / "recipes"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "ground.yaml").write_text(VALID + "seed: 7\n")
+    (tmp_path / "top.yaml").write_text("base: $RECIPES/ground.yaml\n")
+    recipe = parse_recipe(["-c", "~/top.yaml"], description="A test.", default_config="none")
+    assert recipe.system.seed == 7
+
+
+def test_a_path_that_is_no_text_survives_the_recipes_file(parse: Parse, tmp_path: Path) -> None:
+    recipe = parse(VALID, "--data_dir", os.fsdecode(b"caf\xe9/010"), "--train_split", "010")
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    assert parse((tmp_path / "again.yaml").read_text(encoding="utf-8")) == recipe
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -217,3 +218,61 @@ def test_resolved_recipe_reads_back_equal(parse: Parse) -> None:
     )
     assert parse(first.to_yaml()) == first
     assert set(yaml.safe_load(first.to_yaml())) == set(flat(first))
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "expected"),
+    [
+        ("dynamic_loss_scale: True\namp_level: O2", "loss_scale_type", "dynamic"),
+        ("dynamic_loss_scale: False", "loss_scale_type", "fixed"),
+        ("warmup_factor: 0.1", "warmup_lr", 0.1 * 0.002),
+        ("warmup_factor: 0", "warmup_lr", 0.0),
+        ("drop_rate: null", "drop_rate", 0.0),
+        ("drop_rate: None", "drop_rate", 0.0),
+        (
+            "num_samples: null\naug_repeats: 0\naug_splits: 0\nthree_augment: False\n"
+            "num_cycles: 1\ncycle_decay: 1.0\nmulti_step_decay_milestones: [30, 60]\n"
+            "aux_factor: 0.0\nreduction: mean\nresume_opt: False\nenable_modelarts: False",
+            "warmup_lr",
+            0.0,
+        ),
+    ],
+)
+def test_keys_of_mindcv_that_say_the_same(
+    parse: Parse, lines: str, key: str, expected: object
+) -> None:
+    assert flat(parse(f"lr: 0.002\nepoch_size: 103\n{lines}\n"))[key] == expected
+
+
+def test_keys_of_mindcv_as_flags(parse: Parse) -> None:
+    text = "lr: 0.002\nepoch_size: 103\nwarmup_factor: 0.1\n"
+    assert parse(text, "--lr", "0.01").schedule.warmup_lr == pytest.approx(0.001)
+    assert parse(text, "--warmup_lr", "0.3").schedule.warmup_lr == 0.3
+    assert parse(text, "--warmup_factor=0.5").schedule.warmup_lr == 0.001
+    recipe = parse(text, "--dynamic_loss_scale", "--amp_level", "O3", "--aug_repeats", "1")
+    assert recipe.system.loss_scale_type == "dynamic"
+    assert "warmup_factor" not in recipe.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("aug_repeats: 3", "aug_repeats: found '3', expected 0: "),
+        ("reduction: sum", "reduction: found 'sum', expected mean: "),
+        ("resume_opt: True", "resume_opt: found 'True', expected false: "),
+        ("dynamic_loss_scale: 2", "dynamic_loss_scale: found '2', expected true or false"),
+        ("dynamic_loss_scale: on\nloss_scale_type: fixed", "found it with loss_scale_type"),
+        ("warmup_factor: 2", "warmup_factor: found '2', expected a number >= 0 and <= 1"),
+        ("warmup_factor: 0.1\nwarmup_lr: 0.1", "warmup_factor: found it with warmup_lr"),
+        ("aug_repeat: 0", "aug_repeat: found an unknown key"),
+    ],
+)
+def test_keys_of_mindcv_that_ask_for_more(parse: Parse, line: str, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said) as error:
+        parse(f"lr: 0.002\nepoch_size: 103\n{line}\n")
+    assert "recipe.yaml)" in str(error.value)
+
+
+def test_a_warmup_factor_needs_a_learning_rate(parse: Parse) -> None:
+    with pytest.raises(ArgumentError, match="warmup_factor: found 0.1 without lr"):
+        parse("lr_base: 0.002\nepoch_size: 103\nwarmup_factor: 0.1\n")

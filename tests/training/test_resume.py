@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +88,14 @@ def test_the_same_run_goes_on(tmp_path: Path) -> None:
     harmless = replace(Recipe(), system=SystemConfig(num_parallel_workers=3, log_interval=1))
     check_same_run(then, run_identity(Recipe(), 1, IMAGES), tmp_path)
     check_same_run(then, run_identity(harmless, 1, IMAGES), tmp_path)
+
+
+def test_a_files_name_need_be_no_text() -> None:
+    """Its bytes count as they are."""
+    name, other = (os.fsdecode(b"a/caf%c.png" % byte) for byte in (0xE9, 0xE8))
+    digest = hashlib.sha256(b"a/caf\xe9.png\n0\n").hexdigest()
+    assert identity(Recipe(), images=[(name, 0)])["training images"] == digest[:16]
+    assert identity(Recipe(), images=[(name, 0)]) != identity(Recipe(), images=[(other, 0)])
 
 
 @pytest.mark.parametrize(
