@@ -20,6 +20,7 @@ from official import load_official_weights
 from PIL import Image
 
 import predict
+from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -120,8 +121,11 @@ def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path
 def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> None:
     """Each has its line; a warning of Pillow's, of transparency in bytes, has none."""
     (tmp_path / "a.jpg").write_text("404 Not Found")
-    palette = Image.new("P", (32, 32))
-    palette.save(tmp_path / "b.png", transparency=bytes(range(9)))
+    palette = Image.new("P", (32, 32), 8)
+    palette.putpalette(bytes(range(48)))
+    palette.save(tmp_path / "b.png", transparency=bytes(range(100, 116)))
+    with pytest.warns(UserWarning, match="Transparency expressed in bytes"):
+        open_image(tmp_path / "b.png", 1)
     (tmp_path / "c.png").write_bytes((run / "photos" / "1.png").read_bytes()[:90])
     shutil.copy(run / "photos" / "3.png", tmp_path / "d.png")
     words = [str(tmp_path), "nowhere.png", "--bundle", "bundle", "--top_k", "4"]
