@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo serve test test-all test-page lint bench
+.PHONY: demo serve test test-all test-layout test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -23,6 +23,11 @@ test: .venv/installed-test
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
+
+# The layout that Ascend has, on the CPU: MindSpore's own operators, on maps (N, C, H, W). For
+# convolutions with AVX-512 oneDNN has no kernel but its slow reference.
+test-layout: .venv/installed-test
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from mindcv_poolformer.data.folder import find_images
-from mindcv_poolformer.data.preprocess import open_image
+from mindcv_poolformer.data.preprocess import open_image, silence_pillow
 from mindcv_poolformer.explaining.explanation import Explainer, Explanation
 from mindcv_poolformer.explaining.overlay import SheetRow, as_picture, draw_sheet
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
@@ -98,6 +98,7 @@ def main() -> None:
     check(arguments, paths, output)
     mode = PYNATIVE if len(paths) <= FEW else GRAPH
     set_up_device(arguments.device_target, mode, None, World())
+    silence_pillow()
     explainers = [
         Explainer(model, stage=arguments.stage, image_size=arguments.image_size)
         for model in arguments.model

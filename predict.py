@@ -13,20 +13,22 @@ import argparse
 import functools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mindcv_poolformer.data.folder import find_images
-from mindcv_poolformer.data.preprocess import open_image
+from mindcv_poolformer.data.preprocess import open_image, silence_pillow
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.export.description import read_description
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
 from mindcv_poolformer.runtime.device import set_up_device
-from mindcv_poolformer.runtime.errors import run
+from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
 
 
@@ -51,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
     parser.add_argument("--top_k", type=at_least_one, default=5, help="classes for each image")
-    parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON list alone")
     parser.add_argument("--batch_size", type=at_least_one, default=16, help="images in one run")
     parser.add_argument("--device_target", choices=["CPU", "Ascend"], default="CPU", help="device")
     arguments = parser.parse_args()
@@ -78,14 +80,20 @@ def main() -> None:
             print(self_test(load(image_size=size)))
         return
     bundle = load(image_size=arguments.image_size)
-    results = predict(bundle, paths, arguments.batch_size, arguments.top_k)
+    silence_pillow()
+    results = []
+    for result in predict(bundle, paths, arguments.batch_size, arguments.top_k):
+        results.append(result)
+        if "error" in result:
+            print("error:", *result["error"].splitlines(), file=sys.stderr)
+        elif not arguments.json:
+            print(result["image"])
+            for row in result["predictions"]:
+                print(f"  {row['probability']:7.2%}  {row['class']}")
     if arguments.json:
-        print(json.dumps(list(results), indent=2, ensure_ascii=False))
-        return
-    for result in results:
-        print(result["image"])
-        for row in result["predictions"]:
-            print(f"  {row['probability']:7.2%}  {row['class']}")
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    if any("error" in result for result in results):
+        sys.exit(1)  # once the others have their answers
 
 
 def run_size(images: int, batch_size: int) -> int:
@@ -99,12 +107,20 @@ def run_size(images: int, batch_size: int) -> int:
 def predict(
     bundle: Bundle, paths: list[Path], batch_size: int, top_k: int
 ) -> Iterator[dict[str, Any]]:
-    """For each path in turn, the ``top_k`` most probable classes of its image."""
+    """For each path in turn, the ``top_k`` most probable classes, or why it cannot be read.
+
+    An image is read once its batch is due; an unreadable one leaves the others of its batch alone.
+    """
     size = run_size(len(paths), batch_size)
     for start in range(0, len(paths), size):
-        batch = paths[start : start + size]
-        images = [open_image(path, bundle.channels) for path in batch]
-        for path, row in zip(batch, bundle.classify(images, size), strict=True):
+        opened = [_open(path, bundle.channels) for path in paths[start : start + size]]
+        images = [image for image in opened if isinstance(image, Image.Image)]
+        rows = iter(bundle.classify(images, size) if images else ())
+        for path, image in zip(paths[start : start + size], opened, strict=True):
+            if isinstance(image, UserError):
+                yield {"image": str(path), "error": str(image)}
+                continue
+            row = next(rows)
             best = np.argsort(-row, kind="stable")[:top_k]
             yield {
                 "image": str(path),
@@ -113,6 +129,13 @@ def predict(
                     for i in best
                 ],
             }
+
+
+def _open(path: Path, channels: int) -> Image.Image | UserError:
+    try:
+        return open_image(path, channels)
+    except UserError as error:
+        return error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,14 @@ from mindspore import Tensor
 from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
-from mindcv_poolformer.evaluation.classification import Evaluation, Evaluator, agreement, evaluate
+from mindcv_poolformer.evaluation.classification import (
+    DAMAGED,
+    OVERFLOW,
+    Evaluation,
+    Evaluator,
+    agreement,
+    evaluate,
+)
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.report.findings import Findings
@@ -165,6 +172,7 @@ def validate_bundle(recipe: Recipe, options: Options, world: World) -> Outcome:
         loader.batches(dataset),
         world_size=world.size,
         bar=world.is_main,
+        remedy=DAMAGED if bundle.precision == "fp32" else f"{OVERFLOW}; try a bundle in fp32",
     )
     facts = {
         "model": bundle.model,

@@ -60,6 +60,10 @@ class Evaluation:
         return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f}"
 
 
+DAMAGED = "in float32 the weights are damaged or have diverged; take an earlier checkpoint"
+OVERFLOW = "float16 overflows, or the weights are damaged"
+
+
 class Evaluator:
     """A network at an AMP level, and the images to evaluate it on.
 
@@ -109,11 +113,22 @@ class Evaluator:
     def evaluate(self) -> Evaluation:
         """Evaluate the weights that the network has now."""
         batches = loader.batches(self._dataset)
-        return evaluate(self._runner, batches, world_size=self.world.size, bar=self.world.is_main)
+        return evaluate(
+            self._runner,
+            batches,
+            world_size=self.world.size,
+            bar=self.world.is_main,
+            remedy=DAMAGED if self._level == "O0" else f"{OVERFLOW}; try --val_amp_level O0",
+        )
 
 
 def evaluate(
-    network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, world_size: int, bar: bool
+    network: nn.Cell,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    world_size: int,
+    bar: bool,
+    remedy: str = DAMAGED,
 ) -> Evaluation:
     """Run a network over the batches of :func:`data.loader.evaluation_dataset`.
 
@@ -122,11 +137,12 @@ def evaluate(
         batches: images and labels (N,), where a label of -1 marks padding, which does not count.
         world_size: number of ranks; each sees its own part and all get the result of the whole.
         bar: show a progress bar, if standard error is a terminal.
+        remedy: what to tell of logits that are not finite.
 
     Raises:
         UserError: a logit is not finite.
     """
-    own = tally(network, batches, bar=bar)
+    own = tally(network, batches, bar=bar, remedy=remedy)
     images, top1, top5 = map(
         int, all_reduce_sum(np.array([own.images, own.top1, own.top5], np.int64), world_size)
     )
@@ -165,7 +181,13 @@ class Tally:
     confidences: np.ndarray
 
 
-def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bool) -> Tally:
+def tally(
+    network: nn.Cell,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    bar: bool,
+    remedy: str = DAMAGED,
+) -> Tally:
     """Count over the batches of one rank; takes its arguments, and raises, as :func:`evaluate`."""
     counts = np.zeros(3, np.int64)  # images, top-1, top-5
     loss = 0.0
@@ -181,7 +203,7 @@ def tally(network: nn.Cell, batches: Iterable[tuple[Tensor, Tensor]], *, bar: bo
         if not np.isfinite(logits).all():
             raise UserError(
                 f"validation: found logits that are not finite in batch {number}, expected finite "
-                "ones: float16 overflows, or the weights are damaged; try --val_amp_level O0"
+                f"ones: {remedy}"
             )
         ranks = _ranks(logits, targets)
         counts += [len(targets), (ranks < 1).sum(), (ranks < 5).sum()]

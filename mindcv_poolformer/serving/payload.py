@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
+import urllib.parse
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "sc
 FORMATS = ("JPEG", "PNG")
 TOP_K = 5
 _CODES = {"FP32": "f", "UINT8": "B"}  # of the module array
+_ID = re.compile(r"([!-~]([ -~]{0,126}[!-~])?)?")
+_DATA_URI = re.compile(rb"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 class BadRequestError(MLServerError):
@@ -79,6 +83,19 @@ def output_metadata(bundle: Bundle) -> list[MetadataTensor]:
         shape = [-1, len(bundle.classes)]
         tensors.insert(0, MetadataTensor(name=LOGITS, datatype="FP32", shape=shape))
     return tensors
+
+
+def check_id(request: InferenceRequest) -> None:
+    """Refuse an id that the answer's headers cannot carry, where MLServer repeats it.
+
+    Raises:
+        BadRequestError: it is not printable ASCII, long, or begins or ends with a blank.
+    """
+    if request.id is not None and not _ID.fullmatch(request.id):
+        raise BadRequestError(
+            f"id: found {ascii(request.id[:40])} of {len(request.id)} characters, expected at most "
+            "128 of printable ASCII, no blank at either end"
+        )
 
 
 def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) -> Wanted:
@@ -220,8 +237,12 @@ def _decode_all(
 
 
 def _from_base64(element: Any, index: int) -> bytes:
+    """The file in base64, broken into lines or not, alone or as a data URI."""
     try:
-        return base64.b64decode(element, validate=True)
+        text = element.encode("ascii") if isinstance(element, str) else bytes(memoryview(element))
+        if uri := _DATA_URI.match(text):
+            text = urllib.parse.unquote_to_bytes(text[uri.end() :])
+        return base64.b64decode(b"".join(text.split()), validate=True)
     except (binascii.Error, ValueError, TypeError):
         raise BadRequestError(
             f"image {index}: found no base64, expected a file in base64"

@@ -26,6 +26,7 @@ from ..runtime.launch import World
 from .batching import Batcher, BusyError, quickest, sizes_up_to
 from .payload import (
     Limits,
+    check_id,
     count_images,
     input_metadata,
     output_metadata,
@@ -142,6 +143,7 @@ class PoolFormerRuntime(MLModel):
         """
         bundle = self._bundle
         assert bundle is not None  # MLServer asks none but loaded models
+        check_id(payload)
         wanted = read_wanted(payload, self.outputs)
         count = count_images(payload, self.inputs, self._limits.images)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import struct
 import time
 from typing import Any
@@ -31,6 +32,7 @@ from .workers import WorkerWatch
 
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
 GRACE_SECONDS = 60  # for requests under way when the server is asked to stop
+_JSON = re.compile(r"\s*application/(\S+\+)?json\s*(;|$)", re.IGNORECASE)
 STREAMS = ("/generate", "/generate_stream", "/infer_stream")  # of texts, not of images
 
 
@@ -220,6 +222,10 @@ class _Servicer(InferenceServicer):
 async def _say_briefly(request: Request, error: RequestValidationError) -> JSONResponse:
     """The first mistake, without the data; FastAPI's own answer repeats all of it."""
     first = error.errors()[0]
+    found = request.headers.get("content-type", "")
+    if first["loc"][0] == "body" and not _JSON.match(found):  # taken for a text, not for a request
+        wanted = "expected application/json"
+        return JSONResponse({"error": f"Content-Type: found {found or 'none':.60}, {wanted}"}, 415)
     place = ".".join(map(str, first["loc"]))
     return JSONResponse({"error": f"{place:.120}: {first['msg']:.120}"}, 422)
 

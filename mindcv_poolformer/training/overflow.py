@@ -19,14 +19,16 @@ class OverflowWatch:
     def __init__(self, step: TrainStep, limit: int) -> None:
         self.step = step
         self.limit = limit
+        per_epoch = -(-step.epoch_steps // step.accumulation_steps)
+        self._updates = len(step.schedule) // step.epoch_steps * per_epoch  # of the whole run
         self._bad, self._scale = self._state()
 
     def check(self) -> None:
         """Look at the last call of the step.
 
         Raises:
-            UserError: ``limit`` updates in a row were bad, or one was at the dynamic loss scale's
-                floor, where it cannot be halved any more.
+            UserError: ``limit`` updates in a row were bad, or every one of a shorter run, or one
+                was at the dynamic loss scale's floor, where it cannot be halved any more.
         """
         bad, scale = self._state()
         at_floor = (
@@ -35,12 +37,12 @@ class OverflowWatch:
             and isinstance(self.step.loss_scaler, DynamicLossScaler)
         )
         self._bad, self._scale = bad, scale
-        if bad >= self.limit or at_floor:
+        if bad >= min(self.limit, self._updates) or at_floor:
             floor = ", its floor" if at_floor else ""
             raise UserError(
                 f"gradients: found Inf or NaN in {bad} updates in a row, up to step "
                 f"{int(self.step.global_step)}, at a loss scale of {scale:g}{floor}; expected "
-                "finite ones: lower lr, raise amp_level's precision, or look for what the images "
+                "finite ones: lower lr, amp_level O0 if it is another, or look for what the images "
                 "of these steps have in common; the last checkpoint is kept"
             )
 

@@ -166,6 +166,8 @@ def check_same_run(
     remedy = "restore it, or choose another --ckpt_save_dir or --resume false"
     if forceable:
         remedy += ", or take the change with --resume_force true"
+    if key == "epoch_size":
+        remedy += f"; to train on: --ckpt_path {path} and a --ckpt_save_dir of its own"
     raise UserError(
         f"resume: {path} was trained with {key} {then.get(key)!r}, found {now[key]!r}{more}; "
         f"expected the same run: {remedy}"

@@ -111,5 +111,5 @@ def test_an_exported_graph_has_no_operator_of_one_device_alone() -> None:
 def test_recomputing_keeps_less_for_the_backward_pass() -> None:
     plain = compiled("poolformer_s12", "train", A2)
     recomputed = compiled("poolformer_s12", "train", A2, "recompute=true")
-    assert recomputed["kept"] < plain["kept"] / 3
+    assert recomputed["kept"] < plain["kept"] / 2
     assert recomputed["operators"] > plain["operators"]

@@ -20,6 +20,7 @@ from official import load_official_weights
 from PIL import Image
 
 import predict
+from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -117,13 +118,36 @@ def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path
     assert done.stderr.count("\n") == 1
 
 
-def test_unreadable_image_is_named_and_json_is_not_begun(run: Path) -> None:
-    done = script(
-        "predict.py", run, "photos/1.png", "photos/readme.txt", "--bundle", "bundle", "--json"
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[0].startswith("error: image photos/readme.txt is not in an")
+def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> None:
+    """Each has its line; a warning of Pillow's, of transparency in bytes, has none."""
+    (tmp_path / "a.jpg").write_text("404 Not Found")
+    palette = Image.new("P", (32, 32), 8)
+    palette.putpalette(bytes(range(48)))
+    palette.save(tmp_path / "b.png", transparency=bytes(range(100, 116)))
+    with pytest.warns(UserWarning, match="Transparency expressed in bytes"):
+        open_image(tmp_path / "b.png", 1)
+    (tmp_path / "c.png").write_bytes((run / "photos" / "1.png").read_bytes()[:90])
+    shutil.copy(run / "photos" / "3.png", tmp_path / "d.png")
+    words = [str(tmp_path), "nowhere.png", "--bundle", "bundle", "--top_k", "4"]
+    alone = script("predict.py", run, str(tmp_path / "d.png"), *words[2:], "--json")
+    for size in ("1", "16"):
+        done = script("predict.py", run, *words, "--batch_size", size, "--json")
+        assert done.returncode == 1
+        bad = [str(tmp_path / "a.jpg"), str(tmp_path / "c.png"), "nowhere.png"]
+        lines = done.stderr.splitlines()
+        assert len(lines) == 3
+        for line, name in zip(lines, bad, strict=True):
+            assert line.startswith(f"error: image {name} ")
+        results = json.loads(done.stdout)
+        assert [one["image"] for one in results if "error" in one] == bad
+        assert [f"error: {one['error']}" for one in results if "error" in one] == lines
+        assert [one["image"] for one in results if "predictions" in one] == [
+            str(tmp_path / "b.png"), str(tmp_path / "d.png")
+        ]  # fmt: skip
+        (expected,) = json.loads(alone.stdout)
+        found = {row["class"]: row["probability"] for row in results[3]["predictions"]}
+        wanted = {row["class"]: row["probability"] for row in expected["predictions"]}
+        assert found == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +184,6 @@ def test_wrong_flags(
         (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
         (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
         (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),
-        (["nowhere.png", "--bundle", "bundle"], "image nowhere.png does not exist"),
     ],
 )
 def test_mistakes(

@@ -66,6 +66,7 @@ def small_network(head: str = "norm_pool") -> PoolFormer:
     return load_official_weights(network).set_train(False)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     "stage, head",
     [

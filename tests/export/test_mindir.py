@@ -74,6 +74,7 @@ def test_whoever_reads_the_description_reads_the_graph(folder: Path) -> None:
     assert len(modes) == 1
 
 
+@pytest.mark.layout
 def test_fp16_halves_the_file_and_keeps_the_logits_close(
     trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, expected: np.ndarray
 ) -> None:
@@ -92,6 +93,7 @@ def test_fp16_halves_the_file_and_keeps_the_logits_close(
     assert proof["max_abs_difference"] == pytest.approx(difference, rel=0.05)
 
 
+@pytest.mark.layout
 def test_fixed_batch_size(
     toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:

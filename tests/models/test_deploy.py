@@ -53,6 +53,7 @@ def test_every_variant(name: str, pynative_mode: None) -> None:
     check(scatter(mindcv.create_model(name, num_classes=7)), random_images(2, 3, 64, 64))
 
 
+@pytest.mark.layout
 def test_official_logits(both_modes: str) -> None:
     network = load_official_weights(mindcv.create_model("poolformer_s12"))
     images = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
@@ -60,6 +61,7 @@ def test_official_logits(both_modes: str) -> None:
     np.testing.assert_allclose(found, OUTPUTS["poolformer_s12/logits"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     ("height", "width", "head"),
     [(97, 97, "norm_pool"), (50, 81, "norm_pool"), (32, 32, "pool_norm"), (97, 81, "pool_norm")],
@@ -87,6 +89,7 @@ def test_nothing_is_dropped(pynative_mode: None) -> None:
     np.testing.assert_allclose(deployed(images).asnumpy(), logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 @pytest.mark.parametrize("head", HEADS)
 def test_float16(head: str) -> None:

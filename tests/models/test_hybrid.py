@@ -69,6 +69,7 @@ def check_logits(name: str) -> None:
     np.testing.assert_allclose(logits, HYBRID_OUTPUTS[f"{name}/logits"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     "name", [n if "ppaa" in n else pytest.param(n, marks=pytest.mark.long) for n in HYBRIDS]
 )
@@ -78,6 +79,7 @@ def test_parameters_and_logits_are_the_official_ones_op_by_op(
     check_logits(name)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 @pytest.mark.parametrize("family", OF_ALL_PARTS)
 def test_logits_of_a_graph_are_the_official_ones(family: str) -> None:
@@ -100,6 +102,7 @@ def check_deploy_form(family: str, level: str, allowed: float) -> None:
         np.testing.assert_allclose(found, logits, rtol=0, atol=allowed)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     "family",
     [
@@ -111,11 +114,13 @@ def test_the_deploy_form_gives_the_same(family: str, pynative_mode: None) -> Non
     check_deploy_form(family, "O0", 1e-5)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 def test_o3_gives_the_same() -> None:
     check_deploy_form("metaformer_ppaa", "O3", 0.02)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 @pytest.mark.parametrize("family", OF_ALL_PARTS)
 def test_gradients_of_a_graph_are_those_op_by_op(family: str) -> None:

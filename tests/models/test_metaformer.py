@@ -57,6 +57,7 @@ def check_logits(name: str) -> None:
     assert (logits.argmax(1) == OUTPUTS[f"{name}/logits"].argmax(1))[clear].all()
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     "name", [n if n in SMALLEST else pytest.param(n, marks=pytest.mark.long) for n in LOGITS]
 )
@@ -67,12 +68,14 @@ def test_parameters_and_logits_are_the_official_ones_op_by_op(
     check_logits(name)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 @pytest.mark.parametrize("name", [*SMALLEST, "convformer_s18"])
 def test_logits_of_a_graph_are_the_official_ones(name: str) -> None:
     check_logits(name)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize("family", METAFORMER_FAMILIES)
 def test_o3_and_the_deploy_form_give_the_same(family: str, both_modes: str) -> None:
     images = Tensor(draw(2, 3, 224, 224))

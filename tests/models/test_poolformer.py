@@ -37,11 +37,13 @@ def test_parameters_are_the_official_ones(name: str) -> None:
     assert sum(p.size for p in network.get_parameters()) == VARIANTS[name].parameters
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize("name", WITH_LOGITS)
 def test_logits_are_the_official_ones(name: str, pynative_mode: None) -> None:
     check_logits(name)
 
 
+@pytest.mark.layout
 @pytest.mark.long
 def test_logits_of_a_graph_are_the_official_ones() -> None:
     check_logits("poolformer_s12")
@@ -116,6 +118,7 @@ def test_reset_classifier(pynative_mode: None) -> None:
     assert network(random_images(1, 3, 32, 32)).shape == (1, 32)
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize("indices", [(0, 1, 2, 3), (3,), (1, 2)])
 def test_stage_maps(indices: tuple[int, ...], both_modes: str) -> None:
     images = random_images(2, 3, 64, 96)

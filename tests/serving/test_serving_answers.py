@@ -60,6 +60,19 @@ def test_files_over_http(service: Service, photos: list[Path], predicted: np.nda
     assert answer.as_numpy("probabilities") == pytest.approx(predicted, **NEAR)
 
 
+def test_base64_as_tools_write_it(service: Service, photos: list[Path]) -> None:
+    """In lines, as base64(1) and MIME break it, and as a data URI, as browsers give it."""
+    content = photos[0].read_bytes()
+    plain, lines = text(content), base64.encodebytes(content).decode()
+    uri = f"data:image/jpeg;base64,{plain}"
+    quoted = uri.replace("+", "%2B").replace("/", "%2F").replace("image%2F", "image/")
+    status, expected = infer(service, {**ONE, "data": [plain]})
+    assert status == 200 and lines.count("\n") > 1
+    for form in (lines, lines.replace("\n", "\r\n"), uri, quoted):
+        status, answer = infer(service, {**ONE, "data": [form]})
+        assert (status, answer.get("outputs")) == (200, expected["outputs"]), form[:60]
+
+
 def test_tensors(service: Service, photos: list[Path], predicted: np.ndarray) -> None:
     """Normalised images, and pixels of any one size, over both ways."""
     opened = [open_image(path) for path in photos]
@@ -157,6 +170,7 @@ def text(content: bytes) -> str:
         ({**ONE, "data": [7]}, 400, "image 0: found no bytes"),
         ({**ONE, "data": "eA=="}, 400, "found no list as data"),
         ({**ONE, "data": ["é"]}, 400, "image 0: found no base64"),
+        ({**ONE, "data": ["data:image/png,eA=="]}, 400, "image 0: found no base64"),
         ({**ONE, "data": ["eA=="]}, 400, "image 0: found no JPEG or PNG"),
         ({**ONE, "data": [text(grey(9, 9, "BMP"))]}, 400, "image 0: found no JPEG or PNG"),
         ({**ONE, "data": [text(grey(99, 99)[:60])]}, 400, "image 0: cannot be read (image file is"),
@@ -197,11 +211,38 @@ def test_refusals(service: Service, tensor: dict[str, Any], status: int, reason:
         ({"parameters": {"top_k": 0}}, "parameter top_k: found 0, expected a whole number >= 1"),
         ({"parameters": {"top_k": "5"}}, "parameter top_k: found '5'"),
         ({"parameters": {"top_k": True}}, "parameter top_k: found True"),
+        (
+            {"id": "日本"},
+            "id: found '\\u65e5\\u672c' of 2 characters, expected at most 128 of print",
+        ),
+        ({"id": "é"}, "id: found"),
+        ({"id": "a\nb"}, "id: found 'a\\nb'"),
+        ({"id": "a\n"}, "id: found"),
+        ({"id": "a\0"}, "id: found"),
+        ({"id": "a\tb"}, "id: found"),
+        ({"id": " a"}, "id: found"),
+        ({"id": "a "}, "id: found"),
+        ({"id": "a" * 129}, "of 129 characters"),
     ],
 )
 def test_refused_wishes(service: Service, more: dict[str, Any], reason: str) -> None:
     status, answer = infer(service, {**PIXEL, "data": [1, 2, 3]}, **more)
     assert (status, reason in answer["error"]) == (400, True), answer
+
+
+@pytest.mark.parametrize("name", ["", "a", "two words", "~" * 128])
+def test_an_id_comes_back(service: Service, name: str) -> None:
+    status, answer = infer(service, {**PIXEL, "data": [1, 2, 3]}, id=name)
+    assert (status, answer["id"]) == (200, name)
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_of_another_type_is_told_what_to_say(service: Service, kind: str) -> None:
+    body = json.dumps({"inputs": [{**PIXEL, "data": [1, 2, 3]}]}).encode()
+    assert post(service, body, {"Content-Type": kind}) == (
+        415,
+        {"error": f"Content-Type: found {kind}, expected application/json"},
+    )
 
 
 def test_long_bodies(service: Service) -> None:

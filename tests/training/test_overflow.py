@@ -57,10 +57,32 @@ def test_at_the_floor_of_the_loss_scale_one_is_enough() -> None:
 
 def test_a_run_that_goes_on_counts_on() -> None:
     step = SimpleNamespace(
-        bad_updates=2, loss_scaler=SimpleNamespace(scale_value=1.0), global_step=9
+        bad_updates=2,
+        loss_scaler=SimpleNamespace(scale_value=1.0),
+        global_step=9,
+        schedule=[1e-3] * 20,
+        epoch_steps=20,
+        accumulation_steps=1,
     )
     watch = OverflowWatch(step, limit=3)
     watch.check()
     step.bad_updates = 3
     with pytest.raises(UserError, match="3 updates in a row, up to step 9"):
         watch.check()
+
+
+@pytest.mark.parametrize(
+    ("calls", "epoch_steps", "accumulation"), [(2, 2, 1), (6, 3, 2), (6, 6, 3)]
+)
+def test_a_short_run_that_only_overflowed_is_none(
+    calls: int, epoch_steps: int, accumulation: int
+) -> None:
+    network = ToyNetwork().set_train()
+    optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
+    rates = Tensor(np.full(calls, 1e-3, np.float32))
+    sizes = {"epoch_steps": epoch_steps, "accumulation_steps": accumulation}
+    step = TrainStep(network, optimizer, rates, StaticLossScaler(1.0), **sizes).set_train()
+    watch = OverflowWatch(step, limit=100)
+    run(step, watch, *[POISONED] * (calls - 1))
+    with pytest.raises(UserError, match=f"updates in a row, up to step {calls}, at a loss"):
+        run(step, watch, POISONED)

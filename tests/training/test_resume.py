@@ -126,3 +126,12 @@ def test_another_run_is_refused(
     else:
         with pytest.raises(UserError, match=said.strip()):
             check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt", force=True)
+
+
+def test_more_epochs_are_shown_the_way(tmp_path: Path) -> None:
+    longer = replace(Recipe(), schedule=replace(Recipe().schedule, epoch_size=999))
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(
+        UserError, match=f"found 999.* to train on: --ckpt_path {path} and a --ckpt"
+    ):
+        check_same_run(identity(Recipe()), run_identity(longer, 1, IMAGES), path)

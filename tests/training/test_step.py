@@ -53,6 +53,7 @@ def weights(step: TrainStep) -> np.ndarray:
     return np.concatenate([w.asnumpy().ravel() for w in step.weights])
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     "mode", [ms.GRAPH_MODE, pytest.param(ms.PYNATIVE_MODE, marks=pytest.mark.long)]
 )
@@ -246,6 +247,7 @@ def losses_in_float32() -> list[float]:
     return [float(step(*images_of_poolformer(seed))) for seed in range(2)]
 
 
+@pytest.mark.layout
 @pytest.mark.parametrize(
     ("level", "mode"),
     [
