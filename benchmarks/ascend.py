@@ -69,5 +69,10 @@ MINDCV = (
         4651.80,
         "mindspore-lab/mindcv, configs/poolformer/README.md at 04d3293: MindSpore 2.3.1, graph",
     ),
-    Published("8 x Atlas 800T A2", 222.0, 4603.0, "a later MindCV README; NOT VERIFIED"),
+    Published(
+        "8 x Ascend 910*",
+        211.81,
+        4834.52,
+        "mindspore-lab/mindcv, configs/poolformer/README.md at 04d3293: MindSpore 2.3.1, graph",
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType, TracebackType
 
 # Open MPI's mpirun passes SIGUSR1 on to its ranks; SIGTERM it follows with SIGKILL at once.
@@ -13,7 +14,8 @@ EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: to be tried again
 class StopRequest:
     """Within the block the first of SIGNALS sets ``received``, and nothing else happens.
 
-    A second Ctrl-C raises KeyboardInterrupt.
+    A second Ctrl-C raises KeyboardInterrupt. A RuntimeError after a signal ends the process with
+    a line and EXIT_CODE.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,16 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.received and isinstance(error, RuntimeError):
+            # Sent to all processes of the run, the signal ends those that compile MindSpore's
+            # kernels, and MindSpore finds that its compiler has gone.
+            said = (str(error).splitlines() or [""])[0]
+            print(
+                f"asked to stop: MindSpore did not end what it was at ({said}); what was saved "
+                "last stands, and the same command goes on from there",
+                flush=True,
+            )
+            sys.exit(EXIT_CODE)
 
     def listen(self) -> None:
         """Take the signals over, again too: MindSpore's compiler takes SIGINT for itself."""

@@ -107,6 +107,20 @@ def test_fixed_batch_size(
         np.testing.assert_allclose(logits, toy_logits[:count], atol=1e-4)
 
 
+@pytest.mark.parametrize("deploy", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_either_layout_of_maps_gives_the_logits(
+    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray, deploy: bool
+) -> None:
+    for name, convolves in [("NCHW", True), ("NHWC", False)]:
+        write_bundle(trained, tmp_path / name, inputs, Choices(layout=name, deploy=deploy))
+        logits = load_bundle(tmp_path / name).logits(inputs)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+        model = ModelProto()
+        model.ParseFromString((tmp_path / name / "model.mindir").read_bytes())
+        operators = {node.op_type.split("::")[-1].split(":")[0] for node in model.graph.node}
+        assert ({"Conv2D", "AvgPool"} <= operators) is convolves, operators
+
+
 def test_existing_target_needs_overwrite(toy: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
     """Under a path with blanks and an accent."""
     target = tmp_path / "modèle n° 1" / "my bundle"

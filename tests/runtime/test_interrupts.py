@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from mindcv_poolformer.runtime.interrupts import SIGNALS, StopRequest
+from mindcv_poolformer.runtime.interrupts import EXIT_CODE, SIGNALS, StopRequest
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -24,6 +24,19 @@ def test_a_second_ctrl_c_interrupts() -> None:
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_error_of_the_compiler_after_a_signal_is_the_signals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end, StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("Response is empty.\n\n--- C++ Call Stack")
+    assert end.value.code == EXIT_CODE
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("asked to stop: ") and "(Response is empty.)" in line
+    with pytest.raises(RuntimeError), StopRequest():
+        raise RuntimeError("without a signal")
 
 
 def test_it_listens_again_after_others_did() -> None:
