@@ -90,7 +90,12 @@ FAULTS = (
         "variance = (wide * wide).sum(axis, keepdims=True) * part",
         f"{METAFORMER} -k channel_norm",
     ),
-    Fault("/models/parts/activations.py", " + wide * density", "", f"{KERNELS} -k gelu -m ''"),
+    Fault(
+        "/models/parts/activations.py",
+        "slope = _normal(wide) + wide * density",
+        "slope = _normal(wide)",
+        f"{KERNELS} -k gelu -m ''",
+    ),
     Fault(
         "/models/parts/activations.py",
         "squared_relu(x.astype(ms.float32)) + bias)",
@@ -129,8 +134,8 @@ FAULTS = (
     ),
     Fault(
         "/models/parts/layers.py",
-        "self.drop_path(mixed, second)",
-        "self.drop_path(mixed, first)",
+        "self.layer_scale_2), second)",
+        "self.layer_scale_2), first)",
         f"{POOLFORMER} -k drop_path",
     ),
     # models
@@ -404,8 +409,8 @@ FAULTS = (
     ),
     Fault(
         "/training/overflow.py",
-        "bad >= self.limit",
-        "bad > self.limit",
+        "bad >= min(",
+        "bad > min(",
         "tests/training/test_overflow.py",
     ),
     # evaluation

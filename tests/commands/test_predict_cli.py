@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from bundles import sign
 from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
+from scripts import NO_KERNELS
 
 import predict
 from mindcv_poolformer.data.preprocess import open_image
@@ -29,7 +31,10 @@ CLASSES = ["zero", "one", "two", "three"]
 
 def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / name), *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **NO_KERNELS}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 @pytest.fixture(scope="module")
