@@ -107,7 +107,8 @@ def train(recipe: Recipe, world: World) -> None:
         found = resume.find(folder, recipe.checkpointing.resume)
         corrupt = CorruptImages(folder, images)
         if found:
-            resume.go_on(found, identity, step, global_batch, recipe.checkpointing.resume_force)
+            force = recipe.checkpointing.resume_force
+            resume.go_on(found, identity, images.named_labels(), step, global_batch, force)
         else:
             corrupt.start_anew(world)
 
@@ -137,7 +138,7 @@ def train(recipe: Recipe, world: World) -> None:
         }
         run_folder = None
         if world.is_main:
-            run_folder = RunFolder(folder, recipe, metadata, step, progress, found)
+            run_folder = RunFolder(folder, recipe, metadata, step, progress, found, images)
         train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
         barrier(world.size)  # the main rank has saved
 

@@ -15,6 +15,7 @@ from ..config import Recipe
 from ..runtime.checkpoint_file import Checkpoint, fill, read_checkpoint
 from ..runtime.errors import UserError
 from .checkpoint import LAST, PREVIOUS, training_state
+from .image_list import what_changed
 from .step import TrainStep
 
 # Keys that change nothing about the weights of a run that goes on.
@@ -44,6 +45,7 @@ _HARMLESS = {
     "val_interval",
 }
 _RANKS = "number of ranks"
+_IMAGES = "training images"
 # What resume_force lets change: how the images come in batches.
 _FORCEABLE = {_RANKS, "batch_size", "gradient_accumulation_steps"}
 
@@ -140,17 +142,22 @@ def run_identity(
     digest = hashlib.sha256()
     for name, label in images:
         digest.update(os.fsencode(f"{name}\n{label}\n"))  # a file's name may be no text
-    return identity | {_RANKS: world_size, "training images": digest.hexdigest()[:16]}
+    return identity | {_RANKS: world_size, _IMAGES: digest.hexdigest()[:16]}
 
 
 def check_same_run(
-    then: Mapping[str, Any], now: Mapping[str, Any], path: Path, force: bool = False
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    images: Iterable[tuple[str, int]],
+    path: Path,
+    force: bool = False,
 ) -> None:
     """Refuse to go on with another run.
 
     Args:
         then: identity of the run that saved the checkpoint.
         now: identity of the run that would go on.
+        images: of the run that would go on, see :func:`run_identity`.
         path: of the checkpoint.
         force: let the number of ranks and the size of the batches change.
 
@@ -168,14 +175,22 @@ def check_same_run(
         remedy += ", or take the change with --resume_force true"
     if key == "epoch_size":
         remedy += f"; to train on: --ckpt_path {path} and a --ckpt_save_dir of its own"
+    trained, found = f"with {key} {then.get(key)!r}", repr(now[key])
+    if key == _IMAGES and (changes := what_changed(path.parent, images)):
+        trained, found = "on other images", changes
     raise UserError(
-        f"resume: {path} was trained with {key} {then.get(key)!r}, found {now[key]!r}{more}; "
+        f"resume: {path} was trained {trained}, found {found}{more}; "
         f"expected the same run: {remedy}"
     )
 
 
 def go_on(
-    found: Found, identity: Mapping[str, Any], step: TrainStep, global_batch: int, force: bool
+    found: Found,
+    identity: Mapping[str, Any],
+    images: Iterable[tuple[str, int]],
+    step: TrainStep,
+    global_batch: int,
+    force: bool,
 ) -> None:
     """Set a step and its network to where the checkpoint of a run stands.
 
@@ -185,6 +200,7 @@ def go_on(
     Args:
         found: the checkpoint.
         identity: of this run.
+        images: of this run, see :func:`run_identity`.
         step: to set.
         global_batch: images of a step, over all ranks.
         force: see :func:`check_same_run`.
@@ -193,7 +209,7 @@ def go_on(
         UserError: as :func:`check_same_run` and :func:`fill`.
     """
     checkpoint, path = found.checkpoint, found.path
-    check_same_run(checkpoint.metadata["run"], identity, path, force)
+    check_same_run(checkpoint.metadata["run"], identity, images, path, force)
     fill({weight.name: weight for weight in step.network_weights}, checkpoint.weights, path)
     fill(training_state(step), checkpoint.state, path)
     position = found.position

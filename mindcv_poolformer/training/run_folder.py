@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Recipe
+from ..data.folder import ImageFolder
 from ..runtime.files import remove_leftovers
 from .checkpoint import RunCheckpoints
 from .curves import draw_curves
+from .image_list import FILE, write_image_list
 from .progress import Progress
 from .records import Records, write_facts
 from .resume import Found
@@ -26,6 +28,7 @@ class RunFolder:
         step: the training step.
         progress: of the run.
         found: what the run goes on from, None for a new run.
+        images: that it trains on.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class RunFolder:
         step: TrainStep,
         progress: Progress,
         found: Found | None,
+        images: ImageFolder,
     ) -> None:
         self.folder = folder
         self._keeping = recipe.checkpointing
@@ -43,6 +47,8 @@ class RunFolder:
         self._progress = progress
         remove_leftovers(folder)
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
+        if not found or not (folder / FILE).exists():
+            write_image_list(folder, images.named_labels())
         self._records = Records(folder, progress.step / progress.epoch_steps)
         # What another folder has kept is not here.
         history = None

@@ -56,7 +56,7 @@ def test_the_run_folder_holds_these_files(twins: Twins) -> None:
     best_two = sorted(records(twins.plain, "val"), key=lambda row: (row["top1"], row["epoch"]))[1:]
     kept = sorted(f"epoch_{row['epoch']:04d}.ckpt" for row in best_two)
     always = ".lock best.ckpt classes.json curves.png last.ckpt metrics.jsonl previous.ckpt"
-    always += " recipe.yaml tensorboard"
+    always += " recipe.yaml tensorboard training_images.txt.gz"
     assert run_files(twins.plain) == sorted([*always.split(), *kept])
 
 

@@ -13,6 +13,7 @@ from mindspore import Tensor
 from mindcv_poolformer.config import OptimizerConfig, Recipe, SystemConfig
 from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.training.image_list import what_changed, write_image_list
 from mindcv_poolformer.training.resume import check_same_run, find, run_identity
 
 IMAGES = [("cat/1.png", 0), ("dog/1.png", 1)]
@@ -86,8 +87,8 @@ def identity(recipe: Recipe, ranks: int = 1, images: list = IMAGES) -> dict:
 def test_the_same_run_goes_on(tmp_path: Path) -> None:
     then = identity(Recipe())
     harmless = replace(Recipe(), system=SystemConfig(num_parallel_workers=3, log_interval=1))
-    check_same_run(then, run_identity(Recipe(), 1, IMAGES), tmp_path)
-    check_same_run(then, run_identity(harmless, 1, IMAGES), tmp_path)
+    check_same_run(then, run_identity(Recipe(), 1, IMAGES), IMAGES, tmp_path)
+    check_same_run(then, run_identity(harmless, 1, IMAGES), IMAGES, tmp_path)
 
 
 def test_a_files_name_need_be_no_text() -> None:
@@ -118,14 +119,14 @@ def test_another_run_is_refused(
 ) -> None:
     now = run_identity(recipe, ranks, images)
     with pytest.raises(UserError) as error:
-        check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt")
+        check_same_run(identity(Recipe()), now, images, tmp_path / "last.ckpt")
     assert said in str(error.value) and "last.ckpt was trained with" in str(error.value)
     assert ("--resume_force" in str(error.value)) == (ranks == 2)
     if ranks == 2:
-        check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt", force=True)
+        check_same_run(identity(Recipe()), now, images, tmp_path / "last.ckpt", force=True)
     else:
         with pytest.raises(UserError, match=said.strip()):
-            check_same_run(identity(Recipe()), now, tmp_path / "last.ckpt", force=True)
+            check_same_run(identity(Recipe()), now, images, tmp_path / "last.ckpt", force=True)
 
 
 def test_more_epochs_are_shown_the_way(tmp_path: Path) -> None:
@@ -134,4 +135,27 @@ def test_more_epochs_are_shown_the_way(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=f"found 999.* to train on: --ckpt_path {path} and a --ckpt"
     ):
-        check_same_run(identity(Recipe()), run_identity(longer, 1, IMAGES), path)
+        check_same_run(identity(Recipe()), run_identity(longer, 1, IMAGES), IMAGES, path)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([*IMAGES, ("dog/2.png", 1), ("a b/\\n\udce9.png", 2)], "2 came and 0 went, one is 'a b/"),
+        (IMAGES[1:], "0 came and 1 went, one is 'cat/1.png';"),
+        ([("cat/1.png", 0), ("cow/1.png", 1), ("dog/1.png", 2)], "1 came and 0 went, one is 'cow"),
+        ([("cat/1.png", 1), ("dog/1.png", 1)], "1 have another class's number, one is 'cat/1.png'"),
+    ],
+)
+def test_images_that_changed_are_counted(tmp_path: Path, images: list, said: str) -> None:
+    write_image_list(tmp_path, IMAGES)
+    now = run_identity(Recipe(), 1, images)
+    with pytest.raises(UserError, match="last.ckpt was trained on other images, found ") as error:
+        check_same_run(identity(Recipe()), now, images, tmp_path / "last.ckpt")
+    assert said in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_the_list_gives_the_names_back(tmp_path: Path) -> None:
+    odd = [("a b/new\nline.png", 0), (os.fsdecode(b"c/caf\xe9.png"), 1), ("d/'quote\".png", 2)]
+    write_image_list(tmp_path, odd)
+    assert what_changed(tmp_path, odd) is None
