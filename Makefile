@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo serve test test-all test-layout test-page lint bench
+.PHONY: demo serve test test-all test-layout test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -28,6 +28,10 @@ test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 # convolutions with AVX-512 oneDNN has no kernel but its slow reference.
 test-layout: .venv/installed-test
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
+
+# The fast tests of what the NPU needs on another MindSpore: make test-with MINDSPORE=2.7.0
+test-with: .venv-$(MINDSPORE)/installed
+	.venv-$(MINDSPORE)/bin/python -m pytest -m "not long" -n 2 --dist loadfile $(addprefix tests/,ascend config models training export)
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed
@@ -59,4 +63,10 @@ lint: .venv/installed-test
 .venv-page/installed: requirements.txt pyproject.toml .venv/bin/python
 	.venv/bin/python -m venv --clear .venv-page
 	.venv-page/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable ".[test,demo]"
+	touch $@
+
+.venv-2.%/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-2.$*
+	.venv-2.$*/bin/python -m pip install --quiet --disable-pip-version-check mindspore==2.$* -r requirements.txt
+	.venv-2.$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,onnx]"
 	touch $@
