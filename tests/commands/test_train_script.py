@@ -246,6 +246,18 @@ def test_resume_false_starts_anew(tmp_path: Path) -> None:
     assert "epoch_0001.ckpt" not in run_files(tmp_path / "run")
 
 
+def test_a_step_is_counted_without_being_run(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    ended = run("train.py", tmp_path, compile_only=True)
+    assert (ended.code, ended.err) == (0, "")
+    model, operators, memory, seconds = ended.out.splitlines()
+    count = sum(p.size for p in PoolFormer(DEPTHS, DIMS[SMALL], num_classes=3).get_parameters())
+    assert model.startswith(f"{SMALL}: {count:,} parameters, {count:,} of them trained; 8 images")
+    assert int(re.match(r"operators a step: ([\d,]+);", operators)[1].replace(",", "")) > 500
+    assert memory.startswith("memory, at least: ") and seconds.startswith("compiled in ")
+    assert not (tmp_path / "run").exists()
+
+
 # Refused
 
 

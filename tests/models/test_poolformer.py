@@ -212,6 +212,24 @@ def test_drop_path_scales_each_branch_of_each_sample(both_modes: str) -> None:
     np.testing.assert_allclose(network(images).asnumpy()[0], changed[0], atol=3e-6)
 
 
+@pytest.mark.long
+def test_recomputed_blocks_give_the_same_gradients() -> None:
+    def gradients(recomputes: bool) -> list[np.ndarray]:
+        network = load_official_weights(PoolFormer(**SMALL, num_classes=5)).set_train()
+        if recomputes:
+            network.recompute_blocks()
+
+        def loss(x: Tensor) -> Tensor:
+            return (network(x) ** 2).sum()
+
+        slope = ms.grad(loss, None, network.trainable_params())
+        return [gradient.asnumpy() for gradient in slope(random_images(2, 3, 32, 32))]
+
+    for plain, recomputed in zip(gradients(False), gradients(True), strict=True):
+        # Other chains of operators fuse, so the last digits differ.
+        np.testing.assert_allclose(recomputed, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
+
+
 def test_drop_path_draws_while_training_only(both_modes: str) -> None:
     drop = DropPath(0.25)
     x = Tensor(np.ones((4000, 1, 1, 1), np.float32))
