@@ -13,7 +13,7 @@ import sys
 SMALL = "poolformer_t4"
 WIDE = "poolformer_w4"  # of PoolFormer-S12's channels: its steps and its files take their time
 DEPTHS = (1, 1, 1, 1)
-DIMS = {SMALL: (8, 16, 24, 32), WIDE: (64, 128, 320, 512)}
+DIMS, WIDE_DIMS = (8, 16, 24, 32), (64, 128, 320, 512)
 
 
 def register_small() -> None:
@@ -21,7 +21,8 @@ def register_small() -> None:
     from mindcv_poolformer.models.registry import register
     from mindcv_poolformer.models.variants import Variant
 
-    for name, dims in DIMS.items():  # their own parameters and MACs are nobody's subject
+    # Their own parameters and MACs are nobody's subject.
+    for name, dims in ((SMALL, DIMS), (WIDE, WIDE_DIMS)):
         register(name, Variant(DEPTHS, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
 
 

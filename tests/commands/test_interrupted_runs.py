@@ -208,11 +208,11 @@ def test_a_torn_checkpoint_is_passed_over(workspace: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 250 MB, on which one checkpoint of 137 MB fits."""
+    """A disk of 150 MB, on which one checkpoint of 80 MB fits."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=250m", "x", disk]).returncode:
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=150m", "x", disk]).returncode:
         pytest.skip("mounting a disk needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
@@ -241,10 +241,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(workspace: Path, small_disk: Pat
 
 
 def test_a_file_too_large_leaves_the_last_checkpoint(workspace: Path) -> None:
-    """The same without root: the process may write files of 100 MB."""
+    """The same without root: the process may write files of 50 MB."""
     running = start(workspace, "limited")
     wait_for_step(running, workspace / "limited", 2)
-    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (100 << 20, 100 << 20))
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (50 << 20, 50 << 20))
     ended = running.finish()
     assert ended.code == 1
     assert re.fullmatch(r"error: limited/last\.ckpt: cannot be written \(File[^\n]*\n", ended.err)

@@ -29,11 +29,11 @@ def run_files(folder: Path) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("level", ["O2", "O3", "auto"])
-def test_mixed_precision_with_everything_else(tmp_path: Path, level: str) -> None:
+@pytest.mark.parametrize(("level", "power"), [("O2", 24), ("O3", 24), ("auto", 18)])
+def test_mixed_precision_with_everything_else(tmp_path: Path, level: str, power: int) -> None:
     write_workspace(tmp_path)
     keys = {"amp_level": level, "val_amp_level": level, "loss_scale_type": "dynamic"}
-    keys |= {"loss_scale": 2.0**40, "ema": True, "ema_decay": 0.5}
+    keys |= {"loss_scale": 2.0**power, "ema": True, "ema_decay": 0.5}
     keys |= {"gradient_accumulation_steps": 2, "clip_grad": True, "clip_value": 5.0}
     keys |= {"batch_size": 20, "drop_remainder": False, "num_classes": 5}
     keys |= {"epoch_size": 4, "val_while_train": True, "val_interval": 4, "log_interval": 1}
@@ -47,8 +47,8 @@ def test_mixed_precision_with_everything_else(tmp_path: Path, level: str) -> Non
     for row in rows:  # updates at an epoch's second and last step; an overflow halves the scale
         epochs, steps = divmod(row["step"], 3)
         assert row["skipped_updates"] <= 2 * epochs + steps // 2
-        assert row["loss_scale"] == 2.0 ** (40 - row["skipped_updates"])
-    assert rows[-1]["skipped_updates"] > 0
+        assert row["loss_scale"] == 2.0 ** (power - row["skipped_updates"])
+    assert 0 < rows[-1]["skipped_updates"] < 8
     assert all(np.isfinite(row["loss"]) for row in rows)
 
     last, best = weights(folder / "last.ckpt"), weights(folder / "best.ckpt")

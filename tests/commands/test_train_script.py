@@ -119,7 +119,7 @@ def test_the_curves_are_a_picture_of_something(twins: Twins) -> None:
 
 def test_last_checkpoint_loads_into_the_network_by_name(twins: Twins) -> None:
     entries = ms.load_checkpoint(str(twins.plain / "last.ckpt"))
-    network = PoolFormer(DEPTHS, DIMS[SMALL], num_classes=3)
+    network = PoolFormer(DEPTHS, DIMS, num_classes=3)
     missing, _ = ms.load_param_into_net(network, entries)
     assert missing == []
     assert (network.head.weight.asnumpy() == entries["head.weight"].asnumpy()).all()
@@ -251,7 +251,7 @@ def test_a_step_is_counted_without_being_run(tmp_path: Path) -> None:
     ended = run("train.py", tmp_path, compile_only=True)
     assert (ended.code, ended.err) == (0, "")
     model, operators, memory, seconds = ended.out.splitlines()
-    count = sum(p.size for p in PoolFormer(DEPTHS, DIMS[SMALL], num_classes=3).get_parameters())
+    count = sum(p.size for p in PoolFormer(DEPTHS, DIMS, num_classes=3).get_parameters())
     assert model.startswith(f"{SMALL}: {count:,} parameters, {count:,} of them trained; 8 images")
     assert int(re.match(r"operators a step: ([\d,]+);", operators)[1].replace(",", "")) > 500
     assert memory.startswith("memory, at least: ") and seconds.startswith("compiled in ")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripts import BIN, ROOT, Ended, Running, command, run, weights, write_workspace
+from scripts import BIN, Ended, Running, command, run, weights, write_workspace
 from small_network import WIDE
 
 pytestmark = pytest.mark.long
@@ -84,9 +84,9 @@ def test_msrun_follows_one_process(workspace: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = [str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
-    launcher += [f"--master_port={port}", "--log_dir=logs", str(ROOT / "train.py")]
-    flags = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)[3:]
-    ended = Running(workspace, [*launcher, *flags]).finish()
+    launcher += [f"--master_port={port}", "--log_dir=logs"]
+    _, *words = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)
+    ended = Running(workspace, [*launcher, *words]).finish()
     assert ended.code == 0, ended.err
     assert_same_training(workspace / "msrun", workspace / "alone")
     first, second = ((workspace / "logs" / f"worker_{rank}.log").read_text() for rank in (0, 1))
