@@ -63,14 +63,8 @@ def main() -> None:
     world = World() if options.compile_only else discover()
     if not options.compile_only:
         check_launcher(system.distribute, world)
-    set_up_device(
-        system.device_target,
-        system.mode,
-        system.jit_level,
-        world,
-        deterministic=system.deterministic,
-        hf32=system.hf32,
-    )
+    arithmetic = {"deterministic": system.deterministic, "hf32": system.hf32}
+    set_up_device(system.device_target, system.mode, system.jit_level, world, **arithmetic)
     if options.compile_only:
         compile_only(recipe)
     else:

@@ -86,13 +86,7 @@ def main() -> None:
     targets = Targets(options.result_file, options.report, options.overwrite)
     targets.check()
     system = recipe.system
-    set_up_device(
-        system.device_target,
-        system.mode,
-        system.jit_level,
-        world,
-        deterministic=system.deterministic,
-    )
+    set_up_device(system.device_target, system.mode, system.jit_level, world, system.deterministic)
     with joined(world, system.device_target):
         outcome = (validate_bundle if options.bundle else validate)(recipe, options, world)
         outcome.publish(targets, world)

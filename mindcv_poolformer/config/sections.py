@@ -51,7 +51,7 @@ class SystemConfig:
             null where CANN documents the operator, on training cards of Atlas A2 and A3. An
             exported graph has it with true alone, and loads nowhere else then.
         recompute: compute the maps inside of blocks anew in the backward pass instead of keeping
-            them: less memory, about a third more time.
+            them: less memory for more arithmetic.
         log_interval: steps between two log lines when the output is not a terminal.
         amp_level: precision of training: O0 all fp32, O2 fp16 but for BatchNorm and LayerNorm,
             O3 all fp16, auto fp16 where MindSpore's lists hold it safe.
