@@ -20,6 +20,7 @@ from . import scheduler
 from .collectives import barrier
 from .environment import whole_number
 from .errors import UserError
+from .ports import free_port
 
 # MindSpore's default of 30 s kills a job when one rank compiles, validates or writes for longer
 # than another. A rank that dies is noticed by the launcher, whatever this is.
@@ -156,7 +157,8 @@ def _cluster(world: World) -> Iterator[None]:
         host, port = None, None
         if world.is_main:
             host = _address(alone=len(hosts) == 1)
-            port = main_only.enter_context(scheduler.started(world.size, host))
+            port = free_port(host)
+            main_only.enter_context(scheduler.started(world.size, host, port))
         host, port = MPI.COMM_WORLD.bcast((host, port))
         os.environ |= {
             "MS_ROLE": "MS_WORKER",

@@ -24,22 +24,17 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
-def started(workers: int, host: str) -> Iterator[int]:
+def started(workers: int, host: str, port: int) -> Iterator[None]:
     """Runs a scheduler for as long as the block, and no longer than this process.
 
     Args:
         workers: number of ranks it waits for.
         host: address of this host, at which the ranks reach it.
-
-    Yields:
-        The port it listens on, free when it was chosen.
+        port: that it listens on.
 
     Raises:
         RuntimeError: it ended or did not listen in time; the message carries its output.
     """
-    with socket.socket() as free:
-        free.bind((host, 0))
-        port = free.getsockname()[1]
     # A process with the variables of mpirun would take itself for a rank.
     environment = {
         name: value
@@ -58,7 +53,7 @@ def started(workers: int, host: str) -> Iterator[int]:
             if not _listens(process, host, port):
                 output.seek(0)
                 raise RuntimeError(f"scheduler at {host}:{port} did not start:\n{output.read()}")
-            yield port
+            yield
         finally:
             process.kill()
             process.wait()

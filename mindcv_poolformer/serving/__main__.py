@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import socket
 from pathlib import Path
 
 from mlserver import Settings
@@ -61,12 +62,14 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
     """Serve until a signal asks for the end.
 
     Raises:
-        UserError: there is nothing to serve.
+        UserError: there is nothing to serve, or a port is taken.
     """
     settings, models = await load_settings(folder)
     if not models:
         raise UserError(f"{folder}: found no model-settings.json, expected one of export.py")
-    server = Server(with_defaults(settings, max_request_bytes), max_request_bytes, max_requests)
+    settings = with_defaults(settings, max_request_bytes)
+    check_ports(settings)
+    server = Server(settings, max_request_bytes, max_requests)
     logging.getLogger("mlserver").setLevel(logging.INFO)
     await server.start(models)
     if not await server.has_models():
@@ -80,6 +83,26 @@ def with_defaults(settings: Settings, max_request_bytes: int) -> Settings:
         if name not in settings.model_fields_set:
             setattr(settings, name, value)
     return settings
+
+
+def check_ports(settings: Settings) -> None:
+    """Hold the ports against what listens already, before worker processes start.
+
+    Raises:
+        UserError: the server could not listen on one.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    names = ["http_port", "grpc_port", *(["metrics_port"] if settings.metrics_endpoint else [])]
+    for name in names:
+        port = getattr(settings, name)
+        try:
+            socket.create_server((settings.host, port), family=family).close()
+        except OSError as error:
+            reason = (error.strerror or str(error)).partition(" (while")[0]  # the address again
+            raise UserError(
+                f"{name}: cannot listen on {settings.host}:{port} ({reason}), "
+                f"expected a free port: MLSERVER_{name.upper()}=..."
+            ) from error
 
 
 if __name__ == "__main__":

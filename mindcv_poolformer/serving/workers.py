@@ -51,6 +51,8 @@ class WorkerWatch:
         return [(pool, worker) for pool in pools for worker in pool._workers.values()]
 
     def _begin(self, *_: Any) -> None:
+        if self._loop.is_closed():  # workers that end with a server which could not start
+            return
         task = self._loop.create_task(self._replace_ended())
         self._tasks.add(task)
         task.add_done_callback(self._finish)

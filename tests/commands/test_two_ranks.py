@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy as np
 import pytest
 from scripts import BIN, Ended, Running, command, run, weights, write_workspace
 from small_network import WIDE
+
+from mindcv_poolformer.runtime.ports import free_port
 
 pytestmark = pytest.mark.long
 
@@ -80,9 +81,7 @@ def test_another_number_of_ranks_is_another_run(workspace: Path, under_mpirun: E
 
 
 def test_msrun_follows_one_process(workspace: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     launcher = [str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
     launcher += [f"--master_port={port}", "--log_dir=logs"]
     _, *words = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindcv
@@ -19,6 +18,7 @@ from scripts import Running
 
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.runtime.ports import free_port
 
 CLASSES = ("red", "green", "blue", "<b>other</b>", "dark", "none")
 TRANSFORM = EvalTransform(128, 1.0, "bilinear", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
@@ -53,8 +53,7 @@ def write_page_workspace(folder: Path) -> None:
 @contextmanager
 def page_at_work(folder: Path) -> Iterator[tuple[str, psutil.Process, Path]]:
     """Serve the page from a workspace; give its address, its process and its log."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as one:
-        port = one.getsockname()[1]
+    port = free_port()
     words = [*DEMO, "--bundle", "bundle", "--ckpt_path", "best.ckpt"]
     words += ["--examples", "examples", "--port", str(port)]
     log, url = folder / "server.log", f"http://127.0.0.1:{port}/"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from mindcv_poolformer.runtime.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 JOB = Path(__file__).with_name("job_for_ranks.py")
@@ -81,9 +82,7 @@ def mpirun(how: str, ranks: int = 2) -> list[str]:
 
 
 def msrun(how: str, logs: Path) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     return [
         *(str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"),
         *("--join=True", f"--log_dir={logs}", str(JOB), how),

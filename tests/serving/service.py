@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from scripts import Running
 from tritonclient.utils import InferenceServerException
 
 from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.runtime.ports import free_port
 
 CLASSES = ("zéro", *"123456789")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
@@ -44,7 +44,7 @@ class Service:
         command: tuple[str, ...] = SERVE,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        http, grpc, metrics = _free_ports(3)
+        http, grpc, metrics = (str(free_port()) for _ in range(3))
         given = {
             "MLSERVER_HTTP_PORT": http,
             "MLSERVER_GRPC_PORT": grpc,
@@ -101,11 +101,3 @@ def over_grpc(name: str, array: np.ndarray, datatype: str) -> Any:
 def over_http(name: str, array: np.ndarray, datatype: str) -> Any:
     tensor = tritonclient.http.InferInput(name, list(array.shape), datatype)
     return tensor.set_data_from_numpy(array, binary_data=False)
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

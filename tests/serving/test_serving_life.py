@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ pytest.importorskip("tritonclient", reason="needs the extra serving")
 import tritonclient.grpc  # noqa: E402
 from service import MLSERVER, MODEL, Service, over_grpc, over_http  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
+
+from mindcv_poolformer.runtime.ports import free_port  # noqa: E402
 
 IMAGES = np.random.default_rng(3).normal(size=(2, 3, 32, 32)).astype(np.float32)
 
@@ -130,6 +133,19 @@ def test_what_cannot_be_served_ends_with_a_reason(
     with serving(tmp_path / "bundle", tmp_path) as service:
         assert service.running.finish(60).code == 1
         assert reason in service.log.read_text()
+
+
+@pytest.mark.parametrize("taken", ["http", "grpc", "metrics"])
+def test_a_port_that_is_taken_ends_with_a_line(served: Path, tmp_path: Path, taken: str) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = str(other.getsockname()[1])
+        variables = {f"MLSERVER_{taken.upper()}_PORT": port, "MLSERVER_PARALLEL_WORKERS": "1"}
+        with serving(served, tmp_path, variables=variables) as service:
+            assert service.running.finish(60).code == 1
+    assert service.log.read_text().splitlines()[-1] == (
+        f"error: {taken}_port: cannot listen on 127.0.0.1:{port} (Address already in use), "
+        f"expected a free port: MLSERVER_{taken.upper()}_PORT=..."
+    )
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

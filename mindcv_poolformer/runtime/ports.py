@@ -1,0 +1,30 @@
+"""Ports that stay free until a server which is just starting listens there."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+# Below those that Linux gives to connections: one of these could be taken by any of them, or by
+# mpirun itself, in the seconds that a server needs to start.
+RANGE = range(20_000, 32_000)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Gives a port on which nothing listens, another one each time.
+
+    Args:
+        host: an address of this machine.
+
+    Raises:
+        OSError: the address is not this machine's, or a hundred ports of RANGE are taken.
+    """
+    refused = OSError()
+    for port in random.SystemRandom().sample(RANGE, 100):
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            refused = error
+        else:
+            return port
+    raise refused
