@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
 from scripts import NO_KERNELS
+from small_network import SMALL, small
 
 import predict
 from mindcv_poolformer.data.preprocess import open_image
@@ -30,7 +30,7 @@ CLASSES = ["zero", "one", "two", "three"]
 
 
 def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / name), *flags]
+    command = [sys.executable, str(ROOT / "tests" / "small_network.py"), str(ROOT / name), *flags]
     environment = {**os.environ, **NO_KERNELS}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
@@ -41,9 +41,9 @@ def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with best.ckpt, grey images of 32 x 32 and the bundle that export.py made."""
     folder = tmp_path_factory.mktemp("run")
-    network = mindcv.create_model("poolformer_s12", num_classes=4, in_channels=1)
+    network = small(num_classes=4, in_channels=1)
     load_official_weights(network)
-    metadata = {"model": "poolformer_s12", "num_classes": 4, "classes": CLASSES}
+    metadata = {"model": SMALL, "num_classes": 4, "classes": CLASSES}
     text = json.dumps(metadata)
     ms.save_checkpoint(network, str(folder / "best.ckpt"), append_dict={"metadata": text})
     (folder / "photos" / "deep").mkdir(parents=True)
@@ -53,13 +53,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(folder / "photos" / name)
     (folder / "photos" / "readme.txt").write_text("not an image")
     (folder / "recipe.yaml").write_text(
-        "model: poolformer_s12\nin_channels: 1\nimage_resize: 32\ncrop_pct: 1.0\n"
+        f"model: {SMALL}\nin_channels: 1\nimage_resize: 32\ncrop_pct: 1.0\n"
         "mean: [100]\nstd: [50]\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
         "ckpt_save_dir: .\n"
     )
     done = script("export.py", folder, "-c", "recipe.yaml", "--sample_images", "photos")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("bundle/model.mindir: poolformer_s12 in fp32, deploy form, 4")
+    assert done.stdout.startswith(f"bundle/model.mindir: {SMALL} in fp32, deploy form, 0.")
     assert "logits on 3 images within " in done.stdout
     return folder
 
@@ -67,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected_probabilities(run: Path, name: str) -> np.ndarray:
     """By the checkpoint, in PyNative mode, with the preprocessing spelt out."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    network = mindcv.create_model("poolformer_s12", num_classes=4, in_channels=1)
+    network = small(num_classes=4, in_channels=1)
     ms.load_param_into_net(network, ms.load_checkpoint(str(run / "best.ckpt")), strict_load=True)
     pixels = np.asarray(Image.open(run / "photos" / name), np.float32)
     logits = network.set_train(False)(Tensor((pixels[None, None] - 100) / 50)).asnumpy()[0]

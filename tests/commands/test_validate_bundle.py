@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
 from scripts import RECIPE, Ended, Running, command, write_images
+from small_network import SMALL, small
 
 import validate as script
 from mindcv_poolformer.config import DataConfig, Recipe
@@ -44,11 +44,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, recipe, and bundles that take what they can: float32, pixels, fixed batches."""
     folder = tmp_path_factory.mktemp("validate_bundle")
     write_images(folder / "data" / "val", per_class=3, classes=7)
-    (folder / "recipe.yaml").write_text(RECIPE)
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
+    (folder / "recipe.yaml").write_text(f"model: {SMALL}\n{RECIPE}")
+    network = small(num_classes=len(CLASSES))
     load_official_weights(network)
     ms.save_checkpoint(network, str(folder / "net.ckpt"))
-    trained = Trained(network, "poolformer_s12", folder / "net.ckpt", TRANSFORM, CLASSES)
+    trained = Trained(network, SMALL, folder / "net.ckpt", TRANSFORM, CLASSES)
     paths = sorted((folder / "data" / "val").glob("*/*.png"))[:3]
     samples = np.stack([preprocess(path) for path in paths])
     onnx = "ONNX" if find_spec("onnx") and find_spec("onnxruntime") else None
@@ -62,7 +62,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def truth(workspace: Path) -> dict[str, float]:
     """Scores spelt out."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
+    network = small(num_classes=len(CLASSES))
     load_official_weights(network).set_train(False)
     paths = sorted((workspace / "data" / "val").glob("*/*.png"))
     logits = network(Tensor(np.stack([preprocess(path) for path in paths]))).asnumpy()

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from PIL import Image
 from scripts import RECIPE, Ended, run, write_images
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
+from small_network import SMALL, small
 
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.data.preprocess import EvalTransform
@@ -258,10 +258,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, recipe, `net.ckpt`, whose classes stand in an order of their own, and its bundle."""
     root = tmp_path_factory.mktemp("validate_report")
     write_images(root / "data" / "val", per_class=3, classes=7)
-    (root / "recipe.yaml").write_text(RECIPE)
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
+    (root / "recipe.yaml").write_text(f"model: {SMALL}\n{RECIPE}")
+    network = small(num_classes=len(CLASSES))
     load_official_weights(network)
-    facts = {"model": "poolformer_s12", "num_classes": len(CLASSES), "classes": CLASSES}
+    facts = {"model": SMALL, "num_classes": len(CLASSES), "classes": CLASSES}
     ms.save_checkpoint(network, str(root / "net.ckpt"), append_dict={"metadata": json.dumps(facts)})
     return root
 
@@ -277,7 +277,7 @@ def preprocess(path: Path) -> np.ndarray:
 def truth(workspace: Path) -> tuple[list[str], np.ndarray]:
     """The paths of the images, and the probabilities (21, 8) in PyNative mode."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
+    network = small(num_classes=len(CLASSES))
     load_official_weights(network).set_train(False)
     paths = sorted((workspace / "data" / "val").glob("*/*.png"))
     logits = network(Tensor(np.stack([preprocess(path) for path in paths]))).asnumpy()
@@ -359,12 +359,12 @@ def test_the_deploy_form_and_bundles_have_reports(
     ended = validate(workspace, deploy=True, report="deploy")
     assert (ended.code, ended.err) == (0, "")
     assert_true(workspace / "deploy", truth, within=1e-4)
-    network = mindcv.create_model("poolformer_s12", num_classes=len(CLASSES))
+    network = small(num_classes=len(CLASSES))
     load_official_weights(network)
     transform = EvalTransform(
         32, 0.8, "bicubic", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     )
-    trained = Trained(network, "poolformer_s12", workspace / "net.ckpt", transform, tuple(CLASSES))
+    trained = Trained(network, SMALL, workspace / "net.ckpt", transform, tuple(CLASSES))
     samples = np.stack([preprocess(workspace / path) for path in truth[0][:3]])
     onnx = "ONNX" if find_spec("onnx") and find_spec("onnxruntime") else None
     write_bundle(trained, workspace / "bundle", samples, Choices(beside=onnx))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
 from official import load_official_weights
 from PIL import Image
 from scripts import NO_KERNELS, ROOT
+from small_network import SMALL, small
 
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 
@@ -31,13 +31,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from service import CLASSES, TRANSFORM
 
     folder = tmp_path_factory.mktemp("served")
-    network = load_official_weights(mindcv.create_model("poolformer_s12", num_classes=10))
+    network = load_official_weights(small(num_classes=10))
     ms.save_checkpoint(network, str(folder / "best.ckpt"))
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     samples = np.stack([TRANSFORM(Image.fromarray(pixels)) for pixels in noise])
-    trained = Trained(
-        network.set_train(False), "poolformer_s12", folder / "best.ckpt", TRANSFORM, CLASSES
-    )
+    trained = Trained(network.set_train(False), SMALL, folder / "best.ckpt", TRANSFORM, CLASSES)
     write_bundle(trained, folder / "bundle", samples)
     return folder / "bundle"
 

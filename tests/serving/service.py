@@ -13,6 +13,7 @@ import psutil
 import tritonclient.grpc
 import tritonclient.http
 from scripts import Running
+from small_network import SMALL
 from tritonclient.utils import InferenceServerException
 
 from mindcv_poolformer.data.preprocess import EvalTransform
@@ -20,7 +21,7 @@ from mindcv_poolformer.runtime.ports import free_port
 
 CLASSES = ("zéro", *"123456789")
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
-MODEL = "poolformer_s12"
+MODEL = SMALL
 SERVE = (sys.executable, "-m", "mindcv_poolformer.serving")
 MLSERVER = (str(Path(sys.executable).parent / "mlserver"), "start")
 
