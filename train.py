@@ -166,8 +166,8 @@ def train_epochs(
         while not progress.done and not stopping:
             if request.received:
                 step.ask_to_stop()
-            loss = float(next_loss())
-            request.listen()
+            with request.compiling():
+                loss = float(next_loss())
             progress.advance(loss)
             overflows.check()
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -78,6 +79,20 @@ class StopRequest:
         """Take the signals over, again too: MindSpore's compiler takes SIGINT for itself."""
         for number in SIGNALS:
             signal.signal(number, self._note)
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Within the block this thread, and a process that it starts, do not see Ctrl-C.
+
+        A terminal sends that to MindSpore's compiler of kernels, too, which would end with a
+        traceback. It is noted at the end of the block, or by another thread before.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            self.listen()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_it_listens_again_after_others_did() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         request.listen()
         os.kill(os.getpid(), signal.SIGINT)
+        assert request.received == signal.SIGINT
+
+
+def test_ctrl_c_does_not_reach_the_compiler_and_is_noted_after_it() -> None:
+    with StopRequest() as request:
+        with request.compiling():
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as MindSpore does
+            child = subprocess.Popen(["sleep", "0.3"])
+            child.send_signal(signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            assert child.wait() == 0
+            assert request.received is None
         assert request.received == signal.SIGINT
 
 
