@@ -7,6 +7,7 @@ by all others.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -53,6 +54,14 @@ def watch(rank: int, size: int) -> None:
         away = [other for other in range(size) if here[other] != here[0]]
         if not away or sys.platform != "linux" or (rank and rank not in away):
             return
+        if seats[0]["address"].startswith(("127.", "0.")):
+            if rank == 0:
+                _logger.warning(
+                    "hosts: not watched, rank 0's host knows itself as %s: give mpirun -x "
+                    "MS_SCHED_HOST=ADDRESS",
+                    seats[0]["address"],
+                )
+            return
         try:
             if rank:
                 peers = {0: _call(seats[0], rank)}
@@ -61,6 +70,8 @@ def watch(rank: int, size: int) -> None:
         except OSError as error:
             _logger.warning("hosts: not watched from rank %d (%s)", rank, error)
             return
+    if not peers:
+        return
     arguments: list[str] = []
     for other, connection in peers.items():
         _probe(connection, seconds)
@@ -82,11 +93,9 @@ def _seats(listener: socket.socket | None, size: int) -> list[dict[str, str]]:
     boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
     seat = {"host": f"{socket.gethostname()} {boot}"}
     if listener:
-        try:
+        with contextlib.suppress(OSError):  # else it has no address, which counts on several hosts
             listener.bind((os.environ.get("MS_SCHED_HOST") or socket.gethostname(), 0))
             listener.listen(size)
-        except OSError as error:
-            _logger.warning("hosts: rank 0 cannot listen to the others (%s)", error)
         address, port = listener.getsockname()
         seat |= {"address": address, "port": str(port), "key": secrets.token_hex(16)}
     record = np.frombuffer(json.dumps(seat).encode().ljust(_RECORD), np.uint16)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from mindcv_poolformer.runtime import host_watch, hosts
@@ -84,3 +86,18 @@ def test_ranks_that_do_not_get_through_are_not_waited_for(
 def test_a_host_is_told_by_name_and_ranks() -> None:
     assert hosts._name(["a 1", "b 2", "b 2"], 1) == "host b (ranks 1, 2)"
     assert hosts._name(["a 1", "b 2", "b 2"], 0) == "host a (rank 0)"
+
+
+def test_a_host_that_knows_itself_as_loopback_alone_is_told_what_to_give(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gather(array: np.ndarray, size: int) -> np.ndarray:
+        other = json.dumps({"host": "b 2"}).encode().ljust(hosts._RECORD)
+        return np.stack([array, np.frombuffer(other, np.uint16)])
+
+    monkeypatch.setattr(hosts, "all_gather", gather)
+    for address, known in (("127.0.0.1", "127.0.0.1"), ("256.1.1.1", "0.0.0.0")):
+        caplog.clear()
+        monkeypatch.setenv("MS_SCHED_HOST", address)
+        hosts.watch(0, 2)
+        assert f"knows itself as {known}: give mpirun -x MS_SCHED_HOST=ADDRESS" in caplog.text
