@@ -26,7 +26,7 @@ from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.interrupts import EXIT_CODE, StopRequest
 from mindcv_poolformer.runtime.launch import World, check_launcher, discover, joined
-from mindcv_poolformer.runtime.lock import locked
+from mindcv_poolformer.runtime.lock import check_shared, locked
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import evaluated_weights
 from mindcv_poolformer.training.compiling import compile_only
@@ -96,6 +96,8 @@ def train(recipe: Recipe, world: World) -> None:
 
     folder = Path(recipe.checkpointing.ckpt_save_dir)
     with locked(folder) if world.is_main else nullcontext():
+        check_shared(folder, world.rank, world.size)
+
         # Resume
         identity = resume.run_identity(recipe, world.size, images.named_labels())
         found = resume.find(folder, recipe.checkpointing.resume)
@@ -164,8 +166,8 @@ def train_epochs(
         while not progress.done and not stopping:
             if request.received:
                 step.ask_to_stop()
-            loss = float(next_loss())
-            request.listen()
+            with request.compiling():
+                loss = float(next_loss())
             progress.advance(loss)
             overflows.check()
 

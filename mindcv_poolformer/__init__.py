@@ -1,5 +1,10 @@
 """PoolFormer for MindSpore. Importing this package registers every model with MindCV."""
 
+# ruff: noqa: E402
+from .runtime import interrupts
+
+interrupts.quit_while_importing()  # before all that takes its time
+
 import atexit
 import sys
 from importlib import import_module
@@ -15,9 +20,9 @@ except UserError as error:  # no script has begun yet that could say it
     sys.exit(f"error: {error}")
 cpu.tune()  # before MindSpore is imported
 
-from mindspore import nn  # noqa: E402
+from mindspore import nn
 
-from . import models, weights  # noqa: E402
+from . import models, weights
 
 cpu.fuse()
 

@@ -107,10 +107,9 @@ class CorruptImages:
     def start_anew(self, world: World) -> None:
         """Remove the list of an earlier start, before any rank's data workers begin.
 
-        Every rank calls it; they wait for each other. Hosts without a common file system have a
-        list each.
+        Every rank calls it; they wait for each other.
         """
-        if world.local_rank == 0:
+        if world.is_main:
             self.path.unlink(missing_ok=True)
         barrier(world.size)
 

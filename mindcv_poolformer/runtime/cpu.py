@@ -23,6 +23,9 @@ FUSION_SWITCH = "MINDCV_POOLFORMER_GRAPH_KERNELS"
 # Reshape maps of one place do not, and a depthwise convolution's gradients come out wrong.
 KERNEL_FLAGS = "--disable_cluster_ops=Cast,Reshape"
 COMPILER_LOG = "dsa_transfrom.log"  # the graph kernels' compiler leaves it where it runs
+# msrun does not tell how many of its workers are on this host: all of them is a safe bound.
+_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM")
+_ALL_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MS_WORKER_NUM")
 
 _logger = logging.getLogger("mindcv_poolformer")
 
@@ -61,9 +64,10 @@ def defaults() -> dict[str, str]:
     mindspore = importlib.util.find_spec("mindspore")
     if mindspore and mindspore.origin:
         settings["AKG_WHITE_LIST_PATH"] = str(Path(mindspore.origin).parent / "_akg")
-    ranks = _ranks_on_this_host()
+    ranks = _first_number(*_LOCAL_RANKS)
     if ranks > 1:
         settings["OMP_NUM_THREADS"] = str(_threads_per_rank(ranks))
+    if max(ranks, _first_number(*_ALL_RANKS)) > 1:
         settings["GLOG_v"] = "3"
     return settings
 
@@ -115,16 +119,10 @@ def _has_ascend() -> bool:
     return bool(os.environ.get("MS_SIMULATION_LEVEL")) or any(Path("/dev").glob("davinci[0-9]*"))
 
 
-def _ranks_on_this_host() -> int:
-    """Ranks that share this host's cores, 1 without a launcher.
-
-    msrun does not tell how many of its workers are on this host: all of them is a safe bound.
-    """
-    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM"):
-        ranks = os.environ.get(name, "")
-        if ranks.isdecimal() and int(ranks):  # what is no number is told in launch
-            return int(ranks)
-    return 1
+def _first_number(*variables: str) -> int:
+    """Of those that a launcher sets, 1 without one; what is no number is told in launch."""
+    values = (os.environ.get(name, "") for name in variables)
+    return next((int(value) for value in values if value.isdecimal() and int(value)), 1)
 
 
 def _threads_per_rank(ranks: int) -> int:

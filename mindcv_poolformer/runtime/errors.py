@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from . import scheduler
+from . import interrupts, scheduler
 
 DEBUG = "--debug"
 DEBUG_HELP = "print an error's traceback before its line"
@@ -46,6 +46,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: file names may be no text
     if _on_many_ranks():
         scheduler.end_with_parent()  # no rank outlives a launcher that was killed
+    interrupts.end_of_imports()
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun runs its scheduler through the script too
         sys.exit(scheduler.attend())
     try:
@@ -65,7 +66,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     except MemoryError as error:
         _end(1, _line(str(error) or "out of memory", debug))
     except KeyboardInterrupt:
-        _end(130, "interrupted\n")
+        _end(interrupts.INTERRUPTED, "interrupted\n")
     except Exception:  # the edge of the process: told in full, then passed on as the exit code
         _end(1, _trace())
     _end(0, "")

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 
 # Open MPI's mpirun passes SIGUSR1 on to its ranks; SIGTERM it follows with SIGKILL at once.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: to be tried again
+INTERRUPTED = 130  # as a shell tells of Ctrl-C
+SCRIPTS = ("train.py", "validate.py", "export.py", "predict.py", "explain.py")
+
+
+def quit_while_importing() -> None:
+    """Has Ctrl-C end a script of ours with a line while it imports, which takes seconds.
+
+    As a KeyboardInterrupt it would be raised anywhere within MindSpore. Other programs that import
+    this package keep it.
+    """
+    main = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
+    ours = main.parent == Path(__file__).resolve().parents[2] and main.name in SCRIPTS
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _quit)
+
+
+def end_of_imports() -> None:
+    """From here on Ctrl-C raises KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _quit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _quit(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):  # standard error may be closed
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 class StopRequest:
@@ -49,6 +79,20 @@ class StopRequest:
         """Take the signals over, again too: MindSpore's compiler takes SIGINT for itself."""
         for number in SIGNALS:
             signal.signal(number, self._note)
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Within the block this thread, and a process that it starts, do not see Ctrl-C.
+
+        A terminal sends that to MindSpore's compiler of kernels, too, which would end with a
+        traceback. It is noted at the end of the block, or by another thread before.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            self.listen()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:

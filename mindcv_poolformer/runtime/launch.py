@@ -16,7 +16,7 @@ from typing import Literal
 import mindspore as ms
 from mindspore import communication
 
-from . import scheduler
+from . import hosts, scheduler
 from .collectives import barrier
 from .environment import whole_number
 from .errors import UserError
@@ -108,6 +108,7 @@ def joined(world: World, device_target: str) -> Iterator[None]:
                 f"rank: MindSpore counts {communication.get_rank()}, {world.launcher} {world.rank}"
             )
         ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+        hosts.watch(world.rank, world.size)
         yield
         barrier(world.size)
 

@@ -1,18 +1,24 @@
-"""One process at a time in a folder."""
+"""A run's folder: one process at a time in it, and one folder for all ranks."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
+from .collectives import all_gather
 from .errors import UserError
 
 LOCK = ".lock"
+SEEN_SECONDS = 5  # until other hosts see a new file, where a network's file system caches
 
 
 @contextlib.contextmanager
@@ -42,6 +48,49 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def check_shared(folder: Path, rank: int, size: int) -> None:
+    """Refuses a folder that other ranks do not see as rank 0 does, which has it `locked`.
+
+    Every rank goes on from the checkpoint that it finds there, and its data workers list there
+    what they cannot read. All ranks call this, and wait for each other.
+
+    Raises:
+        UserError: on every rank, naming those that see another folder or none.
+    """
+    if size == 1:
+        return
+    # Rank 0 reads nothing: closing the file would let go of the lock.
+    own = _digest(_holder()) if rank == 0 else _digest_in(folder)
+    main = all_gather(own, size)[0]
+    deadline = time.monotonic() + SEEN_SECONDS
+    while (own != main).any() and time.monotonic() < deadline:
+        time.sleep(0.1)
+        own = _digest_in(folder)
+    seen = all_gather(own, size)
+    others = ", ".join(str(other) for other in range(size) if (seen[other] != main).any())
+    if others:
+        raise UserError(
+            f"ckpt_save_dir: found rank 0's folder {folder} not shared with ranks: {others}; "
+            "expected one that all hosts see"
+        )
+
+
+def _digest_in(folder: Path) -> np.ndarray:
+    try:
+        return _digest((folder / LOCK).read_bytes())
+    except OSError:
+        return _digest(b"")
+
+
+def _digest(holder: bytes) -> np.ndarray:
+    """16 words."""
+    return np.frombuffer(hashlib.sha256(holder).digest(), np.uint16)
+
+
+def _holder() -> bytes:
+    return f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+
+
 def _take(file: TextIO, folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,7 +102,8 @@ def _take(file: TextIO, folder: Path) -> None:
         ) from None
     try:
         os.truncate(file.fileno(), 0)
-        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(file.fileno(), _holder())
+        os.fsync(file.fileno())  # for check_shared, on other hosts
     except OSError as error:
         raise _unusable(folder, error) from error
 

@@ -19,6 +19,7 @@ from mindcv_poolformer.runtime.mindspore_log import unlogged
 CHOSEN = ("OMP_WAIT_POLICY", "MS_COMPILER_CACHE_PATH", "AKG_WHITE_LIST_PATH")
 NAMES = (*CHOSEN, "OMP_NUM_THREADS", "GLOG_v", "XDG_CACHE_HOME", cpu.SWITCH, cpu.FUSION_SWITCH)
 LAUNCHERS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM")
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 COMPILE = """
 import mindcv_poolformer
@@ -35,7 +36,7 @@ ROOT = str(Path(cpu.__file__).parents[2])
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Eight cores, no NPU, no launcher, nothing set by the user."""
-    for name in (*NAMES, *LAUNCHERS):
+    for name in (*NAMES, *LAUNCHERS, *SIZES):
         monkeypatch.setenv(name, "")  # so that what tune() sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
@@ -104,6 +105,14 @@ def test_ranks_share_the_cores(
     machine.setattr(os, "sched_getaffinity", lambda _: set(range(bound_to)))
     chosen = cpu.tune()
     assert chosen["OMP_NUM_THREADS"] == str(threads)
+    assert chosen["GLOG_v"] == "3"
+
+
+def test_a_rank_a_host_has_all_cores_and_little_log(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "1")
+    machine.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    chosen = cpu.tune()
+    assert "OMP_NUM_THREADS" not in chosen
     assert chosen["GLOG_v"] == "3"
 
 

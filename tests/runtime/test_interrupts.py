@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from mindcv_poolformer.runtime.interrupts import EXIT_CODE, SIGNALS, StopRequest
+from mindcv_poolformer.runtime import interrupts
+from mindcv_poolformer.runtime.interrupts import EXIT_CODE, SCRIPTS, SIGNALS, StopRequest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -45,3 +52,43 @@ def test_it_listens_again_after_others_did() -> None:
         request.listen()
         os.kill(os.getpid(), signal.SIGINT)
         assert request.received == signal.SIGINT
+
+
+def test_ctrl_c_does_not_reach_the_compiler_and_is_noted_after_it() -> None:
+    with StopRequest() as request:
+        with request.compiling():
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as MindSpore does
+            child = subprocess.Popen(["sleep", "0.3"])
+            child.send_signal(signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            assert child.wait() == 0
+            assert request.received is None
+        assert request.received == signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has loaded is told by Linux")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_that_is_interrupted_while_it_imports_says_so(script: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / script)], stderr=subprocess.PIPE, text=True
+    )
+    while "mindspore" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "interrupted\n"
+    assert process.returncode == 130
+
+
+def test_other_programs_keep_their_interrupt() -> None:
+    interrupts.quit_while_importing()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_script_that_has_imported_all_is_interrupted_in_the_usual_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(ROOT / "train.py"))
+    interrupts.quit_while_importing()
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    interrupts.end_of_imports()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
