@@ -51,7 +51,9 @@ def start(pair: TwoHosts, folder: Path, launcher: str, **keys: object) -> list[R
 
 
 def wait_for_checkpoint(folder: Path, started: list[Running]) -> None:
+    deadline = time.monotonic() + 120
     while not (folder / "last.ckpt").exists():
+        assert time.monotonic() < deadline
         assert all(running.process.poll() is None for running in started)
         time.sleep(0.1)
 
