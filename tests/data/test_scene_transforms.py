@@ -153,7 +153,7 @@ def test_a_crop_of_one_class_is_drawn_again() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
-    [((75, 25), False), ((74, 26), True), ((100,), False), ((74, 26, -900), True), ((-5,), False)],
+    [((75, 25), False), ((74, 26), True), ((100,), False), ((80, 20, -900), False), ((-5,), False)],
 )
 def test_the_share_of_one_class(counts: tuple[int, ...], expected: bool) -> None:
     """A negative number is of pixels that are not labelled."""
