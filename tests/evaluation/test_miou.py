@@ -35,7 +35,7 @@ def test_scores_are_the_official_ones(case: str) -> None:
     scores = counted(case, range(3)).scores()
     for name, found in [("IoU", scores.iou), ("Acc", scores.accuracy), *scores.scores.items()]:
         expected = 100 * OFFICIAL[f"miou.{case}.{name}"]
-        np.testing.assert_allclose(found, expected, rtol=1e-6)  # official in float32
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
     assert str(scores) == (
         f"mIoU {100 * OFFICIAL[f'miou.{case}.mIoU']:.2f} %, "
         f"mAcc {100 * OFFICIAL[f'miou.{case}.mAcc']:.2f} %, "
