@@ -481,6 +481,73 @@ FAULTS = (
         "if path}",
         "tests/data/test_corrupt.py",
     ),
+    # scenes
+    Fault(
+        "/data/segmentation/scenes.py",
+        "*range(IGNORED - 1), IGNORED]",
+        "*range(IGNORED)]",
+        "tests/data/test_scenes.py",
+    ),
+    Fault(
+        "/data/segmentation/scenes.py",
+        'if mode in ("L", "P") else None',
+        'if mode in ("L", "P", "RGB") else None',
+        "tests/data/test_scenes.py",
+    ),
+    Fault(
+        "/data/segmentation/transforms.py",
+        "step = 1 / (target / source)",
+        "step = (source - 1) / (target - 1)",
+        "tests/data/test_scene_transforms.py",
+    ),
+    Fault(
+        "/data/segmentation/transforms.py",
+        "counts.max() / counts.sum() < most",
+        "counts.max() / label.size < most",
+        "tests/data/test_scene_transforms.py",
+    ),
+    Fault(
+        "/data/segmentation/transforms.py",
+        "image[:, height:] = 0",
+        "image[:, height + 1 :] = 0",
+        "tests/data/test_scene_transforms.py",
+    ),
+    Fault(
+        "/data/segmentation/transforms.py",
+        "return cut[:, ::-1] if draw.flip else cut",
+        "return cut",
+        "tests/data/test_scene_transforms.py",
+    ),
+    Fault(
+        "/data/segmentation/photometric.py",
+        "return (1 - a * b.astype(np.float64))",
+        "return (1 - a * b)",
+        "tests/data/test_scene_transforms.py",
+    ),
+    Fault(
+        "/data/segmentation/loader.py",
+        "draws.generator(draws.IMAGE, self.seed, self.rank, epoch, scene)",
+        "draws.generator(draws.IMAGE, self.seed, self.rank, scene)",
+        "tests/data/test_scene_loader.py",
+    ),
+    Fault(
+        "/data/segmentation/loader.py",
+        "range(shard.rank, len(scenes), shard.size)",
+        "range(0, len(scenes), shard.size)",
+        "tests/data/test_scene_loader.py",
+    ),
+    Fault(
+        "/evaluation/miou.py",
+        "classes * rows + columns",
+        "classes * columns + rows",
+        "tests/evaluation/test_miou.py",
+    ),
+    Fault(
+        "/evaluation/miou.py",
+        "np.full(len(wholes), np.nan)",
+        "np.zeros(len(wholes))",
+        "tests/evaluation/test_miou.py",
+    ),
     # config
     Fault(
         "/config/parse.py",

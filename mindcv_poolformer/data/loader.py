@@ -144,8 +144,8 @@ def training_dataset(
         UserError: too few images. An image that cannot be read stops the iteration instead, see
             worker_error.
     """
-    _prepare_engine()
-    workers = _workers(num_parallel_workers, shard.rank == 0)
+    prepare_engine()
+    workers = usable_workers(num_parallel_workers, shard.rank == 0)
     steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
     rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
     reader = None
@@ -205,8 +205,8 @@ def evaluation_dataset(
         Columns `images` (batch_size, C, H, W) float32 and `labels` (batch_size,) int32, where -1
         marks padding.
     """
-    _prepare_engine()
-    workers = _workers(num_parallel_workers, shard.rank == 0)
+    prepare_engine()
+    workers = usable_workers(num_parallel_workers, shard.rank == 0)
     batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
     slots = np.full(batches * batch_size * shard.size, -1)
     slots[: len(folder)] = np.arange(len(folder))
@@ -228,7 +228,7 @@ def evaluation_dataset(
 
 
 @cache  # said once for the streams of a run that ask for the same number
-def _workers(asked: int, speaks: bool) -> int:
+def usable_workers(asked: int, speaks: bool) -> int:
     """The number of data workers, of which MindSpore takes no more than the machine has cores."""
     cores = cpu_count()
     if asked > cores and speaks:
@@ -236,7 +236,8 @@ def _workers(asked: int, speaks: bool) -> int:
     return min(asked, cores)
 
 
-def _prepare_engine() -> None:
+def prepare_engine() -> None:
+    """Set what holds for every stream of this process, before the first is made."""
     silence_pillow()
     # Rows that wait between two operations and, here, whole batches: MindSpore's 16 would hold
     # some 6 GB per rank for batches of 128 at 224 pixels.

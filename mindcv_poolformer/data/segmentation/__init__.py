@@ -1,0 +1,1 @@
+"""Scenes with a label for each pixel, from folders to batches."""

@@ -1,0 +1,223 @@
+"""Folders of scenes in ADE20K's layout: pictures, and for each a PNG with a label per pixel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...runtime.errors import UserError
+from ..folder import files_below
+from ..preprocess import open_image
+from . import ade20k
+
+IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
+IGNORED = 255
+
+
+@dataclass(frozen=True, eq=False)
+class SceneFolder:
+    """The scenes of a split in a fixed order: `images[i]` is the picture of `labels[i]`.
+
+    Args:
+        root: holds `images/<split>` and `annotations/<split>`.
+        classes: their names, in the order of their indices.
+        images: paths of the pictures.
+        labels: paths of the PNGs.
+        reduce_zero_label: a PNG's 0 means unlabelled, and k the class of index k - 1.
+        notes: a line each on what was left out.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    reduce_zero_label: bool
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give a picture (H, W, 3) uint8 RGB and its classes (H, W) uint8, IGNORED where none.
+
+        Raises:
+            UserError: as :func:`open_image` and :func:`read_label`; the two differ in size.
+        """
+        picture = np.asarray(open_image(self.images[index]))
+        path = self.labels[index]
+        label = read_label(path, len(self.classes), self.reduce_zero_label)
+        (height, width), (high, wide) = picture.shape[:2], label.shape
+        if (height, width) != (high, wide):
+            raise UserError(
+                f"label {path}: found {wide} x {high} pixels, expected {width} x {height}, "
+                f"as in {self.images[index]}"
+            )
+        return picture, label
+
+
+def ade20k_scenes(root: str | Path, split: str) -> SceneFolder:
+    """List a split, `training` or `validation`, of ADE20K as the scene parsing benchmark has it.
+
+    Raises:
+        UserError: as :func:`scan_scenes`.
+    """
+    return scan_scenes(root, split, ade20k.names(), reduce_zero_label=True)
+
+
+def own_scenes(root: str | Path, split: str, *, reduce_zero_label: bool) -> SceneFolder:
+    """List a split of a folder of one's own, whose classes stand in `classes.txt`.
+
+    Raises:
+        UserError: as :func:`read_classes` and :func:`scan_scenes`.
+    """
+    classes = read_classes(Path(root) / CLASSES)
+    return scan_scenes(root, split, classes, reduce_zero_label=reduce_zero_label)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read the names of the classes, one a line, in the order of their indices.
+
+    Raises:
+        UserError: the file cannot be read, or a line is empty or there twice.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").rstrip().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: found {error.strerror}, expected a class name a line") from None
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: found bytes that are not UTF-8, expected a class name a line"
+        ) from None
+    names: list[str] = []
+    for number, name in enumerate(map(str.strip, lines), start=1):
+        if not name:
+            raise UserError(f"{path}: found line {number} empty, expected the name of a class")
+        if name in names:
+            raise UserError(f"{path}: found {name} twice, expected names that differ")
+        names.append(name)
+    if not names:
+        raise UserError(f"{path}: found an empty file, expected a class name a line")
+    return tuple(names)
+
+
+def scan_scenes(
+    root: str | Path, split: str, classes: Sequence[str], *, reduce_zero_label: bool
+) -> SceneFolder:
+    """Pair `images/<split>/**` with the PNGs of the same names in `annotations/<split>/**`.
+
+    Links, hidden names and other files are treated as :func:`data.folder.scan_folder` does. No
+    file is opened.
+
+    Raises:
+        UserError: a folder is missing, cannot be read or holds no image; a picture has no label,
+            or a label no picture; two differ by their endings alone; a label is no PNG; there are
+            more classes than a label has room for.
+    """
+    root = Path(root)
+    most = IGNORED - 1 if reduce_zero_label else IGNORED
+    if not 0 < len(classes) <= most:
+        raise UserError(f"{root}: found {len(classes)} classes, expected 1 to {most}")
+    pictures: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    notes: list[str] = []
+    for files, kind in ((pictures, IMAGES), (labels, ANNOTATIONS)):
+        folder = root / kind / split
+        if not folder.is_dir():
+            there = "a file" if folder.exists() else "no such folder"
+            raise UserError(f"{folder}: found {there}, expected the {kind} of the {split} split")
+        paths, left_out = files_below(folder)
+        if str(left_out):
+            notes.append(f"{folder}: {left_out} ignored")
+        for path in paths:
+            name = os.path.splitext(os.path.relpath(path, folder))[0]
+            if name in files:
+                raise UserError(
+                    f"{path}: found {files[name]} beside it, expected names that differ in more "
+                    "than their ending"
+                )
+            files[name] = path
+    for name, path in pictures.items():
+        if name not in labels:
+            wanted = root / ANNOTATIONS / split / f"{name}.png"
+            raise UserError(f"image {path}: found no label for it, expected {wanted}")
+    for name, path in labels.items():
+        if not path.lower().endswith(".png"):
+            raise UserError(f"label {path}: found no PNG, expected {name}.png, which loses nothing")
+        if name not in pictures:
+            wanted = root / IMAGES / split / name
+            raise UserError(f"label {path}: found no picture for it, expected {wanted}.jpg or .png")
+    order = list(pictures)
+    return SceneFolder(
+        root,
+        tuple(classes),
+        tuple(pictures[name] for name in order),
+        tuple(labels[name] for name in order),
+        reduce_zero_label,
+        tuple(notes),
+    )
+
+
+def read_label(path: str | Path, num_classes: int, reduce_zero_label: bool) -> np.ndarray:
+    """Read a label PNG, 8-bit grey or with a palette, whose indices then count, not its colours.
+
+    Args:
+        path: of the file.
+        num_classes: how many classes there are.
+        reduce_zero_label: see :class:`SceneFolder`.
+
+    Returns:
+        (H, W) uint8, the classes' indices, and IGNORED where there is none.
+
+    Raises:
+        UserError: the file is missing, damaged, or no such PNG; a value stands for no class.
+    """
+    try:
+        with Image.open(path) as image:
+            kind, mode = image.format, image.mode
+            values = np.array(image) if mode in ("L", "P") else None
+    except FileNotFoundError:
+        raise UserError(f"label {path} does not exist") from None
+    except Image.UnidentifiedImageError:
+        raise UserError(f"label {path} is not in an image format that Pillow reads") from None
+    # Pillow's decoders answer damaged data with any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"label {path} cannot be read: {' '.join(str(error).split())}") from error
+    if kind != "PNG" or values is None:
+        raise UserError(
+            f"label {path}: found a {kind} of {_MODES.get(mode, f'mode {mode}')}, expected a PNG "
+            "of 8 bits, grey or with a palette: a class index per pixel"
+        )
+    first = int(reduce_zero_label)
+    known = np.zeros(256, bool)
+    known[: num_classes + first] = known[IGNORED] = True
+    wrong = np.flatnonzero(~known & (np.bincount(values.ravel(), minlength=256) > 0))
+    if wrong.size:
+        unlabelled = "0 or 255 for unlabelled" if reduce_zero_label else "255 for unlabelled"
+        raise UserError(
+            f"label {path}: found the value {wrong[-1]}, expected {first} to "
+            f"{num_classes - 1 + first} for the {num_classes} classes, or {unlabelled}"
+        )
+    return reduce_zero(values) if reduce_zero_label else values
+
+
+_MODES = {
+    "1": "1 bit",
+    "L": "8-bit grey",
+    "P": "8-bit indices",
+    "I;16": "16 bits",
+    "RGB": "colours (RGB)",
+    "RGBA": "colours (RGBA)",
+}
+
+
+def reduce_zero(values: np.ndarray) -> np.ndarray:
+    """Make 0 and IGNORED of a uint8 label IGNORED, and every other k the class k - 1."""
+    return _REDUCED[values]
+
+
+_REDUCED = np.array([IGNORED, *range(IGNORED - 1), IGNORED], np.uint8)
