@@ -391,8 +391,8 @@ FAULTS = (
     ),
     Fault(
         "/training/resume.py",
-        '"training images": digest.hexdigest()[:16]',
-        '"training images": ""',
+        "_IMAGES: digest.hexdigest()[:16]",
+        '_IMAGES: ""',
         "tests/training/test_resume.py",
     ),
     Fault(
@@ -600,7 +600,7 @@ FAULTS = (
     ),
     Fault(
         "/runtime/errors.py",
-        '_end(130, "interrupted',
+        '_end(interrupts.INTERRUPTED, "interrupted',
         '_end(0, "interrupted',
         "tests/runtime/test_launch.py -k alone_interrupted",
     ),
