@@ -15,7 +15,7 @@ from official import FIXTURES, load_official_weights, official_name
 from mindcv_poolformer.models import POOLFORMERS, SEGMENTERS, VARIANTS, SemanticFPN, find_variant
 from mindcv_poolformer.models.dense import SegmentationLoss, label_map
 from mindcv_poolformer.models.dense.semantic_fpn import ChannelDropout
-from mindcv_poolformer.models.parts.layout import to_channels_first
+from mindcv_poolformer.models.parts.layout import from_channels_first, to_channels_first
 from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.models.variants import Variant
 from mindcv_poolformer.runtime.errors import UserError
@@ -53,7 +53,9 @@ def check_map(official: Any, name: str, step: int, found: Tensor) -> None:
     assert wave_sum(x) == pytest.approx(wave, abs=1e-5 * size * x.size)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [n if "_s" in n[-4:] else pytest.param(n, marks=pytest.mark.long) for n in SHAPES]
+)
 def test_parameters_are_the_official_ones(name: str) -> None:
     shapes = {n: s for n, s in SHAPES[name].items() if not n.endswith("num_batches_tracked")}
     network = mindcv.create_model(name, num_classes=150)
@@ -73,8 +75,10 @@ def test_maps_and_labels_are_the_official_ones(size: str, pynative_mode: None) -
     levels = network.neck(maps)
     for number, x in enumerate(levels):
         check_map(official, f"p{number}", 16, x)
-    check_map(official, "logits", 10, network.decode_head(levels))
-    check_labels(official, network.segment(images, (height + 13, width + 27)))
+    logits = network.decode_head(levels)
+    check_map(official, "logits", 10, logits)
+    size = (height + 13, width + 27)
+    check_labels(official, label_map(to_channels_first(logits), (height, width), size))
 
 
 def check_labels(official: Any, found: Tensor) -> None:
@@ -177,19 +181,22 @@ def small_segmenter(family: str | None, **settings: Any) -> SemanticFPN:
 )
 def test_any_family_is_a_backbone(family: str | None, pynative_mode: None) -> None:
     network = small_segmenter(family, num_classes=3).set_train(False)
+    images = official_images(0, 1, 3, 34, 47)
+    maps = network.backbone.feature_maps(images)
+    for ours, theirs in zip(maps, network.backbone(images), strict=True):
+        np.testing.assert_array_equal(to_channels_first(ours).asnumpy(), theirs.asnumpy())
+    assert network.decode_head(network.neck(maps)).size == 3 * 8 * 12
+
+
+def test_a_call_and_a_segmentation_of_images(pynative_mode: None) -> None:
+    network = small_segmenter(None, num_classes=3).set_train(False)
     images = official_images(0, 2, 3, 66, 47)
-    handed = [to_channels_first(x).asnumpy() for x in network.backbone.feature_maps(images)]
-    for ours, theirs in zip(handed, network.backbone(images), strict=True):
-        np.testing.assert_array_equal(ours, theirs.asnumpy())
     logits = network(images)
     assert logits.shape == (2, 3, 16, 12)
-    assert network.segment(images).shape == (2, 66, 47)
-    # Every level has its say: without it, the answer is another.
-    levels = network.neck(network.backbone.feature_maps(images))
-    for number in range(4):
-        fewer = [x * (i != number) for i, x in enumerate(levels)]
-        without = to_channels_first(network.decode_head(fewer)).asnumpy()
-        assert abs(without - logits.asnumpy()).max() > 1e-6
+    for size, asked in (((66, 47), None), ((50, 80), (50, 80))):
+        expected = label_map(logits, (66, 47), size)
+        assert expected.shape == (2, *size) and len(np.unique(expected.asnumpy())) > 1
+        np.testing.assert_array_equal(network.segment(images, asked).asnumpy(), expected.asnumpy())
 
 
 def test_a_classifier_is_no_backbone() -> None:
@@ -204,12 +211,7 @@ def test_dropout_takes_whole_channels(pynative_mode: None) -> None:
     dropout = ChannelDropout(0.1)
 
     def drop(cell: ChannelDropout, *scale: Tensor) -> np.ndarray:
-        laid = (
-            Tensor(x).transpose(0, 2, 3, 1)
-            if to_channels_first(Tensor(x)).shape[1] == 5
-            else Tensor(x)
-        )
-        return to_channels_first(cell(laid, *scale)).asnumpy()
+        return to_channels_first(cell(from_channels_first(Tensor(x)), *scale)).asnumpy()
 
     given = drop(dropout.set_train(), Tensor(scale))
     np.testing.assert_allclose(given, x * scale[:, :, None, None], rtol=1e-6)
