@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import mindcv
@@ -239,6 +241,14 @@ def test_initial_values_are_the_official_ones() -> None:
         if name.endswith(".bias") and not name.endswith("proj.bias") or name.endswith(".beta"):
             assert not value.any(), name
     assert not any(network.backbone.drop_path_rates)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_table_of_the_docs_is_the_official_one(name: str) -> None:
+    counted = [s for n, s in SHAPES[name].items() if "running_" not in n and "num_ba" not in n]
+    parameters, miou = sum(map(math.prod, counted)), SEGMENTERS[name].published_miou
+    page = Path(__file__).parents[3] / "docs" / "segmentation.md"
+    assert f"| {name} | {parameters:,} | {miou} % |" in page.read_text()
 
 
 def test_the_registry_has_the_segmenters_and_the_classifiers_apart() -> None:
