@@ -9,6 +9,9 @@ bit where no convolution takes part. Those weights magnify rounding: see ``round
 the logits of timm 1.0.31; its weights rebuild in the same way from timm's names. Those of its
 MetaFormers are computed in float64, by ``timm.create_model(name).eval().double()``, and the fixture
 has their parameters' shapes too, filled up with zeros to four numbers.
+
+``fixtures/dense`` is of the official models of dense prediction in float32: sail-sg/poolformer's
+backbone and configurations with mmseg 0.19.0 and mmcv 1.3.14. Their weights rebuild likewise.
 """
 
 from __future__ import annotations
@@ -41,9 +44,18 @@ def rounding_of(variant: str) -> float:
     return float(np.abs(OUTPUTS[f"{variant}/logits"] - EXACT[variant]).max())
 
 
+PYTORCH = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
 def official_name(name: str) -> str:
     """The name in the official state dict of one of our parameters."""
-    return name.replace(".gamma", ".weight").replace(".beta", ".bias")
+    stem, dot, leaf = name.rpartition(".")
+    return f"{stem}{dot}{PYTORCH.get(leaf, leaf)}"
 
 
 @lru_cache(maxsize=400)
@@ -56,6 +68,8 @@ def official_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         value = odds / odds.sum(-1, keepdims=True)
     elif "layer_scale" in name or "res_scale" in name:
         value = 0.3 + 0.05 * z
+    elif leaf == "running_var":
+        value = 1 + 0.1 * z
     elif leaf in ("scale", "bias") and shape == (1,):
         value = (0.8944 if leaf == "scale" else -0.4472) + 0.05 * z
     elif len(shape) >= 2:

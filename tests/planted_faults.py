@@ -61,6 +61,7 @@ class Fault:
 
 
 KERNELS = "tests/models/parts"
+DENSE = "tests/models/dense"
 POOLFORMER = "tests/models/test_poolformer.py"
 HYBRID = "tests/models/test_hybrid.py"
 METAFORMER = "tests/models/test_metaformer.py"
@@ -69,6 +70,28 @@ STEP = "tests/training/test_step.py"
 REPORT = "tests/commands/test_validate_report.py"
 
 FAULTS = (
+    # models/dense
+    Fault(
+        "/models/parts/batch_norm.py",
+        "unbiased = variance * (count / max(count - 1, 1))",
+        "unbiased = variance",
+        f"{KERNELS} -k batch_norm",
+    ),
+    Fault(
+        "/models/parts/convolutions.py",
+        "x[:, i : i + height, j : j + width]",
+        "x[:, j : j + height, i : i + width]",
+        f"{KERNELS} -k 3x3",
+    ),
+    Fault(
+        "/models/dense/losses.py", "/ labels.size", "/ (labels != 255).sum()", f"{DENSE} -k loss"
+    ),
+    Fault(
+        "/models/dense/semantic_fpn.py",
+        "resize_channels_first(wide, original_size)",
+        "resize_channels_first(logits, original_size)",
+        f"{DENSE} -k maps_and_labels",
+    ),
     # models/parts
     Fault("/models/parts/pooling.py", "near / near.sum(1, keepdims=True)", "near / 3", KERNELS),
     Fault(

@@ -1,18 +1,21 @@
 """What the networks are. Importing this registers them with MindCV."""
 
 from .classifier import StagedClassifier
+from .dense import SemanticFPN
 from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
 from .registry import default_cfgs
-from .variants import POOLFORMERS, VARIANTS, Variant, find_variant
+from .variants import POOLFORMERS, SEGMENTERS, VARIANTS, Variant, find_variant
 
 __all__ = [
     "POOLFORMERS",
+    "SEGMENTERS",
     "VARIANTS",
     "Hybrid",
     "MetaFormer",
     "PoolFormer",
+    "SemanticFPN",
     "StagedClassifier",
     "Variant",
     "default_cfgs",

@@ -23,7 +23,7 @@ class StagedClassifier(nn.Cell):
     A network says in ``_stage`` what a stage does. It has a ``norm`` and a ``head``, or
     ``feature_norms`` in their place. Maps lie as the device likes them (see
     ``parts/layout.py``) and the head is one linear layer, where a network does not say otherwise
-    in ``_enter``, ``_leave`` and ``_mean``, or in ``_new_head``.
+    in ``_enter``, ``_leave``, ``_lay_for_device`` and ``_mean``, or in ``_new_head``.
 
     Args:
         depths: blocks in each stage.
@@ -76,6 +76,11 @@ class StagedClassifier(nn.Cell):
         """Give the maps after each stage, (N, dims[i], H / 4 / 2^i, W / 4 / 2^i)."""
         return [self._leave(x) for x in self._further(self._enter(x), -1, drop_path)]
 
+    def feature_maps(self, x: Tensor, drop_path: Tensor | None = None) -> list[Tensor]:
+        """Give the maps of ``features_only`` as the device likes them; see ``parts/layout.py``."""
+        maps = self._normalize_each(self._further(self._enter(x), -1, drop_path))
+        return [self._lay_for_device(x) for x in maps]
+
     def logits_after(self, maps: Tensor, stage: int) -> Tensor:
         """Give the logits of images by their maps after a stage, as :meth:`stage_maps` gives them.
 
@@ -108,8 +113,15 @@ class StagedClassifier(nn.Cell):
     def _leave(self, x: Tensor) -> Tensor:
         return to_channels_first(x)
 
+    def _lay_for_device(self, x: Tensor) -> Tensor:
+        return x
+
     def _mean(self, x: Tensor) -> Tensor:
         return spatial_mean(x)
+
+    def _normalize_each(self, maps: list[Tensor]) -> list[Tensor]:
+        """The maps of ``out_indices`` out of all four, each through its own norm."""
+        return [norm(maps[i]) for i, norm in zip(self.out_indices, self.feature_norms)]
 
     def _new_head(self, num_classes: int) -> nn.Cell:
         return nn.Dense(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
@@ -181,8 +193,7 @@ class StagedClassifier(nn.Cell):
         if self.features_only:
             if labels is not None or output_hidden_states:
                 raise ValueError("labels, output_hidden_states: found features_only, no classifier")
-            norms = zip(self.out_indices, self.feature_norms)
-            return tuple(self._leave(norm(maps[i])) for i, norm in norms)
+            return tuple(self._leave(x) for x in self._normalize_each(maps))
         logits = self._classify(self._mean(self._normalize(maps[-1])))
         if labels is None and not output_hidden_states:
             return logits

@@ -16,7 +16,7 @@ from .classifier import POOL_NORM, StagedClassifier, initialize_linear
 from .parts.activations import SquaredReLU, StarReLU
 from .parts.convolutions import DepthwiseConv, StridedConv
 from .parts.layers import DropPath
-from .parts.layout import on_channels_last
+from .parts.layout import lay_for_device, on_channels_last
 from .parts.mixers import GRIDS, Attention, ChannelsLastPooling, RandomMixing, SepConv
 from .parts.norms import ChannelNorm, LayerNorm, SampleNorm
 from .variants import FAMILIES
@@ -226,6 +226,9 @@ class MetaFormer(StagedClassifier):
 
     def _leave(self, x: Tensor) -> Tensor:
         return x.transpose(0, 3, 1, 2)
+
+    def _lay_for_device(self, x: Tensor) -> Tensor:
+        return lay_for_device(x)
 
     def _mean(self, x: Tensor) -> Tensor:
         return x.mean((1, 2))

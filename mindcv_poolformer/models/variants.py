@@ -1,8 +1,9 @@
-"""The table of models: every fact about a model stands here and nowhere else.
+"""The tables of models: every fact about a model stands here and nowhere else.
 
 Sources: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, tables 1
 and 5 and appendix, and "MetaFormer Baselines for Vision", arXiv 2210.13452; training settings,
-crops, MACs and ImageNet-1K top-1 as published in sail-sg/poolformer and sail-sg/metaformer.
+crops, MACs, ImageNet-1K top-1 and ADE20K mIoU as published in sail-sg/poolformer and
+sail-sg/metaformer.
 """
 
 from __future__ import annotations
@@ -238,6 +239,36 @@ _TABLE = {
 }
 VARIANTS = MappingProxyType(_TABLE)  # read by all, written by add_variant alone
 
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model of semantic segmentation, which is a Semantic FPN on a backbone.
+
+    Args:
+        backbone: the variant it is built on.
+        published_miou: ADE20K val mIoU in percent, published by the authors, if they did.
+    """
+
+    backbone: str
+    published_miou: float | None = None
+
+
+_MIOU = {
+    "poolformer_s12": 37.2,
+    "poolformer_s24": 40.3,
+    "poolformer_s36": 42.0,
+    "poolformer_m36": 42.4,
+    "poolformer_m48": 42.7,
+}
+# On every variant that takes images of any size.
+SEGMENTERS = MappingProxyType(
+    {
+        f"semantic_fpn_{name}": Segmenter(name, _MIOU.get(name))
+        for name, variant in VARIANTS.items()
+        if variant.only_size is None
+    }
+)
+
 POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
 
 
@@ -256,8 +287,13 @@ def find_variant(name: str) -> Variant:
     """Give the variant of that name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is a segmentation model, which has no classifier.
     """
+    if name in SEGMENTERS:
+        raise UserError(
+            f"model: found {name!r}, a segmentation model, expected a classifier such as "
+            f"{SEGMENTERS[name].backbone!r}: segmentation models are for Python alone so far"
+        )
     if name not in VARIANTS:
         near = ", ".join(difflib.get_close_matches(name, VARIANTS, 5, 0.4)) or "poolformer_s12"
         raise UserError(

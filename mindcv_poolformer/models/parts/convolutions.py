@@ -1,4 +1,4 @@
-"""Convolutions: 1x1, strided, and of each channel alone."""
+"""Convolutions: 1x1, 3x3, strided, and of each channel alone."""
 
 from __future__ import annotations
 
@@ -73,6 +73,36 @@ class PointwiseConv(nn.Conv2d):
             y = _multiply(self, x.reshape(-1, channels))
             return y.reshape(n, height, width, self.out_channels)
         return super().construct(x)
+
+
+class SpatialConv(nn.Conv2d):
+    """A 3x3 convolution, stride 1, that keeps height and width: beyond the border there are zeros.
+
+    On the CPU one product of what each place sees, its nine neighbours end to end.
+    """
+
+    def __init__(self, in_channels: int, channels: int, has_bias: bool = True) -> None:
+        super().__init__(in_channels, channels, 3, pad_mode="pad", padding=1, has_bias=has_bias)
+        self.affine = _Affine() if has_bias else ops.MatMul(transpose_b=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not channels_last():
+            return super().construct(x)
+        n, height, width, channels = x.shape
+        row, column = (n, 1, width, channels), (n, height + 2, 1, channels)
+        x = ops.concat((ops.zeros(row, x.dtype), x, ops.zeros(row, x.dtype)), 1)
+        x = ops.concat((ops.zeros(column, x.dtype), x, ops.zeros(column, x.dtype)), 2)
+        seen = []
+        for i in range(3):
+            for j in range(3):
+                seen.append(x[:, i : i + height, j : j + width])
+        patches = ops.concat(seen, 3).reshape(-1, 9 * channels)
+        if self.has_bias:
+            y = _multiply(self, patches)
+        else:
+            weight = self.weight.astype(x.dtype).transpose(0, 2, 3, 1)
+            y = self.affine(patches, weight.reshape(self.out_channels, -1))
+        return y.reshape(n, height, width, self.out_channels)
 
 
 class StridedConv(nn.Conv2d):

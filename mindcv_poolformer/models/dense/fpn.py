@@ -1,0 +1,60 @@
+"""The neck between a backbone and the heads of dense prediction.
+
+Lin et al., "Feature Pyramid Networks for Object Detection", arXiv 1612.03144, as MMDetection and
+MMSegmentation build it; parameter names are theirs. Maps lie as the device likes them, see
+``parts/layout.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn
+from mindspore.common.initializer import XavierUniform, Zero
+
+from ..classifier import initialize
+from ..parts.convolutions import PointwiseConv, SpatialConv
+from ..parts.resizing import resize_nearest, size_of
+
+
+class ConvModule(nn.Cell):
+    """A convolution by the name that it has in MMCV's module of the same name."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class FPN(nn.Cell):
+    """Maps of a backbone, the finest first, to as many maps of equal channels and the same sizes.
+
+    Each map gets what the coarser ones know: a 1x1 convolution of each, from the coarsest on the
+    nearest neighbours added to the next finer one, and a 3x3 convolution of each sum.
+
+    Args:
+        in_channels: of each map.
+        channels: of what it gives.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__()
+        self.lateral_convs = nn.CellList(
+            [ConvModule(PointwiseConv(before, channels)) for before in in_channels]
+        )
+        self.fpn_convs = nn.CellList(
+            [ConvModule(SpatialConv(channels, channels)) for _ in in_channels]
+        )
+        for module in (*self.lateral_convs, *self.fpn_convs):
+            initialize(module.conv.weight, XavierUniform())
+            initialize(module.conv.bias, Zero())
+
+    def construct(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        finer = [lateral(x) for lateral, x in zip(self.lateral_convs, maps)]
+        sums = finer[-1:]
+        for x in finer[-2::-1]:
+            # To the finer map's own size: where it is odd, that is not twice the coarser one's.
+            sums.append(x + resize_nearest(sums[-1], size_of(x)))
+        return [conv(x) for conv, x in zip(self.fpn_convs, sums[::-1])]
