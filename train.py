@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from mindcv_poolformer.config import Recipe, parse_recipe
@@ -33,9 +34,9 @@ from mindcv_poolformer.training.compiling import compile_only
 from mindcv_poolformer.training.network import build_network, check_network
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.progress import Progress
-from mindcv_poolformer.training.run_folder import RunFolder
+from mindcv_poolformer.training.run_folder import RunFolder, saves_within_epoch
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
-from mindcv_poolformer.training.step import TrainStep, build_step
+from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 
@@ -157,9 +158,10 @@ def train_epochs(
     """Train to the end of the schedule, or until a signal asks to stop: then save, and return."""
     system, interval = recipe.system, recipe.checkpointing.val_interval
     sink = system.dataset_sink_mode and system.device_target == "Ascend"
-    next_loss = feed(step, batches, sink=sink)
+    take_step = feed(step, batches, sink=sink)
     overflows = OverflowWatch(step, system.max_bad_updates)
-    stopping = False
+    unread: list[Tensor] = []
+    asked_to_stop = stopping = False
     if system.mode == 0 and not progress.done:
         progress.compiling(recipe.model.model)
     with StopRequest() as request:
@@ -167,19 +169,25 @@ def train_epochs(
             if request.received:
                 step.ask_to_stop()
             with request.compiling():
-                loss = float(next_loss())
-            progress.advance(loss)
-            overflows.check()
+                unread.append(take_step())
+            progress.advance()
+            if not (asked_to_stop or must_look(recipe, step, progress, request)):
+                continue
+            outcomes = list(map(Outcome.read, unread))
+            unread.clear()
+            progress.take(outcomes)
+            overflows.check(outcomes)
+            asked_to_stop = outcomes[-1].asked_to_stop
 
             if progress.at_epoch_end or progress.step % system.log_interval == 0:
                 row = progress.report(step)
                 corrupt.check()
                 if run_folder:
                     run_folder.record("train", row)
-            if not step.between_updates:
+            if not step.between_updates(progress.step):
                 continue
 
-            stopping, result = step.asked_to_stop, None
+            stopping, result = asked_to_stop, None
             due = progress.at_epoch_end and (progress.epoch % interval == 0 or progress.done)
             if evaluator and due:
                 result = evaluator.take(evaluated_weights(step)).evaluate()
@@ -190,6 +198,21 @@ def train_epochs(
             if progress.at_epoch_end:
                 progress.end_epoch(f"; validation {result}" if result else "")
     progress.close()
+
+
+def must_look(recipe: Recipe, step: TrainStep, progress: Progress, request: StopRequest) -> bool:
+    """Whether the device is to be waited for after the last step, to read how it went.
+
+    The same on all ranks, which stop after the same step: they agree on it in a step, and know it
+    when they look. A rank that is alone need not wait for that.
+    """
+    return (
+        progress.at_first_step  # which compiles
+        or progress.at_epoch_end
+        or progress.step % recipe.system.log_interval == 0
+        or saves_within_epoch(recipe.checkpointing, progress)
+        or (step.world_size == 1 and request.received is not None)
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def training(given: argparse.Namespace) -> Workload:
 
     def prepare(batch: int, size: int) -> Call:
         pixels, soft = Tensor(images(batch, size)), Tensor(targets(batch))
-        return lambda: float(step(pixels, soft))
+        return lambda: step(pixels, soft).asnumpy()
 
     return Workload(prepare)
 

@@ -52,7 +52,8 @@ class SystemConfig:
             exported graph has it with true alone, and loads nowhere else then.
         recompute: compute the maps inside of blocks anew in the backward pass instead of keeping
             them: less memory for more arithmetic.
-        log_interval: steps between two log lines when the output is not a terminal.
+        log_interval: steps between two looks at losses and overflows, for which the device is
+            waited for, and between two log lines when the output is not a terminal.
         amp_level: precision of training: O0 all fp32, O2 fp16 but for BatchNorm and LayerNorm,
             O3 all fp16, auto fp16 where MindSpore's lists hold it safe.
         val_amp_level: the same for validation, null for amp_level.

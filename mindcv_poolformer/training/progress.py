@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from .step import TrainStep
+from .step import Outcome, TrainStep
 
 
 class Progress:
@@ -92,7 +92,7 @@ class Progress:
             self._epoch_losses += position["epoch_losses"]
 
     def compiling(self, model: str) -> None:
-        """Tell that the next step compiles, of itself without a word; `advance` tells when it has.
+        """Tell that the next step compiles, of itself without a word; `take` tells when it has.
 
         Args:
             model: whose step it is.
@@ -100,15 +100,27 @@ class Progress:
         self.say(f"compiling the training step of {model}, once: this may take minutes")
         self._compiling_since = time.perf_counter()
 
-    def advance(self, loss: float) -> None:
-        """Count one step. The clock starts after the first one, which compiles."""
+    @property
+    def at_first_step(self) -> bool:
+        """Whether no outcome has been taken in so far."""
+        return self._mark is None
+
+    def advance(self) -> None:
+        """Count one step, which the device may be at still."""
         self.step += 1
-        self._losses.append(loss)
+        self._bar.update(self.images_per_step)
+
+    def take(self, outcomes: Iterable[Outcome]) -> None:
+        """Take in all steps since the last time. The clock starts after the first one's compiling.
+
+        Args:
+            outcomes: of each, in their order.
+        """
+        self._losses += [outcome.loss for outcome in outcomes]
         if self._compiling_since is not None:
             seconds = time.perf_counter() - self._compiling_since
             self.say(f"compiled, and the first step done: {seconds:.1f} s")
             self._compiling_since = None
-        self._bar.update(self.images_per_step)
         if self._mark is None:
             self._mark = (time.perf_counter(), self.step)
 

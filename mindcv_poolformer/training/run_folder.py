@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import Recipe
+from ..config import CheckpointingConfig, Recipe
 from ..data.folder import ImageFolder
 from ..runtime.files import remove_leftovers
 from .checkpoint import RunCheckpoints
@@ -16,6 +16,12 @@ from .progress import Progress
 from .records import Records, write_facts
 from .resume import Found
 from .step import TrainStep
+
+
+def saves_within_epoch(keeping: CheckpointingConfig, progress: Progress) -> bool:
+    """Whether a checkpoint is due after the last step, be it the last of its epoch or not."""
+    steps = keeping.ckpt_save_steps
+    return steps is not None and progress.epoch_step % steps == 0
 
 
 class RunFolder:
@@ -80,9 +86,7 @@ class RunFolder:
         last = progress.epoch == progress.epochs
         if progress.at_epoch_end and (last or progress.epoch % keeping.ckpt_save_interval == 0):
             self._checkpoints.save_epoch(progress.epoch, top1, self._step, progress.position)
-        elif stopping or (
-            keeping.ckpt_save_steps and progress.epoch_step % keeping.ckpt_save_steps == 0
-        ):
+        elif stopping or saves_within_epoch(keeping, progress):
             self._checkpoints.save_last(self._step, progress.position)
 
     def finish(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -26,6 +28,29 @@ def _clear(total: Parameter) -> Tensor:
     return ops.assign(total, ops.zeros_like(total))
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the step tells.
+
+    Args:
+        loss: averaged over the batches of all ranks.
+        bad_updates: those that overflowed since the last good one.
+        loss_scale: for the next call.
+        asked_to_stop: whether any rank had been asked to before the call; alike on all ranks.
+    """
+
+    loss: float
+    bad_updates: int
+    loss_scale: float
+    asked_to_stop: bool
+
+    @classmethod
+    def read(cls, told: Tensor) -> Outcome:
+        """From what the call has given, (4,) float32; waits for the device."""
+        loss, bad_updates, loss_scale, stop = told.asnumpy().tolist()
+        return cls(loss, int(bad_updates), loss_scale, stop > 0)
+
+
 class TrainStep(nn.Cell):
     """Forward, loss, backward, all-reduce, unscale, overflow check, clip, update, EMA.
 
@@ -46,7 +71,7 @@ class TrainStep(nn.Cell):
         ema_decay: decay of the moving average of the weights, None for none.
         world_size: number of ranks whose gradients are averaged.
 
-    A call gives the loss, a float32 scalar, averaged over the batches of all ranks.
+    A call gives what :meth:`Outcome.read` reads, then or after further calls.
     ``global_step`` counts the calls, ``skipped_updates`` the updates that overflowed, and
     ``bad_updates`` those of them since the last good one.
     """
@@ -98,21 +123,13 @@ class TrainStep(nn.Cell):
             self.scaled_loss, grad_position=None, weights=self.weights, has_aux=True
         )
 
-    @property
-    def between_updates(self) -> bool:
-        """Whether the last call ended with an update, so that no gradients wait for the next."""
-        if self.accumulation_steps == 1:
-            return True
-        return int(self.global_step) % self.epoch_steps % self.accumulation_steps == 0
+    def between_updates(self, calls: int) -> bool:
+        """Whether after so many calls in all no gradients wait for the next one."""
+        return calls % self.epoch_steps % self.accumulation_steps == 0
 
     def ask_to_stop(self) -> None:
         """Let all ranks know, with the next call, that this one has been asked to stop."""
         self.stop.set_data(Tensor(1, ms.float32))
-
-    @property
-    def asked_to_stop(self) -> bool:
-        """Whether any rank had been asked to stop before the last call; the same on all ranks."""
-        return float(self.stop) > 0
 
     def scaled_loss(
         self, images: Tensor, targets: Tensor, drop_path: Tensor | None
@@ -132,9 +149,9 @@ class TrainStep(nn.Cell):
         (_, loss), grads = self.backward(images, targets, drop_path)
         if self.world_size > 1:
             # PyNative mode stacks no Parameter, but what is computed from one.
-            told = self.all_reduce(ops.stack((loss, self.stop + 0.0)))
-            loss = told[0] / self.world_size
-            ops.assign(self.stop, told[1])
+            means = self.all_reduce(ops.stack((loss, self.stop + 0.0))) / self.world_size
+            loss = means[0]
+            ops.assign(self.stop, means[1])
         lr = self.schedule[self.global_step]
         if self.accumulation_steps == 1:
             self.update(grads, lr, 1.0)
@@ -146,7 +163,8 @@ class TrainStep(nn.Cell):
                 self.update(self.grad_sum, lr, count.astype(ms.float32))
                 self.hyper_map(_clear, self.grad_sum)
         ops.assign_add(self.global_step, 1)
-        return loss
+        bad_updates = self.bad_updates.astype(ms.float32)
+        return ops.stack((loss, bad_updates, self.loss_scaler.scale_value + 0.0, self.stop + 0.0))
 
     def update(self, grads: tuple[Tensor, ...], lr: Tensor, count: float | Tensor) -> bool:
         """Change the weights, unless the gradients overflowed; adjust the loss scale.

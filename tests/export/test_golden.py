@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import redescribe, sign
+from checkpoints import TRANSFORM, logits_of, make_network
+from mindspore import Tensor, nn
 from PIL import Image
 
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
-from mindcv_poolformer.export.golden import Golden, self_test
+from mindcv_poolformer.export.golden import Golden, compare, self_test
+from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.errors import UserError
 
 
@@ -109,3 +112,51 @@ def test_images_that_no_pixels_stand_behind(inputs: np.ndarray, expected: np.nda
     transform = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
     with pytest.raises(ValueError, match="found no 8-bit pixels behind them"):
         Golden.of(inputs + 0.01, transform, expected)
+
+
+HF32 = 11  # bits of mantissa after the first one, by CANN's documentation
+
+
+def with_mantissa(values: np.ndarray, bits: int) -> np.ndarray:
+    """Round float32 to the nearest numbers of so many bits of mantissa, ties to the even one."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(mantissa * 2 ** (bits + 1)), exponent - bits - 1).astype(np.float32)
+
+
+def rounding(network: nn.Cell, bits: int) -> Callable[[Tensor], Tensor]:
+    """A network whose convolutions round what they multiply, and sum in float32."""
+
+    def round_inputs(conv: nn.Cell, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(Tensor(with_mantissa(values.asnumpy(), bits)) for values in inputs)
+
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            cell.weight.set_data(Tensor(with_mantissa(cell.weight.asnumpy(), bits)))
+            cell.register_forward_pre_hook(round_inputs)
+    return lambda images: Tensor(logits_of(network, images.asnumpy()))
+
+
+def test_hf32_keeps_eleven_bits_after_the_first() -> None:
+    one, ulp = np.float32(1), np.float32(2**-11)
+    values = np.array([one + ulp, one + 0.5 * ulp, one + 1.5 * ulp, -3.1e-38, 0], np.float32)
+    rounded = with_mantissa(values, HF32)
+    np.testing.assert_array_equal(rounded[:3], [one + ulp, one, one + 2 * ulp])
+    np.testing.assert_array_equal(rounded.view(np.uint32) & 0xFFF, 0)
+    np.testing.assert_allclose(rounded, values, rtol=2**-12)
+
+
+def test_an_untouched_bundle_in_hf32_fails_its_self_test(bundle: Bundle) -> None:
+    finer = dataclasses.replace(bundle, network=rounding(make_network(), 18))
+    assert "top-1 equal on 100%" in self_test(finer)  # it is not the emulation that fails
+    hf32 = dataclasses.replace(bundle, network=rounding(make_network(), HF32))
+    with pytest.raises(
+        UserError, match=r"found logits up to 0.000\d+ off .* expected at most 0.0001"
+    ):
+        self_test(hf32)
+
+
+def test_export_in_hf32_would_refuse_the_deploy_form(bundle: Bundle, inputs: np.ndarray) -> None:
+    plain = rounding(make_network(), HF32)(Tensor(inputs)).asnumpy()
+    deploy = dataclasses.replace(bundle, network=rounding(to_deploy(make_network()), HF32))
+    result = compare(deploy, Golden.of(inputs, TRANSFORM, plain))
+    assert 3 * result.tolerance < result.difference < 30 * result.tolerance

@@ -12,7 +12,7 @@ from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.optimizer import AdamW
 from mindcv_poolformer.training.overflow import OverflowWatch
-from mindcv_poolformer.training.step import TrainStep
+from mindcv_poolformer.training.step import Outcome, TrainStep
 
 pytestmark = pytest.mark.usefixtures("pynative_mode")
 
@@ -29,9 +29,9 @@ def make_step(level: str, scaler: StaticLossScaler | DynamicLossScaler) -> Train
 
 
 def run(step: TrainStep, watch: OverflowWatch, *batches: Tensor) -> None:
-    for images in batches:
-        step(images, TARGETS)
-        watch.check()
+    """Take batches, and look once at how they went."""
+    told = [step(images, TARGETS) for images in batches]
+    watch.check(map(Outcome.read, told))
 
 
 def test_nan_in_float32_stops_after_as_many_as_allowed() -> None:
@@ -55,6 +55,10 @@ def test_at_the_floor_of_the_loss_scale_one_is_enough() -> None:
         run(step, watch, HUGE)
 
 
+def outcomes(*bad_updates: int) -> list[Outcome]:
+    return [Outcome(0.5, bad, 1.0, asked_to_stop=False) for bad in bad_updates]
+
+
 def test_a_run_that_goes_on_counts_on() -> None:
     step = SimpleNamespace(
         bad_updates=2,
@@ -65,10 +69,9 @@ def test_a_run_that_goes_on_counts_on() -> None:
         accumulation_steps=1,
     )
     watch = OverflowWatch(step, limit=3)
-    watch.check()
-    step.bad_updates = 3
-    with pytest.raises(UserError, match="3 updates in a row, up to step 9"):
-        watch.check()
+    watch.check(outcomes(2, 2))
+    with pytest.raises(UserError, match="3 updates in a row, up to step 13"):
+        watch.check(outcomes(2, 3, 0))  # a good one after them does not make it good
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mindcv_poolformer.data.mix import smoothed_targets
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.training.optimizer import AdamW
-from mindcv_poolformer.training.step import TrainStep, build_step
+from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
 
 # What a graph would add is its compilation: the tests in both modes show that it does the same.
 op_by_op = pytest.mark.usefixtures("pynative_mode")
@@ -67,7 +67,7 @@ def test_five_steps_follow_the_official_code(mode: int) -> None:
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(5, 1e-4, np.float32))
     step = TrainStep(network, optimizer, rates, StaticLossScaler(1.0)).set_train()
-    losses = [float(step(images, targets))]
+    losses = [Outcome.read(step(images, targets)).loss]
     norms = {  # the first moment after one step is (1 - beta1) times the gradient
         official_name(p.name): np.linalg.norm(m.asnumpy().astype(np.float64) / 0.1)
         for p, m in zip(step.weights, optimizer.exp_avg, strict=True)
@@ -77,7 +77,7 @@ def test_five_steps_follow_the_official_code(mode: int) -> None:
     # norm1's bias cancels in pool(x) - x: its gradients are zero but for rounding
     np.testing.assert_allclose([norms[key] for key in keys], expected, rtol=1e-3, atol=1e-6)
     assert (expected > 1e-6).sum() == 132 - 12
-    losses += [float(step(images, targets)) for _ in range(4)]
+    losses += [Outcome.read(step(images, targets)).loss for _ in range(4)]
     np.testing.assert_allclose(losses, OUTPUTS["poolformer_s12/train/loss"], rtol=1e-3)
 
 
@@ -103,7 +103,7 @@ def test_the_last_step_of_an_epoch_updates(both_modes: str) -> None:
     ends = []
     for part in 2 * parts:
         small(images[part], targets[part])
-        ends.append(small.between_updates)
+        ends.append(small.between_updates(int(small.global_step)))
     assert ends == 2 * [False, False, True, False, True]
     large = toy_step()
     for part in 2 * [slice(0, 6), slice(6, 10)]:
@@ -203,19 +203,19 @@ def test_the_schedule_sets_each_step() -> None:
 @op_by_op
 def test_the_loss_scale_leaves_the_update_as_it_is() -> None:
     plain, scaled = toy_step(), toy_step(scaler=StaticLossScaler(1024.0))
-    losses = [float(step(*toy_batch(0))) for step in (plain, scaled)]
+    losses = [Outcome.read(step(*toy_batch(0))).loss for step in (plain, scaled)]
     assert losses[0] == losses[1]
     np.testing.assert_allclose(weights(scaled), weights(plain), atol=2e-5)
 
 
 def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
-    """A poisoned batch: pixels so large that float16 overflows."""
+    """A poisoned batch: pixels so large that float16 overflows. What calls tell is read late."""
     step = toy_step("O3", DynamicLossScaler(1024.0, 2, 2), ema_decay=0.9)
-    step(*toy_batch(0))
+    told = [step(*toy_batch(0))]
     state = [weights(step)]
     state += [p.asnumpy() for p in (*step.optimizer.exp_avg, *step.optimizer.exp_avg_sq, *step.ema)]
     images, targets = toy_batch(1)
-    step(images * 1e6, targets)
+    told.append(step(images * 1e6, targets))
     assert (int(step.skipped_updates), int(step.bad_updates)) == (1, 1)
     assert float(step.loss_scaler.scale_value) == 512.0
     after = [weights(step)]
@@ -224,11 +224,18 @@ def test_an_overflow_is_skipped_and_halves_the_scale(both_modes: str) -> None:
         assert (old == new).all()
     assert int(step.optimizer.step) == 1
     assert int(step.global_step) == 2
+    step.ask_to_stop()
     for seed in (2, 3):  # two good updates in a row double it
-        step(*toy_batch(seed))
+        told.append(step(*toy_batch(seed)))
     assert (int(step.skipped_updates), int(step.bad_updates)) == (1, 0)
     assert float(step.loss_scaler.scale_value) == 1024.0
     assert np.isfinite(weights(step)).all()
+    outcomes = list(map(Outcome.read, told))
+    assert [outcome.bad_updates for outcome in outcomes] == [0, 1, 0, 0]
+    assert [outcome.loss_scale for outcome in outcomes] == [1024, 512, 512, 1024]
+    assert [outcome.asked_to_stop for outcome in outcomes] == [False, False, True, True]
+    assert [bool(np.isfinite(outcome.loss)) for outcome in outcomes] == [True, False, True, True]
+    assert len({outcome.loss for outcome in outcomes}) == 4
 
 
 @op_by_op
@@ -244,7 +251,7 @@ def losses_in_float32() -> list[float]:
     """Of two steps of the small PoolFormer, in PyNative mode."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     step = step_of(tiny_poolformer())
-    return [float(step(*images_of_poolformer(seed))) for seed in range(2)]
+    return [Outcome.read(step(*images_of_poolformer(seed))).loss for seed in range(2)]
 
 
 @pytest.mark.layout
@@ -264,7 +271,7 @@ def test_mixed_precision_trains_as_float32_does(
     ms.set_context(mode=mode)
     mixed = step_of(tiny_poolformer(), level, StaticLossScaler(1024.0))
     for seed, expected in enumerate(losses_in_float32):
-        found = float(mixed(*images_of_poolformer(seed)))
+        found = Outcome.read(mixed(*images_of_poolformer(seed))).loss
         assert found == pytest.approx(expected, rel=1e-2)
         assert found != expected
     assert {w.dtype for w in mixed.weights} == {ms.float32}
