@@ -129,7 +129,7 @@ class TrainStep(nn.Cell):
 
     def ask_to_stop(self) -> None:
         """Let all ranks know, with the next call, that this one has been asked to stop."""
-        self.stop.set_data(Tensor(1, ms.float32))
+        ops.assign(self.stop, Tensor(1, ms.float32))
 
     def scaled_loss(
         self, images: Tensor, targets: Tensor, drop_path: Tensor | None
