@@ -31,7 +31,7 @@ from mindcv_poolformer.models import PoolFormer, find_variant
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.launch import World
-from mindcv_poolformer.training.step import build_step
+from mindcv_poolformer.training.step import Outcome, build_step
 from mindcv_poolformer.weights import load_weights, read_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -71,7 +71,7 @@ def training(given: argparse.Namespace) -> Workload:
 
     def prepare(batch: int, size: int) -> Call:
         pixels, soft = Tensor(images(batch, size)), Tensor(targets(batch))
-        return lambda: step(pixels, soft).asnumpy()
+        return lambda: Outcome.read(step(pixels, soft)).loss
 
     return Workload(prepare)
 
