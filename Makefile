@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-.PHONY: demo serve test test-all test-layout test-with test-page lint bench
+.PHONY: demo serve test test-all test-layout test-hosts test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -19,15 +19,19 @@ serve: .venv/installed-serving
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
-# The long ones keep their order: by size the kill storm, nine minutes, would run last and alone.
+# The long ones keep their order: by size the kill storm, five minutes, would run last and alone.
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "long and not hosts" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The layout that Ascend has, on the CPU: MindSpore's own operators, on maps (N, C, H, W). For
 # convolutions with AVX-512 oneDNN has no kernel but its slow reference.
 test-layout: .venv/installed-test
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
+
+# Two hosts out of one, and a cable that is cut: as root on Linux, with iproute2.
+test-hosts: .venv/installed-test
+	$(BIN)/python -m pytest -m hosts
 
 # The fast tests of what the NPU needs on another MindSpore: make test-with MINDSPORE=2.7.0
 test-with: .venv-$(MINDSPORE)/installed

@@ -100,12 +100,12 @@ def test_killed_within_an_epoch(workspace: Path) -> None:
     assert (workspace / "moved" / "best.ckpt").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_asked_to_stop(workspace: Path, number: signal.Signals) -> None:
-    save_dir = f"stopped_{number.name}"
+def test_asked_to_stop(workspace: Path) -> None:
+    """By Ctrl-C; by SIGTERM and, under mpirun, SIGUSR1 below."""
+    save_dir = "stopped"
     running = start(workspace, save_dir, python_multiprocessing=True)
     wait_for_step(running, workspace / save_dir, 2)
-    running.process.send_signal(number)
+    running.process.send_signal(signal.SIGINT)
     ended = running.finish()
     assert (ended.code, ended.err) == (STOPPED, "")
     assert re.search(r"asked to stop: saved after step \d/6 of epoch \d; the same", ended.out)

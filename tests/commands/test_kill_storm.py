@@ -1,4 +1,4 @@
-"""The demo, killed twenty times at random, five of them while it saves: the end is the same."""
+"""The demo, killed ten times at random, three of them while it saves: the end is the same."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scripts import ROOT, Running, assert_equal_weights
 
 pytestmark = pytest.mark.long
 
-KILLS = 20
-IN_A_SAVE = 5
+KILLS = 10
+IN_A_SAVE = 3
 SECONDS = 8.0  # from the first step of a life to its latest end
 # 3 epochs of 44 steps, saved at every fourth
 FLAGS = "--epoch_size 3 --ckpt_save_steps 4 --log_interval 1 --ckpt_save_dir".split()

@@ -16,6 +16,7 @@ from mindcv_poolformer.runtime import host_watch, hosts
 WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.hosts,
     pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or ""),
 ]
 
