@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_ctrl_c_does_not_reach_the_compiler_and_is_noted_after_it() -> None:
             assert child.wait() == 0
             assert request.received is None
         assert request.received == signal.SIGINT
+
+
+@pytest.fixture(autouse=True)
+def _heeded() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has loaded is told by Linux")
