@@ -31,10 +31,11 @@ from mindcv_poolformer.runtime.lock import check_shared, locked
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import evaluated_weights
 from mindcv_poolformer.training.compiling import compile_only
+from mindcv_poolformer.training.looks import must_look
 from mindcv_poolformer.training.network import build_network, check_network
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.progress import Progress
-from mindcv_poolformer.training.run_folder import RunFolder, saves_within_epoch
+from mindcv_poolformer.training.run_folder import RunFolder
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
 from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
 
@@ -198,21 +199,6 @@ def train_epochs(
             if progress.at_epoch_end:
                 progress.end_epoch(f"; validation {result}" if result else "")
     progress.close()
-
-
-def must_look(recipe: Recipe, step: TrainStep, progress: Progress, request: StopRequest) -> bool:
-    """Whether the device is to be waited for after the last step, to read how it went.
-
-    The same on all ranks, which stop after the same step: they agree on it in a step, and know it
-    when they look. A rank that is alone need not wait for that.
-    """
-    return (
-        progress.at_first_step  # which compiles
-        or progress.at_epoch_end
-        or progress.step % recipe.system.log_interval == 0
-        or saves_within_epoch(recipe.checkpointing, progress)
-        or (step.world_size == 1 and request.received is not None)
-    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import train
 from mindcv_poolformer.config import CheckpointingConfig, Recipe, SystemConfig
+from mindcv_poolformer.training.looks import must_look
 from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.step import Outcome
 
@@ -27,7 +27,7 @@ def looks(first_step: int, world_size: int, received: object = None) -> list[int
     found = []
     while not progress.done:
         progress.advance()
-        if train.must_look(RECIPE, step, progress, request):
+        if must_look(RECIPE, step, progress, request):
             found.append(progress.step)
             progress.take([Outcome(0.5, 0, 1.0, asked_to_stop=False)])
     return found

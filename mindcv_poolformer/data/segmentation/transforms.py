@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore.dataset import vision
 
+from ...config import AugmentationConfig
 from ...runtime.errors import UserError
 from ..preprocess import normalize
 from .photometric import Photometric
 from .scenes import IGNORED
 
 IMG_SCALE = (2048, 512)
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 MOST_ENLARGED = 1000  # times, that MindSpore resizes
 CROPS_TRIED = 10
 
@@ -92,8 +92,8 @@ class TrainTransform:
     ratio_range: tuple[float, float] = (0.5, 2.0)
     cat_max_ratio: float = 0.75
     flip: float = 0.5
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: tuple[float, ...] = AugmentationConfig.mean
+    std: tuple[float, ...] = AugmentationConfig.std
 
     def draw(self, label: np.ndarray, rng: np.random.Generator) -> Draw:
         """Draw what happens to a scene with the label (H, W), on which the crop depends."""
@@ -173,8 +173,8 @@ class EvalTransform:
 
     img_scale: tuple[int, int] = IMG_SCALE
     size_divisor: int = 32
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: tuple[float, ...] = AugmentationConfig.mean
+    std: tuple[float, ...] = AugmentationConfig.std
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize a picture (H, W, 3) uint8, twice: the second time its shape changes a little.
