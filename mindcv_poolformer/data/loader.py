@@ -11,7 +11,7 @@ import gc
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import cpu_count
@@ -153,23 +153,53 @@ def training_dataset(
         reader = SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
     at_once = math.gcd(batch_size, IMAGES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
-    dataset = (
-        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
-        .map(
-            _LoadTraining(folder, transform, seed, shard.rank, reader),
-            input_columns=["rows"],
-            output_columns=["images", "labels", "rows"],
-            num_parallel_workers=workers,
-            python_multiprocessing=python_multiprocessing,
-        )
-        .batch(batch_size // at_once, drop_remainder=True)
-    )
-    # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
     drop_path = ["drop_path"] if any(drop_path_rates) else []
-    return dataset.map(
+    return loaded_batches(
+        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1),
+        _LoadTraining(folder, transform, seed, shard.rank, reader),
+        ["images", "labels", "rows"],
         _FinishBatch(batch_transform, drop_path_rates, seed, shard.rank),
-        input_columns=["images", "labels", "rows"],
-        output_columns=["images", "targets", *drop_path],
+        ["images", "targets", *drop_path],
+        batch_size // at_once,
+        workers,
+        python_multiprocessing,
+    )
+
+
+def loaded_batches(
+    rows: ds.Dataset,
+    load: Callable[[np.ndarray], tuple[np.ndarray, ...]],
+    loaded: list[str],
+    finish: Callable[..., tuple[np.ndarray, ...]],
+    finished: list[str],
+    loads_per_batch: int,
+    workers: int,
+    python_multiprocessing: bool,
+) -> ds.Dataset:
+    """Batches of what `load` makes of `rows`, in the order of these, each as `finish` gives it.
+
+    Args:
+        rows: a column `rows`, of as many at a time as one call of `load` takes.
+        load: of the rows; runs on all workers.
+        loaded: names of what it gives.
+        finish: of a whole batch, (loads_per_batch, ...) each.
+        finished: names of what it gives.
+        loads_per_batch: calls of `load` that make a batch.
+        workers: that load.
+        python_multiprocessing: run them as processes instead of threads.
+    """
+    dataset = rows.map(
+        load,
+        input_columns=["rows"],
+        output_columns=loaded,
+        num_parallel_workers=workers,
+        python_multiprocessing=python_multiprocessing,
+    ).batch(loads_per_batch, drop_remainder=True)
+    # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
+    return dataset.map(
+        finish,
+        input_columns=loaded,
+        output_columns=finished,
         num_parallel_workers=min(workers, 2),
     )
 

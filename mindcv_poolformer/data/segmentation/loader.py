@@ -13,7 +13,7 @@ import numpy as np
 
 from ...runtime.errors import UserError
 from .. import draws
-from ..loader import prepare_engine, usable_workers
+from ..loader import loaded_batches, prepare_engine, usable_workers
 from ..order import Shard, TrainingRows, steps_per_epoch
 from .scenes import SceneFolder
 from .transforms import EvalTransform, TrainTransform
@@ -122,25 +122,17 @@ def training_scenes(
     rows = TrainingRows(len(scenes), batch_size, shard, seed, True, per_epoch, epochs, start_step)
     at_once = math.gcd(batch_size, SCENES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
-    columns = ["images", "labels", "sizes", "rows"]
-    dataset = (
-        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
-        .take((steps - start_step) * (batch_size // at_once))
-        .map(
-            _LoadTraining(scenes, transform, seed, shard.rank),
-            input_columns=["rows"],
-            output_columns=columns,
-            num_parallel_workers=workers,
-            python_multiprocessing=python_multiprocessing,
-        )
-        .batch(batch_size // at_once, drop_remainder=True)
-    )
-    # Threads in any case: NumPy releases the GIL here, and batches are too large to pass around.
-    return dataset.map(
+    return loaded_batches(
+        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1).take(
+            (steps - start_step) * (batch_size // at_once)
+        ),
+        _LoadTraining(scenes, transform, seed, shard.rank),
+        ["images", "labels", "sizes", "rows"],
         _FinishBatch(transform, dropout, seed, shard.rank),
-        input_columns=columns,
-        output_columns=["images", "labels", *(["dropout"] if dropout else [])],
-        num_parallel_workers=min(workers, 2),
+        ["images", "labels", *(["dropout"] if dropout else [])],
+        batch_size // at_once,
+        workers,
+        python_multiprocessing,
     )
 
 
