@@ -1,4 +1,4 @@
-"""Train a PoolFormer or MetaFormer: alone, or data-parallel under mpirun or msrun.
+"""Train a PoolFormer or MetaFormer, to classify or to segment: alone, or under mpirun or msrun.
 
 Without flags this trains the demo recipe: handwritten digits on the CPU.
 """
@@ -17,22 +17,19 @@ from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from mindcv_poolformer.config import Recipe, parse_recipe
-from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.corrupt import CorruptImages
-from mindcv_poolformer.data.pipeline import feed, training_batches
-from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.evaluation.classification import Evaluator
+from mindcv_poolformer.data.pipeline import feed
 from mindcv_poolformer.runtime.collectives import barrier
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.interrupts import EXIT_CODE, StopRequest
 from mindcv_poolformer.runtime.launch import World, check_launcher, discover, joined
 from mindcv_poolformer.runtime.lock import check_shared, locked
+from mindcv_poolformer.tasks import Evaluator, task_of
+from mindcv_poolformer.tasks.compiling import compile_only
 from mindcv_poolformer.training import resume
 from mindcv_poolformer.training.checkpoint import evaluated_weights
-from mindcv_poolformer.training.compiling import compile_only
 from mindcv_poolformer.training.looks import must_look
-from mindcv_poolformer.training.network import build_network, check_network
 from mindcv_poolformer.training.overflow import OverflowWatch
 from mindcv_poolformer.training.progress import Progress
 from mindcv_poolformer.training.run_folder import RunFolder
@@ -61,7 +58,7 @@ def main() -> None:
         )
     system = recipe.system
     levels = {"amp_level": system.amp_level, "val_amp_level": system.eval_amp_level}
-    check_network(recipe, levels)
+    task_of(recipe).check(recipe, levels)
     world = World() if options.compile_only else discover()
     if not options.compile_only:
         check_launcher(system.distribute, world)
@@ -76,25 +73,18 @@ def main() -> None:
 
 def train(recipe: Recipe, world: World) -> None:
     """Set a run up, go on from where it stands, train its epochs, report."""
-    # Images
-    images = splits.training_images(recipe.data, recipe.model.num_classes)
-    num_classes = recipe.model.num_classes or len(images.classes)
+    # Data, network
+    task = task_of(recipe)(recipe, world)
+    images = task.images
     global_batch = recipe.data.batch_size * world.size
-    epoch_steps = loader.steps_per_epoch(
-        len(images), recipe.data.batch_size, world.size, recipe.data.drop_remainder
-    )
+    epoch_steps = recipe.schedule.epoch_steps or task.pass_steps()
 
-    # Network, step, validation
-    network = build_network(recipe, images.classes, num_classes, world)
+    # Step, validation
     images_per_update = global_batch * recipe.optimizer.gradient_accumulation_steps
     peak = peak_learning_rate(recipe.schedule, images_per_update)
     rates = learning_rates(recipe.schedule, peak, epoch_steps)
-    step = build_step(recipe, network, rates, epoch_steps, world.size)
-    evaluator = val_images = None
-    if recipe.checkpointing.val_while_train:
-        val_images = splits.validation_images(recipe.data, images.classes)
-        level, head = recipe.system.eval_amp_level, network.head_order
-        evaluator = Evaluator(recipe, level, val_images, num_classes, head, world)
+    step = build_step(recipe, task.network, task.create_loss(), rates, epoch_steps, world.size)
+    evaluator = task.evaluator() if recipe.checkpointing.val_while_train else None
 
     folder = Path(recipe.checkpointing.ckpt_save_dir)
     with locked(folder) if world.is_main else nullcontext():
@@ -103,7 +93,7 @@ def train(recipe: Recipe, world: World) -> None:
         # Resume
         identity = resume.run_identity(recipe, world.size, images.named_labels())
         found = resume.find(folder, recipe.checkpointing.resume)
-        corrupt = CorruptImages(folder, images)
+        corrupt = CorruptImages(folder, images.root, len(images))
         if found:
             force = recipe.checkpointing.resume_force
             resume.go_on(found, identity, images.named_labels(), step, global_batch, force)
@@ -112,11 +102,8 @@ def train(recipe: Recipe, world: World) -> None:
 
         # Epochs
         progress = Progress(epoch_steps, rates, global_batch, int(step.global_step), world.is_main)
-        shard = loader.Shard(world.rank, world.size)
-        batches = training_batches(
-            recipe, images, num_classes, network.drop_path_rates, shard, progress.step
-        )
-        progress.say(*images.notes, *(val_images.notes if val_images else ()))
+        batches = task.batches(len(rates), progress.step)
+        progress.say(*task.notes)
         progress.say(
             f"{recipe.model.model}: {len(images)} training images of {len(images.classes)} "
             f"classes, {progress.epochs} epochs of {epoch_steps} steps of {global_batch} images, "
@@ -125,18 +112,13 @@ def train(recipe: Recipe, world: World) -> None:
         if found:
             progress.take_up(found.position)
             progress.say(*found.lines(progress.step, progress.done))
-        metadata = {
-            "model": recipe.model.model,
-            "num_classes": num_classes,
-            "in_channels": recipe.model.in_channels,
-            "head": network.head_order,
-            "classes": images.classes,
-            "preprocessing": eval_transform(recipe.augmentation).to_dict(),
-            "run": identity,
-        }
+        metadata = {**task.metadata(), "run": identity}
         run_folder = None
         if world.is_main:
-            run_folder = RunFolder(folder, recipe, metadata, step, progress, found, images)
+            names = images.named_labels()
+            run_folder = RunFolder(
+                folder, recipe, metadata, step, progress, found, names, task.metric
+            )
         train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
         barrier(world.size)  # the main rank has saved
 
@@ -195,7 +177,7 @@ def train_epochs(
             if run_folder and result:
                 run_folder.record("val", {"epoch": progress.epoch, **result.scores})
             if run_folder:
-                run_folder.save(result.top1 if result else None, stopping)
+                run_folder.save(result.score if result else None, stopping)
             if progress.at_epoch_end:
                 progress.end_epoch(f"; validation {result}" if result else "")
     progress.close()

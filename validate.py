@@ -20,13 +20,12 @@ from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data import loader, splits
 from mindcv_poolformer.data.folder import ImageFolder
 from mindcv_poolformer.evaluation.classification import (
-    DAMAGED,
-    OVERFLOW,
     Evaluation,
     Evaluator,
     agreement,
     evaluate,
 )
+from mindcv_poolformer.evaluation.remedies import DAMAGED, OVERFLOW
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.report.findings import Findings
@@ -34,7 +33,7 @@ from mindcv_poolformer.report.outcome import Outcome, Targets
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run, said_once
 from mindcv_poolformer.runtime.launch import World, discover, joined
-from mindcv_poolformer.training.network import check_network
+from mindcv_poolformer.tasks import task_of
 from mindcv_poolformer.weights import ModelWeights, find_weights, load_weights
 from mindcv_poolformer.weights.labels import folders_of, match, order_tells
 
@@ -97,7 +96,7 @@ def check_options(recipe: Recipe, options: Options) -> None:
     if not options.bundle:
         level = recipe.system.eval_amp_level
         levels = {"val_amp_level": level, "compare_amp_level": options.compare_amp_level}
-        check_network(recipe, levels)
+        task_of(recipe).check(recipe, levels)
     else:
         for key in ("deploy", "compare_amp_level"):
             if getattr(options, key):

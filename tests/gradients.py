@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from mindcv_poolformer.training.step import soft_cross_entropy
+from mindcv_poolformer.models.outputs import soft_cross_entropy
 
 
 def gradients_in_both_modes(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mindcv_poolformer.models import PoolFormer
 
 SMALL = "poolformer_t4"
+SMALL_SEGMENTER = "semantic_fpn_poolformer_t4"
 WIDE = "poolformer_w4"  # of PoolFormer-S12's channels: its steps and its files take their time
 DEPTHS = (1, 1, 1, 1)
 DIMS, WIDE_DIMS = (8, 16, 24, 32), (64, 128, 320, 512)
@@ -28,13 +29,15 @@ def small(num_classes: int, in_channels: int = 3) -> PoolFormer:
 
 
 def register_small() -> None:
-    """Let MindCV and the scripts know the two by name."""
+    """Let MindCV and the scripts know the two by name, and their segmentation models."""
+    from mindcv_poolformer.models.dense import segmenters
     from mindcv_poolformer.models.registry import register
     from mindcv_poolformer.models.variants import Variant
 
     # Their own parameters and MACs are nobody's subject.
     for name, dims in ((SMALL, DIMS), (WIDE, WIDE_DIMS)):
         register(name, Variant(DEPTHS, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
+        segmenters.register(name)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from mindcv_poolformer.data.pipeline import training_batches
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.models import PoolFormer, find_variant
 from mindcv_poolformer.models.deploy import to_deploy
+from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.launch import World
 from mindcv_poolformer.training.step import Outcome, build_step
@@ -67,7 +68,8 @@ def training(given: argparse.Namespace) -> Workload:
     settings = recipe(given, weight_decay=WEIGHT_DECAY)
     network = load(given, settings).set_train()
     rates = np.full(STEPS, LEARNING_RATE, np.float32)
-    step = build_step(settings, network, rates, epoch_steps=STEPS, world_size=1)
+    loss = soft_cross_entropy
+    step = build_step(settings, network, loss, rates, epoch_steps=STEPS, world_size=1)
 
     def prepare(batch: int, size: int) -> Call:
         pixels, soft = Tensor(images(batch, size)), Tensor(targets(batch))
@@ -90,8 +92,10 @@ def pipeline(given: argparse.Namespace) -> Workload:
         folder = splits.training_images(settings.data, NUM_CLASSES)
         rate = find_variant(given.model).drop_path_rate
         rates = mindcv.create_model(given.model, drop_path_rate=rate).drop_path_rates
+        in_pass = loader.steps_per_epoch(len(folder), batch, 1, settings.data.drop_remainder)
+        steps = settings.schedule.epoch_size * in_pass
         stream = loader.batches(
-            training_batches(settings, folder, NUM_CLASSES, rates, loader.Shard(), first_step=0)
+            training_batches(settings, folder, NUM_CLASSES, rates, loader.Shard(), steps, 0)
         )
 
         def call() -> None:

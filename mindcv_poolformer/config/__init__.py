@@ -8,6 +8,7 @@ from .bounds import PathText
 from .parse import parse_recipe
 from .recipe import Recipe
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
+from .segmentation import SegmentationConfig
 from .training import CheckpointingConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PathText",
     "Recipe",
     "ScheduleConfig",
+    "SegmentationConfig",
     "SystemConfig",
     "parse_recipe",
     "shown",

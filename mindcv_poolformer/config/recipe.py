@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 import yaml
 
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
+from .segmentation import SegmentationConfig
 from .training import CheckpointingConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 
@@ -19,6 +20,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -35,6 +37,7 @@ class Recipe:
 
 def contradictions(recipe: Recipe) -> Iterator[str]:
     """One line for each set of keys in ``recipe`` that cannot hold together."""
+    yield from _task_contradictions(recipe)
     yield from _data_contradictions(recipe)
     yield from _schedule_contradictions(recipe.schedule)
     system, model, checkpointing = recipe.system, recipe.model, recipe.checkpointing
@@ -76,6 +79,38 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
         )
 
 
+# What segmentation does not read, by section; classification does not read its section.
+_CLASSIFICATION_ONLY = {
+    "data": {"shuffle", "drop_remainder", "on_corrupt"},
+    "augmentation": {field.name for field in fields(AugmentationConfig)} - {"hflip", "mean", "std"},
+    "model": {"in_channels", "drop_rate", "drop_path_rate", "head_drop_rate"},
+    "loss": {"label_smoothing"},
+}
+_SEGMENTATION_ONLY = {"segmentation": {field.name for field in fields(SegmentationConfig)}}
+_DATASETS = {
+    "classification": ("imagenet", "digits"),
+    "segmentation": ("ade20k", "scenes", "digits"),
+}
+
+
+def _task_contradictions(recipe: Recipe) -> Iterator[str]:
+    """Of keys that the task does not read."""
+    task, dataset = recipe.model.task, recipe.data.dataset
+    foreign = _SEGMENTATION_ONLY if task == "classification" else _CLASSIFICATION_ONLY
+    other = "segmentation" if task == "classification" else "classification"
+    for section, names in foreign.items():
+        given = getattr(recipe, section)
+        for one in fields(given):
+            value = getattr(given, one.name)
+            if one.name in names and value != one.default:
+                yield f"{one.name}: found {value} with task {task}, expected it with task {other}"
+    if dataset not in _DATASETS[task]:
+        yield (
+            f"dataset: found {dataset!r} with task {task}, expected "
+            f"{' or '.join(map(repr, _DATASETS[task]))}"
+        )
+
+
 def _data_contradictions(recipe: Recipe) -> Iterator[str]:
     data, augmentation, channels = recipe.data, recipe.augmentation, recipe.model.in_channels
     if data.dataset_download and data.dataset != "digits":
@@ -83,8 +118,8 @@ def _data_contradictions(recipe: Recipe) -> Iterator[str]:
             f"dataset_download: found true with dataset {data.dataset!r}, "
             "expected false: only digits can be written"
         )
-    for name in ("scale", "ratio", "re_scale", "re_ratio"):
-        low, high = getattr(augmentation, name)
+    for name in ("scale", "ratio", "re_scale", "re_ratio", "ratio_range"):
+        low, high = getattr(recipe.segmentation if name == "ratio_range" else augmentation, name)
         if low > high:
             yield f"{name}: found [{low}, {high}], expected the lower bound first"
     for name in ("mixup", "cutmix"):

@@ -94,8 +94,10 @@ class DataConfig:
     """data: which images, in which batches
 
     Args:
-        dataset: imagenet (or empty) reads any folder data_dir/split/class/image; digits is
-            scikit-learn's handwritten digits, written to data_dir as such a folder.
+        dataset: imagenet (or empty) reads any folder data_dir/split/class/image; ade20k and scenes
+            read data_dir/images/split and data_dir/annotations/split, ade20k with its 150 classes,
+            scenes with those of data_dir/classes.txt; digits is scikit-learn's handwritten digits,
+            written to data_dir, with task segmentation as scenes.
         dataset_download: write the digits folder when it is missing.
         data_dir: the folder that holds the splits.
         train_split: subfolder of the training images.
@@ -109,7 +111,7 @@ class DataConfig:
             validation always stops.
     """
 
-    dataset: Literal["imagenet", "digits", ""] = "imagenet"
+    dataset: Literal["imagenet", "digits", "ade20k", "scenes", ""] = "imagenet"
     dataset_download: bool = False
     data_dir: PathText = "./"
     train_split: PathText = "train"
@@ -191,7 +193,8 @@ class ModelConfig:
     """model: the network and where its weights start
 
     Args:
-        model: name of a registered model.
+        task: what the network tells: the class of an image, or of each pixel.
+        model: name of a registered model, for the task.
         num_classes: outputs of the classifier, null for as many as the data has.
         in_channels: channels of the input image.
         drop_rate: dropout probability inside the MLPs.
@@ -205,6 +208,7 @@ class ModelConfig:
             ~/.cache/mindcv_poolformer.
     """
 
+    task: Literal["classification", "segmentation"] = "classification"
     model: str = "poolformer_s12"
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt = 3

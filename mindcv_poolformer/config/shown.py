@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_WEIGHTS = ("model", "num_classes", "in_channels", "pretrained", "ckpt_path", "cache_dir")
+_WEIGHTS = ("task", "model", "num_classes", "in_channels", "pretrained", "ckpt_path", "cache_dir")
 _PREPROCESSING = (
     "image_resize",
     "interpolation",
@@ -10,6 +10,13 @@ _PREPROCESSING = (
     "val_interpolation",
     "mean",
     "std",
+)
+_SEGMENTATION = (
+    "reduce_zero_label",
+    "img_scale",
+    "size_divisor",
+    "neck_channels",
+    "head_channels",
 )
 _FOLDERS = ("data_dir", "train_split", "val_split", "ckpt_save_dir")
 
@@ -29,6 +36,7 @@ VALIDATION = frozenset(
         *_FOLDERS,
         *_PREPROCESSING,
         *_WEIGHTS,
+        *_SEGMENTATION,
     }
 )
 EXPORT = frozenset(
@@ -40,5 +48,6 @@ EXPORT = frozenset(
         *_FOLDERS,
         *_PREPROCESSING,
         *_WEIGHTS,
+        *_SEGMENTATION,
     }
 )

@@ -41,22 +41,27 @@ class ScheduleConfig:
     Args:
         scheduler: shape after the warm-up; both cosine names mean the same.
         epoch_size: epochs of the run.
+        epoch_steps: steps that count as an epoch, for a schedule by iterations; null for one pass
+            over the training data.
         lr: peak learning rate; give this or lr_base.
         lr_base: peak learning rate for lr_base_size images a step, scaled to the global batch.
         lr_base_size: images that lr_base is meant for.
-        min_lr: learning rate at the end of the cosine.
+        min_lr: learning rate at the end of the decay.
         warmup_lr: learning rate at the first step.
         warmup_epochs: epochs from warmup_lr up to the peak.
         decay_epochs: epochs from the peak (or, without warmup_prefix, from the start) to min_lr,
             null for all the epochs left.
-        decay_rate: no effect on the schedules here; MindCV's recipes carry it.
-        warmup_prefix: true starts the cosine after the warm-up, false at epoch 0 with the warm-up
+        decay_rate: power of polynomial_decay; no effect on the others.
+        warmup_prefix: true starts the decay after the warm-up, false at epoch 0 with the warm-up
             in place of its head.
         lr_epoch_stair: hold the learning rate within an epoch instead of moving it every step.
     """
 
-    scheduler: Literal["cosine_decay", "warmup_cosine_decay", "constant"] = "cosine_decay"
+    scheduler: Literal["cosine_decay", "warmup_cosine_decay", "polynomial_decay", "constant"] = (
+        "cosine_decay"
+    )
     epoch_size: PositiveInt = 90
+    epoch_steps: PositiveInt | None = None
     lr: PositiveFloat | None = None
     lr_base: PositiveFloat | None = None
     lr_base_size: PositiveInt = 1024
@@ -69,8 +74,8 @@ class ScheduleConfig:
     lr_epoch_stair: bool = False
 
     @property
-    def cosine_epochs(self) -> int:
-        """The length of the cosine that decay_epochs asks for."""
+    def main_epochs(self) -> int:
+        """The length of the decay that decay_epochs asks for."""
         return self.decay_epochs or self.epoch_size - self.warmup_prefix * self.warmup_epochs
 
 
@@ -83,7 +88,7 @@ class OptimizerConfig:
         weight_decay: decoupled decay, per step times the learning rate; lamb scales it with the
             rest of the update.
         layer_decay: factor on the learning rate of each layer below the head, deepest least.
-        freeze_backbone: train the classifier alone.
+        freeze_backbone: train the classifier alone; with task segmentation neck and head.
         filter_bias_and_bn: no decay on one-dimensional parameters (norms, biases, layer scales).
         momentum: no effect with either; MindCV's recipes carry it.
         use_nesterov: no effect with either; MindCV's recipes carry it.
@@ -127,8 +132,8 @@ class CheckpointingConfig:
         ckpt_save_interval: epochs between two checkpoints.
         ckpt_save_steps: save after this many steps too, to resume within an epoch; null for at
             epochs' ends alone.
-        ckpt_save_policy: keep the best by top-1 (top_k), the newest (latest_k), or null for none
-            but the last and the best.
+        ckpt_save_policy: keep the best by top-1 or mIoU (top_k), the newest (latest_k), or null
+            for none but the last and the best.
         keep_checkpoint_max: checkpoints that the policy keeps.
         val_while_train: validate during training.
         val_interval: epochs between two validations.

@@ -95,13 +95,14 @@ class CorruptImages:
 
     Args:
         run_folder: whose file LIST the data workers write to.
-        images: the training images.
+        root: of the training images.
+        count: how many these are.
     """
 
-    def __init__(self, run_folder: Path, images: ImageFolder) -> None:
+    def __init__(self, run_folder: Path, root: Path, count: int) -> None:
         self.path = run_folder / LIST
-        self._root = images.root
-        self._images = len(images)
+        self._root = root
+        self._images = count
         self._repaired: set[str] = set()
 
     def start_anew(self, world: World) -> None:

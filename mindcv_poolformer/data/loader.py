@@ -113,6 +113,7 @@ def training_dataset(
     python_multiprocessing: bool,
     drop_path_rates: tuple[float, ...] = (),
     start_step: int = 0,
+    steps: int | None = None,
     corrupt_log: Path | None = None,
 ) -> ds.Dataset:
     """All batches of a training run as one stream, without a restart between epochs.
@@ -133,6 +134,7 @@ def training_dataset(
         python_multiprocessing: run them as processes instead of threads.
         drop_path_rates: of each block of the network.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
+        steps: of the whole run, which may end within the last epoch; None for whole epochs.
         corrupt_log: list an image that cannot be read in this file and take another in its place,
             see SubstitutingReader; None stops at the first.
 
@@ -146,16 +148,20 @@ def training_dataset(
     """
     prepare_engine()
     workers = usable_workers(num_parallel_workers, shard.rank == 0)
-    steps = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
-    rows = TrainingRows(len(folder), batch_size, shard, seed, shuffle, steps, epochs, start_step)
+    per_epoch = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder)
+    size = len(folder)
+    rows = TrainingRows(size, batch_size, shard, seed, shuffle, per_epoch, epochs, start_step)
     reader = None
     if corrupt_log:
         reader = SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
     at_once = math.gcd(batch_size, IMAGES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     drop_path = ["drop_path"] if any(drop_path_rates) else []
+    batches = (per_epoch * epochs if steps is None else steps) - start_step
     return loaded_batches(
-        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1),
+        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1).take(
+            batches * (batch_size // at_once)
+        ),
         _LoadTraining(folder, transform, seed, shard.rank, reader),
         ["images", "labels", "rows"],
         _FinishBatch(batch_transform, drop_path_rates, seed, shard.rank),

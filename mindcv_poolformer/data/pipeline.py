@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +21,12 @@ def training_batches(
     num_classes: int,
     drop_path_rates: tuple[float, ...],
     shard: loader.Shard,
+    steps: int,
     first_step: int,
 ) -> Dataset:
-    """All batches of a run from ``first_step`` on; see :func:`loader.training_dataset`."""
+    """The batches of a run of so many steps, from one on; see :func:`loader.training_dataset`."""
     system, data = recipe.system, recipe.data
+    in_pass = loader.steps_per_epoch(len(images), data.batch_size, shard.size, data.drop_remainder)
     corrupt_log = Path(recipe.checkpointing.ckpt_save_dir) / corrupt.LIST
     return loader.training_dataset(
         images,
@@ -34,11 +37,12 @@ def training_batches(
         seed=system.seed,
         shuffle=data.shuffle,
         drop_remainder=data.drop_remainder,
-        epochs=recipe.schedule.epoch_size,
+        epochs=math.ceil(steps / in_pass),
         num_parallel_workers=system.num_parallel_workers,
         python_multiprocessing=system.python_multiprocessing,
         drop_path_rates=drop_path_rates,
         start_step=first_step,
+        steps=steps,
         corrupt_log=corrupt_log if data.on_corrupt == "skip" else None,
     )
 

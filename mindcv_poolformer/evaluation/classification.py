@@ -21,6 +21,7 @@ from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_gather, all_reduce_sum
 from ..runtime.errors import UserError
 from ..runtime.launch import World
+from .remedies import DAMAGED, OVERFLOW
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,11 @@ class Evaluation:
     confidences: np.ndarray
 
     @property
+    def score(self) -> float:
+        """The number that ranks epochs, in percent."""
+        return self.top1
+
+    @property
     def scores(self) -> dict[str, float]:
         """The numbers, for a record."""
         return {
@@ -58,10 +64,6 @@ class Evaluation:
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f}"
-
-
-DAMAGED = "in float32 the weights are damaged or have diverged; take an earlier checkpoint"
-OVERFLOW = "float16 overflows, or the weights are damaged"
 
 
 class Evaluator:

@@ -26,6 +26,11 @@ class ClassifierOutput(NamedTuple):
     hidden_states: tuple[Tensor, ...] | None
 
 
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the batch of the cross entropy with soft targets, both (N, num_classes)."""
+    return -(targets * ops.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
+
+
 def name_classes(classes: Sequence[str], num_classes: int) -> list[str]:
     """Give one name for each class: those known, then Hugging Face's placeholders LABEL_<number>.
 

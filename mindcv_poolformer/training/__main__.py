@@ -12,7 +12,7 @@ from pathlib import Path
 from ..runtime.arguments import OneLineParser
 from ..runtime.errors import UserError, run
 from ..runtime.files import replaced_file
-from .curves import Run, draw_runs, read_run
+from .curves import SCORES, Run, draw_runs, read_run, score_of
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -64,7 +64,9 @@ def _check_target(path: Path, overwrite: bool) -> None:
 
 def table(runs: Sequence[Run]) -> Iterator[str]:
     """One line for each run, below a heading, in columns."""
-    rows = [("run", "model", "epochs", "best top-1", "final loss", "images/s")]
+    scores = {score_of(each.best) for each in runs if each.best} or {"top1"}
+    name = f"best {SCORES[scores.pop()]}" if len(scores) == 1 else "best"
+    rows = [("run", "model", "epochs", name, "final loss", "images/s")]
     for each in runs:
         best, loss, speed = each.best, each.loss, each.speed
         rows.append(
@@ -72,7 +74,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
                 str(each.folder),
                 each.model,
                 f"{each.epoch:.4g}/{each.epochs}",
-                f"{best['top1']:.2f} % ({best['epoch']})" if best else "-",
+                f"{best[score_of(best)]:.2f} % ({best['epoch']})" if best else "-",
                 "-" if loss is None else f"{loss:.4f}",
                 "-" if speed is None else f"{speed:.1f}",
             )

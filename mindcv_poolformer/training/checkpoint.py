@@ -18,6 +18,7 @@ from .step import TrainStep
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 BEST = "best.ckpt"
+TOP1 = ("top1", "top-1")
 
 
 def training_state(step: TrainStep) -> dict[str, Parameter]:
@@ -56,10 +57,11 @@ class RunCheckpoints:
     Args:
         folder: the run folder.
         keeping: what to keep.
-        metadata: goes into every checkpoint, with its epoch and top-1.
+        metadata: goes into every checkpoint, with its epoch and score.
         history: ``history`` of the run that goes on here, None for a new run, which takes the
             place of an earlier one: that one's checkpoints are deleted.
         last_is_whole: whether ``last.ckpt`` is worth to become ``previous.ckpt``.
+        metric: key and name of the score, a percentage, by which epochs are ranked.
     """
 
     def __init__(
@@ -69,35 +71,38 @@ class RunCheckpoints:
         metadata: Mapping[str, Any],
         history: Mapping[str, Any] | None = None,
         last_is_whole: bool = True,
+        metric: tuple[str, str] = TOP1,
     ) -> None:
         self.folder = folder
         self.policy = keeping.ckpt_save_policy
         self.keep = keeping.keep_checkpoint_max
         self.metadata = metadata
         self.last_is_whole = last_is_whole
+        self._key, self._name = metric
+        self._best_key = f"best_{self._key}"
         if history is None:
             for name in (LAST, PREVIOUS, BEST, "epoch_[0-9][0-9][0-9][0-9].ckpt"):
                 for stale in folder.glob(name):
                     stale.unlink()
-            history = {"best_epoch": None, "best_top1": None, "kept": []}
+            history = {"best_epoch": None, self._best_key: None, "kept": []}
         self.best_epoch: int | None = history["best_epoch"]
-        self.best_top1: float | None = history["best_top1"]
-        self.kept: dict[int, float | None] = {epoch: top1 for epoch, top1 in history["kept"]}
+        self.best_score: float | None = history[self._best_key]
+        self.kept: dict[int, float | None] = {epoch: score for epoch, score in history["kept"]}
 
     @property
     def history(self) -> dict[str, Any]:
         """What has been kept so far, for JSON."""
         kept = sorted(self.kept.items())
-        return {"best_epoch": self.best_epoch, "best_top1": self.best_top1, "kept": kept}
+        return {"best_epoch": self.best_epoch, self._best_key: self.best_score, "kept": kept}
 
     def save_epoch(
-        self, epoch: int, top1: float | None, step: TrainStep, position: Mapping[str, Any]
+        self, epoch: int, score: float | None, step: TrainStep, position: Mapping[str, Any]
     ) -> None:
         """Save after an epoch.
 
         Args:
             epoch: its number, counted from 1.
-            top1: in percent, None if it was not validated. On equal ones the newer epoch is the
+            score: in percent, None if it was not validated. On equal ones the newer epoch is the
                 better one.
             step: the training step.
             position: where the run stands, for JSON.
@@ -106,11 +111,11 @@ class RunCheckpoints:
             UserError: as :meth:`save_last`.
         """
         _check_finite(step, self.folder / LAST)
-        metadata = {**self.metadata, "epoch": epoch, "top1": top1}
-        if top1 is not None and (self.best_top1 is None or top1 >= self.best_top1):
-            self.best_epoch, self.best_top1 = epoch, top1
+        metadata = {**self.metadata, "epoch": epoch, self._key: score}
+        if score is not None and (self.best_score is None or score >= self.best_score):
+            self.best_epoch, self.best_score = epoch, score
             save_checkpoint(self.folder / BEST, evaluated_weights(step), metadata)
-        dropped = self._count_in(epoch, top1)
+        dropped = self._count_in(epoch, score)
         if epoch in self.kept:
             save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
         self._replace_last(step, position)
@@ -139,20 +144,21 @@ class RunCheckpoints:
 
     def summary(self) -> list[str]:
         """The best epoch in one line, where there was a validation."""
-        if self.best_top1 is None:
+        if self.best_score is None:
             return []
         where = self.folder / BEST
-        return [f"best: top-1 {self.best_top1:.2f} % after epoch {self.best_epoch}, {where}"]
+        score = f"{self._name} {self.best_score:.2f} %"
+        return [f"best: {score} after epoch {self.best_epoch}, {where}"]
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:04d}.ckpt"
 
-    def _count_in(self, epoch: int, top1: float | None) -> list[int]:
+    def _count_in(self, epoch: int, score: float | None) -> list[int]:
         """Add an epoch if the policy wants it; give those that it keeps no longer."""
-        if self.policy is None or (self.policy == "top_k" and top1 is None):
+        if self.policy is None or (self.policy == "top_k" and score is None):
             return []
         before = set(self.kept)
-        self.kept[epoch] = top1
+        self.kept[epoch] = score
         order = sorted(self.kept, reverse=True)
         if self.policy == "top_k":
             order.sort(key=lambda candidate: self.kept[candidate] or 0.0, reverse=True)

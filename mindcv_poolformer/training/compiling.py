@@ -3,69 +3,55 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Sequence
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from ..config import Recipe
-from ..data import splits
 from ..runtime.errors import UserError
 from ..runtime.graph_dump import GraphDump, dumped_graphs, read_dump
-from .network import create_network
-from .step import TrainStep, build_step
-
-
-def compile_only(recipe: Recipe) -> None:
-    """Compile the step that a recipe asks for, and print what it consists of.
-
-    Raises:
-        UserError: the recipe asks for PyNative mode, or its images are needed and not there.
-    """
-    if recipe.system.mode != 0:
-        raise UserError(
-            "compile_only: found it with mode 1, expected mode 0: PyNative has no graph"
-        )
-    classes = recipe.model.num_classes or len(splits.training_images(recipe.data, None).classes)
-    started = time.perf_counter()
-    step, dump = compile_step(recipe, classes)
-    seconds = time.perf_counter() - started
-    print(*describe(recipe, step, dump), f"compiled in {seconds:.0f} s", sep="\n")
+from .step import Loss, TrainStep, build_step
 
 
 def compile_step(
-    recipe: Recipe, num_classes: int, world_size: int = 1
+    recipe: Recipe, network: nn.Cell, loss: Loss, inputs: Sequence[Tensor], world_size: int = 1
 ) -> tuple[TrainStep, GraphDump]:
     """Compile a step of one rank's batch.
 
     Args:
         recipe: in graph mode.
-        num_classes: outputs of the network.
+        network: as drawn.
+        loss: see :class:`TrainStep`.
+        inputs: of the step, without values.
         world_size: ranks that average their gradients.
+
+    Raises:
+        UserError: the recipe asks for PyNative mode.
     """
-    batch, edge = recipe.data.batch_size, recipe.augmentation.image_resize
-    images = Tensor(shape=(batch, recipe.model.in_channels, edge, edge), dtype=ms.float32)
-    targets = Tensor(shape=(batch, num_classes), dtype=ms.float32)
+    if recipe.system.mode != 0:
+        raise UserError(
+            "compile_only: found it with mode 1, expected mode 0: PyNative has no graph"
+        )
     rates = np.zeros(recipe.schedule.epoch_size, np.float32)
     simulated = bool(os.environ.get("MS_SIMULATION_LEVEL"))
     with dumped_graphs(front_end_only=not simulated) as folder:
-        network = create_network(recipe, num_classes).set_train()
-        drop_path = Tensor(shape=(len(network.drop_path_rates), 2, batch), dtype=ms.float32)
-        step = build_step(recipe, network, rates, 1, world_size)
-        step.compile(images, targets, drop_path)
+        step = build_step(recipe, network.set_train(), loss, rates, 1, world_size)
+        step.compile(*inputs)
         return step, read_dump(max(folder.rglob("*_validate_*.ir")))
 
 
-def describe(recipe: Recipe, step: TrainStep, dump: GraphDump) -> list[str]:
-    """What a step consists of, in lines for people; bytes are of one rank."""
+def describe(recipe: Recipe, step: TrainStep, dump: GraphDump, images: Sequence[int]) -> list[str]:
+    """What a step on images (N, C, H, W) consists of, in lines for people; bytes are of a rank."""
+    count, _, height, width = images
+    edges = f"{width}" if height == width else f"{width} x {height}"
     weights = sum(parameter.size for parameter in step.network_weights)
     trained = sum(parameter.size for parameter in step.weights)
     state = sum(parameter.nbytes for parameter in step.get_parameters())
     held = state + 4 * trained + dump.kept_for_backward
     return [
         f"{recipe.model.model}: {weights:,} parameters, {trained:,} of them trained; "
-        f"{recipe.data.batch_size} images of {recipe.augmentation.image_resize} px a step, "
+        f"{count} images of {edges} px a step, "
         f"{recipe.system.amp_level}, for {recipe.system.device_target}",
         f"operators a step: {dump.operators:,}; unfused they read and write "
         f"{dump.bytes / 1e9:.1f} GB",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECIPE = "recipe.yaml"
-NEEDED = {"train": ("loss", "lr"), "val": ("top1",)}  # of a record, beside kind and epoch
+SCORES = {"top1": "top-1", "mIoU": "mIoU"}  # that rank epochs, by their names in records
+SHOWN = {**SCORES, "top5": "top-5", "mAcc": "mAcc", "aAcc": "aAcc"}
 # Okabe and Ito's colours, which colour-blind people can tell apart, without their yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 LINES = ("-", "--", "-.", ":")
@@ -53,7 +54,7 @@ class Run:
     @property
     def best(self) -> dict[str, Any] | None:
         """The record of its best validation, the latest of equals; None if it has none."""
-        return max(self.val, key=lambda row: (row["top1"], row["epoch"]), default=None)
+        return max(self.val, key=lambda row: (row[score_of(row)], row["epoch"]), default=None)
 
     @property
     def loss(self) -> float | None:
@@ -65,6 +66,18 @@ class Run:
         """Images per second while it trained: the median of its records."""
         speeds = [row["images_per_second"] for row in self.train if "images_per_second" in row]
         return float(np.median(speeds)) if speeds else None
+
+
+def score_of(row: Mapping[str, Any]) -> str:
+    """Give the key of what ranks a validation's record.
+
+    Raises:
+        KeyError: it has no such key.
+    """
+    for key in SCORES:
+        if key in row:
+            return key
+    raise KeyError(*SCORES)
 
 
 def read_validations(folder: Path) -> tuple[dict[str, Any], ...]:
@@ -112,7 +125,9 @@ def _records(folder: Path) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     try:
         for row in read_records(folder):
-            if missing := [key for key in NEEDED[row["kind"]] if key not in row]:
+            if row["kind"] == "val":
+                score_of(row)
+            elif missing := [key for key in ("loss", "lr") if key not in row]:
                 raise KeyError(*missing)
             place = _place(row)
             while kept and _place(kept[-1]) >= place:
@@ -129,18 +144,21 @@ def _place(row: dict[str, Any]) -> tuple[float, bool]:
 
 
 def draw_runs(runs: Sequence[Run], path: Path) -> None:
-    """Draw loss, learning rate and validation top-1 of several runs over their epochs.
+    """Draw loss, learning rate and validation score of several runs over their epochs.
 
     An epoch is as many images whatever the batch size, so equal places are equal numbers of images
     seen. Each run has a colour, a line and a marker of its own.
     """
     with drawn(path, 13, 4.3 + 0.22 * -(-len(runs) // 3)) as figure:
-        panels = _panels(figure, ("training loss", "learning rate", "validation top-1 (%)"))
+        scores = {score_of(row) for run in runs for row in run.val[:1]} or {"top1"}
+        names = " or ".join(SCORES[key] for key in SCORES if key in scores)
+        panels = _panels(figure, ("training loss", "learning rate", f"validation {names} (%)"))
         for number, (run, colour, line, marker) in enumerate(
             zip(runs, cycle(COLOURS), cycle(LINES), cycle(MARKERS), strict=False)
         ):
+            score = score_of(run.val[0]) if run.val else "top1"
             for axes, rows, key in zip(
-                panels, (run.train, run.train, run.val), ("loss", "lr", "top1"), strict=True
+                panels, (run.train, run.train, run.val), ("loss", "lr", score), strict=True
             ):
                 every = max(1, len(rows) // MARKS)
                 _plot(
@@ -167,10 +185,9 @@ def draw_curves(folder: Path) -> Path:
             (losses, train, "loss", "training"),
             (losses, val, "loss", "validation"),
             (rates, train, "lr", None),
-            (accuracies, val, "top1", "validation top-1"),
-            (accuracies, val, "top5", "validation top-5"),
+            *((accuracies, val, key, f"validation {name}") for key, name in SHOWN.items()),
         ]:
-            if kept:
+            if kept and key in kept[0]:
                 _plot(axes, kept, key, label=label)
         for axes in (losses, accuracies):
             if axes.lines:

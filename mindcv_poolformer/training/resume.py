@@ -34,6 +34,7 @@ _HARMLESS = {
     "on_corrupt",
     "crop_pct",
     "val_interpolation",
+    "size_divisor",
     "ckpt_save_dir",
     "resume",
     "resume_force",
@@ -133,16 +134,20 @@ def run_identity(
         world_size: number of ranks.
         images: name within the training set and label of each image, in order.
     """
-    identity = {
-        key: list(value) if isinstance(value, tuple) else value
-        for section in asdict(recipe).values()
-        for key, value in section.items()
-        if key not in _HARMLESS
-    }
+    identity = {key: value for key, value in _values(recipe).items() if key not in _HARMLESS}
     digest = hashlib.sha256()
     for name, label in images:
         digest.update(os.fsencode(f"{name}\n{label}\n"))  # a file's name may be no text
     return identity | {_RANKS: world_size, _IMAGES: digest.hexdigest()[:16]}
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """The value of each key, as JSON would give it back."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for section in asdict(recipe).values()
+        for key, value in section.items()
+    }
 
 
 def check_same_run(
@@ -164,7 +169,8 @@ def check_same_run(
     Raises:
         UserError: naming the first difference, and how many there are.
     """
-    different = [key for key in now if then.get(key) != now[key]]
+    defaults = _values(Recipe())  # of keys that there were not then
+    different = [key for key in now if then.get(key, defaults.get(key)) != now[key]]
     forceable = set(different) <= _FORCEABLE
     if not different or (force and forceable):
         return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import CheckpointingConfig, Recipe
-from ..data.folder import ImageFolder
 from ..runtime.files import remove_leftovers
 from .checkpoint import RunCheckpoints
 from .curves import draw_curves
@@ -34,7 +33,8 @@ class RunFolder:
         step: the training step.
         progress: of the run.
         found: what the run goes on from, None for a new run.
-        images: that it trains on.
+        images: that it trains on: name within the training set and label of each, in order.
+        metric: see :class:`RunCheckpoints`.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class RunFolder:
         step: TrainStep,
         progress: Progress,
         found: Found | None,
-        images: ImageFolder,
+        images: Iterable[tuple[str, int]],
+        metric: tuple[str, str],
     ) -> None:
         self.folder = folder
         self._keeping = recipe.checkpointing
@@ -54,7 +55,7 @@ class RunFolder:
         remove_leftovers(folder)
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
         if not found or not (folder / FILE).exists():
-            write_image_list(folder, images.named_labels())
+            write_image_list(folder, images)
         self._records = Records(folder, progress.step / progress.epoch_steps)
         # What another folder has kept is not here.
         history = None
@@ -66,17 +67,18 @@ class RunFolder:
             metadata,
             history=history,
             last_is_whole=not (found and found.damaged),
+            metric=metric,
         )
 
     def record(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one record: kind is train or val."""
         self._records.write(kind, self._progress.step, values)
 
-    def save(self, top1: float | None, stopping: bool) -> None:
+    def save(self, score: float | None, stopping: bool) -> None:
         """Save what is due after an update.
 
         Args:
-            top1: of the epoch that ends here, in percent; None if it was not validated.
+            score: of the epoch that ends here, in percent; None if it was not validated.
             stopping: whether the run stops here.
 
         Raises:
@@ -85,7 +87,7 @@ class RunFolder:
         keeping, progress = self._keeping, self._progress
         last = progress.epoch == progress.epochs
         if progress.at_epoch_end and (last or progress.epoch % keeping.ckpt_save_interval == 0):
-            self._checkpoints.save_epoch(progress.epoch, top1, self._step, progress.position)
+            self._checkpoints.save_epoch(progress.epoch, score, self._step, progress.position)
         elif stopping or saves_within_epoch(keeping, progress):
             self._checkpoints.save_last(self._step, progress.position)
 

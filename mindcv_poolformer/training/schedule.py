@@ -18,10 +18,11 @@ def peak_learning_rate(schedule: ScheduleConfig, images_per_update: int) -> floa
 def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> np.ndarray:
     """Give the learning rate of each step, shape (epoch_size * steps_per_epoch,), float32.
 
-    A linear warm-up from ``warmup_lr`` to the peak, then a half cosine down to ``min_lr`` over
-    ``decay_epochs``, then ``min_lr``. With ``warmup_prefix`` the cosine starts where the warm-up
-    ends (MindCV); without, it runs from epoch 0 and the warm-up replaces its head (timm, the
-    official recipe). ``lr_epoch_stair`` holds the value of an epoch's start within the epoch.
+    A linear warm-up from ``warmup_lr`` to the peak, then down to ``min_lr`` over ``decay_epochs``
+    by a half cosine or a power of what is left, then ``min_lr``. With ``warmup_prefix`` the decay
+    starts where the warm-up ends (MindCV); without, it runs from epoch 0 and the warm-up replaces
+    its head (timm, the official recipe). ``lr_epoch_stair`` holds the value of an epoch's start
+    within the epoch.
     """
     epochs = np.arange(schedule.epoch_size * steps_per_epoch) / steps_per_epoch
     if schedule.lr_epoch_stair:
@@ -30,9 +31,12 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
         main = np.full_like(epochs, peak_lr)
     else:
         start = schedule.warmup_epochs if schedule.warmup_prefix else 0
-        progress = np.clip((epochs - start) / schedule.cosine_epochs, 0.0, 1.0)
-        half = 0.5 * (peak_lr - schedule.min_lr)
-        main = schedule.min_lr + half * (1.0 + np.cos(np.pi * progress))
+        progress = np.clip((epochs - start) / schedule.main_epochs, 0.0, 1.0)
+        if schedule.scheduler == "polynomial_decay":
+            share = (1.0 - progress) ** schedule.decay_rate
+        else:
+            share = 0.5 * (1.0 + np.cos(np.pi * progress))
+        main = schedule.min_lr + (peak_lr - schedule.min_lr) * share
     slope = (peak_lr - schedule.warmup_lr) / max(schedule.warmup_epochs, 1)
     warmup = schedule.warmup_lr + slope * epochs
     return np.where(epochs < schedule.warmup_epochs, warmup, main).astype(np.float32)

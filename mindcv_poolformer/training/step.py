@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import mindspore as ms
 import numpy as np
@@ -10,14 +12,10 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 
 from ..config import Recipe
-from ..models import StagedClassifier
 from ..runtime.amp import gradients_finite, mixed_precision
 from .optimizer import OPTIMIZERS, AdamW, Lamb, global_norm
 
-
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the batch of the cross entropy with soft targets, both (N, num_classes)."""
-    return -(targets * ops.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # of logits and targets, a float32 scalar
 
 
 def _average(decay: float, average: Parameter, weight: Parameter) -> Tensor:
@@ -60,7 +58,8 @@ class TrainStep(nn.Cell):
     loss scale halves.
 
     Args:
-        network: images (N, C, H, W) and optional drop path scales to float32 logits.
+        network: images (N, C, H, W) and optional draws to float32 logits.
+        loss: see :data:`Loss`.
         optimizer: its parameters are those trained.
         schedule: learning rate of each call, shape (calls,).
         loss_scaler: fixed or dynamic.
@@ -79,6 +78,7 @@ class TrainStep(nn.Cell):
     def __init__(
         self,
         network: nn.Cell,
+        loss: Loss,
         optimizer: AdamW | Lamb,
         schedule: Tensor,
         loss_scaler: StaticLossScaler | DynamicLossScaler,
@@ -92,6 +92,7 @@ class TrainStep(nn.Cell):
     ) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
+        self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
         self.loss_scaler = loss_scaler
@@ -132,21 +133,21 @@ class TrainStep(nn.Cell):
         ops.assign(self.stop, Tensor(1, ms.float32))
 
     def scaled_loss(
-        self, images: Tensor, targets: Tensor, drop_path: Tensor | None
+        self, images: Tensor, targets: Tensor, draws: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Give the loss times the loss scale, to differentiate, and the loss itself."""
-        loss = soft_cross_entropy(self.network(images, drop_path), targets)
+        loss = self.loss(self.network(images, draws), targets)
         return self.loss_scaler.scale(loss), loss
 
-    def construct(self, images: Tensor, targets: Tensor, drop_path: Tensor | None = None) -> Tensor:
+    def construct(self, images: Tensor, targets: Tensor, draws: Tensor | None = None) -> Tensor:
         """Take a batch.
 
         Args:
             images: (N, C, H, W) float32.
-            targets: (N, num_classes) float32, rows sum to 1.
-            drop_path: see :meth:`StagedClassifier.construct`.
+            targets: as the loss takes them.
+            draws: what the network drops, as it takes it; drawn anew for each step.
         """
-        (_, loss), grads = self.backward(images, targets, drop_path)
+        (_, loss), grads = self.backward(images, targets, draws)
         if self.world_size > 1:
             # PyNative mode stacks no Parameter, but what is computed from one.
             means = self.all_reduce(ops.stack((loss, self.stop + 0.0))) / self.world_size
@@ -210,7 +211,8 @@ _SCALE_WINDOW = 2000
 
 def build_step(
     recipe: Recipe,
-    network: StagedClassifier,
+    network: nn.Cell,
+    loss: Loss,
     learning_rates: np.ndarray,
     epoch_steps: int,
     world_size: int,
@@ -220,6 +222,7 @@ def build_step(
     Args:
         recipe: its system and optimizer sections count.
         network: in training mode; changed to the recipe's AMP level.
+        loss: see :class:`TrainStep`.
         learning_rates: of each step of the run, shape (steps,).
         epoch_steps: steps of an epoch.
         world_size: number of ranks.
@@ -227,16 +230,16 @@ def build_step(
     system, settings = recipe.system, recipe.optimizer
     if settings.freeze_backbone:
         for parameter in network.get_parameters():
-            parameter.requires_grad = parameter.name.startswith("head.")
+            parameter.requires_grad &= network.in_head(parameter.name)
     parameters = network.trainable_params()
-    top = network.layer_of("head.weight")
+    depths = [network.layer_of(parameter.name) for parameter in parameters]
     optimizer = OPTIMIZERS[settings.opt](
         parameters,
         weight_decay=settings.weight_decay,
         exempt_1d=settings.filter_bias_and_bn,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
-        lr_scales=[settings.layer_decay ** (top - network.layer_of(p.name)) for p in parameters],
+        lr_scales=[settings.layer_decay ** (max(depths) - depth) for depth in depths],
     )
     if system.loss_scale_type == "dynamic":
         scaler = DynamicLossScaler(system.loss_scale, _SCALE_FACTOR, _SCALE_WINDOW)
@@ -244,6 +247,7 @@ def build_step(
         scaler = StaticLossScaler(system.loss_scale)
     step = TrainStep(
         mixed_precision(network, system.amp_level),
+        loss,
         optimizer,
         Tensor(learning_rates),
         scaler,

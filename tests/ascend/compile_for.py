@@ -30,8 +30,8 @@ from mindcv_poolformer.export.graph import ServedGraph, in_float16
 from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.graph_dump import GraphDump, dumped_graphs, read_dump
+from mindcv_poolformer.tasks import task_of
 from mindcv_poolformer.training.compiling import compile_step
-from mindcv_poolformer.training.network import create_network
 
 
 def pretend(device_name: str) -> None:
@@ -48,11 +48,14 @@ def pretend(device_name: str) -> None:
 
 
 def compiled(what: str, recipe: Recipe) -> GraphDump:
+    task = task_of(recipe)
     if what.startswith("train"):
-        return compile_step(recipe, 1000, 2 if what == "train2" else 1)[1]
+        network, world_size = task.create_network(recipe, 1000), 2 if what == "train2" else 1
+        inputs = task.step_inputs(recipe, network)
+        return compile_step(recipe, network, task.create_loss(), inputs, world_size)[1]
     edge = recipe.augmentation.image_resize
     with dumped_graphs(front_end_only=True) as folder:
-        network: nn.Cell = create_network(recipe, 1000).set_train(False)
+        network: nn.Cell = task.create_network(recipe, 1000).set_train(False)
         if what == "validate":
             network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
         else:

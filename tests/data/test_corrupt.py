@@ -121,7 +121,7 @@ def test_every_kind_of_damage_is_replaced_and_listed(folder: ImageFolder, tmp_pa
         assert len({EXPECTED[number + epoch * IMAGES] for epoch in range(EPOCHS)}) > 1
     lines = [line.split("\t") for line in log.read_text().splitlines()]
     assert len(lines) == len(DAMAGE)
-    found = CorruptImages(log.parent, folder).found()
+    found = CorruptImages(log.parent, folder.root, len(folder)).found()
     assert found == dict(lines)
     assert found.keys() == {folder.paths[number] for number in DAMAGE}
     for number, (_, said) in DAMAGE.items():
@@ -157,9 +157,9 @@ def test_two_ranks_see_together_what_one_process_sees(folder: ImageFolder, tmp_p
     ]
     joint = np.concatenate([numbers.reshape(-1, 2) for numbers in ranks], axis=1)
     assert joint.ravel().tolist() == EXPECTED
-    assert len(CorruptImages(tmp_path, folder).found()) == 0
+    assert len(CorruptImages(tmp_path, folder.root, len(folder)).found()) == 0
     (tmp_path / "list").rename(tmp_path / "corrupt_images.txt")
-    assert len(CorruptImages(tmp_path, folder).found()) == len(DAMAGE)
+    assert len(CorruptImages(tmp_path, folder.root, len(folder)).found()) == len(DAMAGE)
 
 
 def test_images_without_damage_are_as_they_were(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def listed(tmp_path: Path, total: int, corrupt: int) -> CorruptImages:
         for number in (*range(corrupt), *range(corrupt)):
             opened, instead = reader.open(0, number)
             assert opened.size == (4, 4) and instead >= corrupt
-    return CorruptImages(tmp_path, images)
+    return CorruptImages(tmp_path, images.root, len(images))
 
 
 @pytest.mark.parametrize(("total", "corrupt"), [(100, 0), (100, 1), (199, 1), (300, 3)])
@@ -264,5 +264,5 @@ def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:
     reader = SubstitutingReader(images, 3, SEED, tmp_path / "corrupt_images.txt")
     for number in range(len(images)):
         reader.open(0, number)
-    found = CorruptImages(tmp_path, images).found()
+    found = CorruptImages(tmp_path, images.root, len(images)).found()
     assert found == dict.fromkeys(spoilt, "is an empty file") and len(spoilt) == 3

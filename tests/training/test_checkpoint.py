@@ -12,6 +12,7 @@ from mindspore.amp import DynamicLossScaler
 
 from mindcv_poolformer.config import CheckpointingConfig
 from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.checkpoint import (
@@ -29,6 +30,7 @@ def step() -> TrainStep:
     network.head.bias.requires_grad = False
     return TrainStep(
         network,
+        soft_cross_entropy,
         AdamW(network.trainable_params(), weight_decay=0.05),
         Tensor(np.ones(3, np.float32)),
         DynamicLossScaler(8.0, 2, 10),
@@ -124,7 +126,7 @@ def test_what_a_policy_keeps(
         history = json.loads(last["metadata"])["history"]
         assert json.loads(last["metadata"])["position"] == {"step": epoch}
     assert {int(file.stem[6:]) for file in tmp_path.glob("epoch_*.ckpt")} == kept
-    assert (checkpoints.best_epoch, checkpoints.best_top1) == (4, 80.0)
+    assert (checkpoints.best_epoch, checkpoints.best_score) == (4, 80.0)
     best = json.loads(ms.load_checkpoint(str(tmp_path / "best.ckpt"))["metadata"])
     assert (best["epoch"], best["top1"], best["model"]) == (4, 80.0, "m")
 

@@ -8,6 +8,7 @@ from mindspore import Tensor
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 from toy_network import ToyNetwork, toy_batch
 
+from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.optimizer import AdamW
@@ -25,7 +26,9 @@ def make_step(level: str, scaler: StaticLossScaler | DynamicLossScaler) -> Train
     network = ToyNetwork().set_train()
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(20, 1e-3, np.float32))
-    return TrainStep(mixed_precision(network, level), optimizer, rates, scaler).set_train()
+    return TrainStep(
+        mixed_precision(network, level), soft_cross_entropy, optimizer, rates, scaler
+    ).set_train()
 
 
 def run(step: TrainStep, watch: OverflowWatch, *batches: Tensor) -> None:
@@ -84,7 +87,9 @@ def test_a_short_run_that_only_overflowed_is_none(
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(calls, 1e-3, np.float32))
     sizes = {"epoch_steps": epoch_steps, "accumulation_steps": accumulation}
-    step = TrainStep(network, optimizer, rates, StaticLossScaler(1.0), **sizes).set_train()
+    step = TrainStep(
+        network, soft_cross_entropy, optimizer, rates, StaticLossScaler(1.0), **sizes
+    ).set_train()
     watch = OverflowWatch(step, limit=100)
     run(step, watch, *[POISONED] * (calls - 1))
     with pytest.raises(UserError, match=f"updates in a row, up to step {calls}, at a loss"):

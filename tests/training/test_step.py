@@ -12,6 +12,7 @@ from toy_network import ToyNetwork, toy_batch
 from mindcv_poolformer.config import OptimizerConfig, Recipe
 from mindcv_poolformer.data.mix import smoothed_targets
 from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.training.optimizer import AdamW
 from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
@@ -34,7 +35,7 @@ def step_of(
     rates = Tensor(np.full(20, LR, np.float32))
     runner = mixed_precision(network, level)
     return TrainStep(
-        runner, optimizer, rates, scaler or StaticLossScaler(1.0), **settings
+        runner, soft_cross_entropy, optimizer, rates, scaler or StaticLossScaler(1.0), **settings
     ).set_train()
 
 
@@ -66,7 +67,9 @@ def test_five_steps_follow_the_official_code(mode: int) -> None:
 
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(5, 1e-4, np.float32))
-    step = TrainStep(network, optimizer, rates, StaticLossScaler(1.0)).set_train()
+    step = TrainStep(
+        network, soft_cross_entropy, optimizer, rates, StaticLossScaler(1.0)
+    ).set_train()
     losses = [Outcome.read(step(images, targets)).loss]
     norms = {  # the first moment after one step is (1 - beta1) times the gradient
         official_name(p.name): np.linalg.norm(m.asnumpy().astype(np.float64) / 0.1)
@@ -190,7 +193,11 @@ def test_the_schedule_sets_each_step() -> None:
     network = ToyNetwork().set_train()
     optimizer = AdamW(network.trainable_params(), weight_decay=0.0)
     step = TrainStep(
-        network, optimizer, Tensor(np.array([0.0, LR], np.float32)), StaticLossScaler(1.0)
+        network,
+        soft_cross_entropy,
+        optimizer,
+        Tensor(np.array([0.0, LR], np.float32)),
+        StaticLossScaler(1.0),
     )
     before = weights(step)
     step(*toy_batch(0))
@@ -284,7 +291,9 @@ def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool
     settings = OptimizerConfig(weight_decay=0.0, layer_decay=layer_decay, freeze_backbone=frozen)
     network = tiny_poolformer().set_train()
     before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
-    step = build_step(Recipe(optimizer=settings), network, np.array([LR], np.float32), 1, 1)
+    step = build_step(
+        Recipe(optimizer=settings), network, soft_cross_entropy, np.array([LR], np.float32), 1, 1
+    )
     step(*images_of_poolformer(0))
     moved = {p.name: np.abs(p.asnumpy() - before[p.name]).max() for p in network.get_parameters()}
     assert moved["head.weight"] == pytest.approx(LR, rel=0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class SceneFolder:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def named_labels(self) -> Iterator[tuple[str, int]]:
+        """Give each picture's path within the folder, and 0: what is on it stands in its label."""
+        for path in self.images:
+            yield os.path.relpath(path, self.root), 0
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Give a picture (H, W, 3) uint8 RGB and its classes (H, W) uint8, IGNORED where none.

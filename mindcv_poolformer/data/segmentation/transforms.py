@@ -6,7 +6,9 @@ Every draw is made first, and then applied to picture and label alike.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from mindspore.dataset import vision
@@ -74,6 +76,9 @@ class Draw:
     photometric: Photometric
 
 
+_AS_IS = Photometric()
+
+
 @dataclass(frozen=True)
 class TrainTransform:
     """Resize at random, crop, flip, distort the colours.
@@ -84,6 +89,7 @@ class TrainTransform:
         ratio_range: lowest and highest ratio.
         cat_max_ratio: share of the labelled pixels of a crop that one class must stay below.
         flip: probability.
+        photometric: change the colours.
         mean, std: of red, green and blue, in units of 0 to 255.
     """
 
@@ -92,6 +98,7 @@ class TrainTransform:
     ratio_range: tuple[float, float] = (0.5, 2.0)
     cat_max_ratio: float = 0.75
     flip: float = 0.5
+    photometric: bool = True
     mean: tuple[float, ...] = AugmentationConfig.mean
     std: tuple[float, ...] = AugmentationConfig.std
 
@@ -105,7 +112,8 @@ class TrainTransform:
             if varied(self._cut(label, size, top, left), self.cat_max_ratio):
                 break
             top, left = self._corner(size, rng)
-        return Draw(size, top, left, bool(rng.random() < self.flip), Photometric.draw(rng))
+        flip = bool(rng.random() < self.flip)
+        return Draw(size, top, left, flip, Photometric.draw(rng) if self.photometric else _AS_IS)
 
     def _corner(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         spare = [max(edge - crop, 0) for edge, crop in zip(size, self.crop_size, strict=True)]
@@ -161,6 +169,9 @@ def varied(label: np.ndarray, most: float) -> bool:
     return bool((counts > 0).sum() > 1 and counts.max() / counts.sum() < most)
 
 
+_LISTS = ("img_scale", "mean", "std")
+
+
 @dataclass(frozen=True)
 class EvalTransform:
     """Resize to fit, then each edge up to the next multiple of a divisor; normalise (AlignResize).
@@ -175,6 +186,30 @@ class EvalTransform:
     size_divisor: int = 32
     mean: tuple[float, ...] = AugmentationConfig.mean
     std: tuple[float, ...] = AugmentationConfig.std
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object; `pixel_range` tells the unit of `mean` and `std`."""
+        values = {name: list(value) for name, value in asdict(self).items() if name in _LISTS}
+        return {**values, "size_divisor": self.size_divisor, "pixel_range": [0, 255]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvalTransform:
+        """The inverse of to_dict.
+
+        Raises:
+            UserError: a key is missing or unknown, or the unit is another.
+        """
+        expected = {*_LISTS, "size_divisor", "pixel_range"}
+        if set(values) != expected:
+            raise UserError(
+                f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}"
+            )
+        if list(values["pixel_range"]) != [0, 255]:
+            raise UserError(
+                f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]"
+            )
+        lists = {name: tuple(values[name]) for name in _LISTS}
+        return cls(size_divisor=int(values["size_divisor"]), **lists)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize a picture (H, W, 3) uint8, twice: the second time its shape changes a little.

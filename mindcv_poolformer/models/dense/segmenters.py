@@ -13,7 +13,7 @@ from mindcv.models.registry import register_model
 from ...runtime.errors import UserError
 from ..registry import IMAGENET_MEAN, IMAGENET_STD, build
 from ..registry import default_cfgs as classifier_cfgs
-from ..variants import SEGMENTERS, VARIANTS
+from ..variants import SEGMENTERS, VARIANTS, add_segmenter
 from .semantic_fpn import SemanticFPN
 
 __all__: list[str] = []
@@ -35,6 +35,16 @@ def _config(backbone: str) -> dict[str, Any]:
 
 # MindCV's registry reads the configuration of each model from this name.
 default_cfgs = {name: _config(segmenter.backbone) for name, segmenter in SEGMENTERS.items()}
+
+
+def register(backbone: str) -> None:
+    """Add the segmentation model on a variant of one's own; see :func:`models.registry.register`.
+
+    ``backbone`` is the variant's name; the model's is semantic_fpn_<backbone>.
+    """
+    name = add_segmenter(backbone)
+    default_cfgs[name] = _config(backbone)
+    globals()[name] = register_model(_entry_point(name))
 
 
 def _entry_point(name: str) -> Callable[..., SemanticFPN]:

@@ -153,6 +153,24 @@ class SemanticFPN(nn.Cell):
         maps = self.neck(self.backbone.feature_maps(images))
         return to_channels_first(self.decode_head(maps, dropout))
 
+    def in_head(self, parameter_name: str) -> bool:
+        """Whether a parameter is trained where the backbone is frozen."""
+        return not parameter_name.startswith("backbone.")
+
+    def layer_of(self, parameter_name: str) -> int:
+        """Tell how deep a parameter lies: as the backbone has it, neck and head on top."""
+        return self.backbone.layer_of(parameter_name.removeprefix("backbone."))
+
+    def recompute_blocks(self) -> None:
+        """As :meth:`StagedClassifier.recompute_blocks`, of the backbone."""
+        self.backbone.recompute_blocks()
+
+    def synchronize_norms(self, world_size: int) -> None:
+        """Let the head's batch norms take the statistics of all ranks' images in training."""
+        for _, cell in self.decode_head.cells_and_names():
+            if isinstance(cell, BatchNorm):
+                cell.synchronize(world_size)
+
     def segment(self, images: Tensor, original_size: tuple[int, int] | None = None) -> Tensor:
         """Give the class of each place of images, int32 (N, height, width).
 

@@ -1,0 +1,82 @@
+"""The segmentation demo's scenes: scikit-learn's handwritten digits on textured grounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..digits import digits_by_split, written_once
+from .scenes import ANNOTATIONS, CLASSES, IMAGES
+
+EDGE = 64  # of a scene, pixels
+DIGITS = (1, 2)  # on a scene, lowest and highest number
+SIZES = (28, 44)  # of a digit, lowest and highest edge
+INK = 96  # of 255: from here on a digit's pixel is labelled as it
+TRIES = 20  # at a place where no other digit is
+SCENES = {"train": 1600, "val": 200}
+
+
+def write_digit_scenes(root: str | Path) -> None:
+    """Write 1,800 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
+
+    Each scene is 64 pixels wide and high and has one digit or two; a pixel's class is its digit
+    where there is ink, or ground. Those of val show other handwriting than those of train. The
+    folder appears as a whole or not at all, and always with the same content.
+
+    Raises:
+        UserError: ``root`` holds something else, or scikit-learn is not installed.
+    """
+    written_once(Path(root), "digit scenes", _is_complete, _write)
+
+
+def _is_complete(root: Path) -> bool:
+    return all(
+        sum(1 for _ in root.glob(f"{kind}/{split}/*.png")) == count
+        for split, count in SCENES.items()
+        for kind in (IMAGES, ANNOTATIONS)
+    )
+
+
+def _write(root: Path) -> None:
+    (root / CLASSES).write_text("\n".join(["ground", *map(str, range(10))]) + "\n")
+    for split, digits in digits_by_split().items():
+        for kind in (IMAGES, ANNOTATIONS):
+            (root / kind / split).mkdir(parents=True)
+        for number in range(SCENES[split]):
+            rng = np.random.default_rng([number, sorted(SCENES).index(split)])
+            picture, label = _scene(digits, rng)
+            Image.fromarray(picture).save(root / IMAGES / split / f"{number:04d}.png")
+            Image.fromarray(label).save(root / ANNOTATIONS / split / f"{number:04d}.png")
+
+
+def _scene(
+    digits: list[tuple[int, np.ndarray]], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene (H, W, 3) uint8 and its label (H, W) uint8: 0 is ground, k + 1 the digit k."""
+    label = np.zeros((EDGE, EDGE), np.uint8)
+    picture = _texture(rng)
+    for _ in range(rng.integers(DIGITS[0], DIGITS[1] + 1)):
+        digit, pixels = digits[rng.integers(len(digits))]
+        size = int(rng.integers(SIZES[0], SIZES[1] + 1))
+        ink = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+        share = np.asarray(ink, np.float32)[..., None] / 255
+        for _ in range(TRIES):
+            top, left = rng.integers(EDGE - size + 1, size=2)
+            place = slice(top, top + size), slice(left, left + size)
+            if not label[place].any():
+                break
+        else:
+            continue
+        colour = rng.uniform(170, 255, 3)
+        picture[place] = picture[place] * (1 - share) + colour * share
+        label[place][share[..., 0] >= INK / 255] = digit + 1
+    return picture.round().astype(np.uint8), label
+
+
+def _texture(rng: np.random.Generator) -> np.ndarray:
+    """Draw a ground (H, W, 3) float32, dark: blots of colour, and grain."""
+    blots = Image.fromarray(rng.integers(0, 90, (6, 6, 3), dtype=np.uint8))
+    smooth = np.asarray(blots.resize((EDGE, EDGE), Image.Resampling.BICUBIC), np.float32)
+    return (smooth + rng.normal(0, 8, (EDGE, EDGE, 1))).clip(0, 255).astype(np.float32)

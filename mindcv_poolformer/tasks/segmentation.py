@@ -1,0 +1,189 @@
+"""Semantic segmentation: the class of each pixel of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mindcv
+import mindspore as ms
+from mindspore import Tensor
+from mindspore.dataset import Dataset
+
+from ..config import Recipe
+from ..data.order import Shard, steps_per_epoch
+from ..data.segmentation import splits
+from ..data.segmentation.loader import evaluation_scenes, training_scenes
+from ..data.segmentation.palette import palette_of
+from ..data.segmentation.scenes import SceneFolder
+from ..data.segmentation.transforms import EvalTransform, TrainTransform
+from ..evaluation.segmentation import SegmentationEvaluator
+from ..models import SEGMENTERS, VARIANTS, SemanticFPN
+from ..models.dense import SegmentationLoss
+from ..models.parts.mixers import choose_attention
+from ..models.variants import find_segmenter
+from ..runtime.launch import World
+from ..training.network import build_network
+from ..training.step import Loss
+from .levels import check_levels
+
+
+class Segmentation:
+    """Scenes with a class for each pixel, and a network that tells these; see build_network.
+
+    Args:
+        recipe: what is asked for.
+        world: the ranks.
+
+    Raises:
+        UserError: as :func:`splits.training_scenes` and :func:`build_network`.
+    """
+
+    metric = ("mIoU", "mIoU")
+
+    def __init__(self, recipe: Recipe, world: World) -> None:
+        self.recipe = recipe
+        self.world = world
+        self.images = self.training_data(recipe)
+        self.num_classes = recipe.model.num_classes or len(self.images.classes)
+        self.notes = self.images.notes
+        self.network = build_network(
+            recipe,
+            lambda weights: self.create_network(recipe, self.num_classes),
+            self.images.classes,
+            world,
+        )
+        self.network.synchronize_norms(world.size)
+
+    @staticmethod
+    def check(recipe: Recipe, levels: Mapping[str, str | None]) -> None:
+        """Refuse a model that is not there or cannot be what is asked for, before the work.
+
+        Args:
+            recipe: what is asked for.
+            levels: AMP levels at which it will run, by their keys.
+
+        Raises:
+            UserError: names the key.
+        """
+        find_segmenter(recipe.model.model)
+        check_levels(recipe, VARIANTS[SEGMENTERS[recipe.model.model].backbone], levels)
+
+    @staticmethod
+    def training_data(recipe: Recipe) -> SceneFolder:
+        """List the training scenes."""
+        return splits.training_scenes(recipe)
+
+    @staticmethod
+    def create_network(recipe: Recipe, num_classes: int) -> SemanticFPN:
+        """Give the network to train, with weights as drawn."""
+        settings = recipe.segmentation
+        network = mindcv.create_model(
+            recipe.model.model,
+            num_classes=num_classes,
+            neck_channels=settings.neck_channels,
+            head_channels=settings.head_channels,
+            dropout=settings.head_dropout,
+        )
+        choose_attention(network, recipe.system.flash_attention)
+        if recipe.system.recompute:
+            network.recompute_blocks()
+        return network
+
+    @staticmethod
+    def create_loss() -> Loss:
+        """Give the loss of logits and the labels of a batch."""
+        return SegmentationLoss()
+
+    @staticmethod
+    def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, Tensor, Tensor]:
+        """What a training step is compiled for: images, labels and dropout, without values."""
+        batch, crop = recipe.data.batch_size, recipe.segmentation.crop_size
+        return (
+            Tensor(shape=(batch, 3, *crop), dtype=ms.float32),
+            Tensor(shape=(batch, *crop), dtype=ms.int32),
+            Tensor(shape=(batch, recipe.segmentation.head_channels), dtype=ms.float32),
+        )
+
+    def pass_steps(self) -> int:
+        """Give the steps of a pass over the training scenes."""
+        size = self.recipe.data.batch_size
+        return steps_per_epoch(len(self.images), size, self.world.size, drop_remainder=True)
+
+    def evaluator(self) -> SegmentationEvaluator:
+        """Give what validates the network in training.
+
+        Raises:
+            UserError: as :func:`splits.validation_scenes`.
+        """
+        scenes = splits.validation_scenes(self.recipe, self.images.classes)
+        self.notes += scenes.notes
+        level = self.recipe.system.eval_amp_level
+        return evaluator_of(self.recipe, level, scenes, self.num_classes, self.world)
+
+    def batches(self, steps: int, first_step: int) -> Dataset:
+        """Give the batches of a run of so many steps, from ``first_step`` on."""
+        system, settings = self.recipe.system, self.recipe.segmentation
+        rate, channels = settings.head_dropout, settings.head_channels
+        return training_scenes(
+            self.images,
+            train_transform(self.recipe),
+            batch_size=self.recipe.data.batch_size,
+            shard=Shard(self.world.rank, self.world.size),
+            seed=system.seed,
+            steps=steps,
+            num_parallel_workers=system.num_parallel_workers,
+            python_multiprocessing=system.python_multiprocessing,
+            dropout=(rate, channels) if rate else None,
+            start_step=first_step,
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """Give what a checkpoint tells of the network."""
+        return {
+            "task": "segmentation",
+            "model": self.recipe.model.model,
+            "num_classes": self.num_classes,
+            "in_channels": 3,
+            "classes": self.images.classes,
+            "palette": palette_of(self.images.classes).tolist(),
+            "reduce_zero_label": self.images.reduce_zero_label,
+            "preprocessing": eval_transform(self.recipe).to_dict(),
+        }
+
+
+def train_transform(recipe: Recipe) -> TrainTransform:
+    """What happens to each training scene."""
+    settings, augmentation = recipe.segmentation, recipe.augmentation
+    return TrainTransform(
+        crop_size=settings.crop_size,
+        img_scale=settings.img_scale,
+        ratio_range=settings.ratio_range,
+        cat_max_ratio=settings.cat_max_ratio,
+        flip=augmentation.hflip,
+        photometric=settings.photometric_distortion,
+        mean=augmentation.mean,
+        std=augmentation.std,
+    )
+
+
+def eval_transform(recipe: Recipe) -> EvalTransform:
+    """What happens to each scene in validation."""
+    settings, augmentation = recipe.segmentation, recipe.augmentation
+    return EvalTransform(
+        settings.img_scale, settings.size_divisor, augmentation.mean, augmentation.std
+    )
+
+
+def evaluator_of(
+    recipe: Recipe, level: str, scenes: SceneFolder, num_classes: int, world: World
+) -> SegmentationEvaluator:
+    """Give what evaluates a recipe's network, at an AMP level, on scenes."""
+    dataset = evaluation_scenes(
+        scenes,
+        eval_transform(recipe),
+        shard=Shard(world.rank, world.size),
+        num_parallel_workers=recipe.system.num_parallel_workers,
+    )
+    network = Segmentation.create_network(recipe, num_classes)
+    return SegmentationEvaluator(network, level, dataset, world.size, world.is_main)
