@@ -83,6 +83,11 @@ class SegmentationEvaluator:
             parameter.set_data(weights[parameter.name].value())
         return self
 
+    def use(self, network: nn.Cell) -> SegmentationEvaluator:
+        """Evaluate another network of the same inputs and outputs, at the same level."""
+        self._runner = mixed_precision(network, self.level)
+        return self
+
     def evaluate(self) -> SegmentationEvaluation:
         """Evaluate the weights that the network has now."""
         return self.evaluate_beside()[0][0]

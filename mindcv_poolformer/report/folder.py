@@ -23,7 +23,8 @@ _PICTURES = {
     "calibration.png": pictures.draw_calibration,
     "mistakes.png": pictures.draw_mistakes,
 }
-_OURS = {DESCRIPTION, PAGE, *_PICTURES, *(f"{name}.csv" for name in _TABLES)}
+SCENES = {"scenes.csv", "worst.png", "labels", "coloured"}  # of a segmentation, beside those
+_OURS = {*SCENES, DESCRIPTION, PAGE, *_PICTURES, *(f"{name}.csv" for name in _TABLES)}
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

@@ -51,12 +51,12 @@ class Outcome:
     Args:
         lines: for people.
         facts: for the result file and the report.
-        findings: on this rank's images.
+        findings: on this rank's images, None where the report is written already.
     """
 
     lines: list[str]
     facts: dict[str, Any]
-    findings: Findings
+    findings: Findings | None = None
 
     def publish(self, targets: Targets, world: World) -> None:
         """Print the lines and write what is asked for, on one rank; all have to call it.
@@ -64,7 +64,9 @@ class Outcome:
         Raises:
             UserError: something cannot be written.
         """
-        findings = self.findings.of_all_ranks(world.size) if targets.report else None
+        findings = None
+        if self.findings and targets.report:
+            findings = self.findings.of_all_ranks(world.size)
         if not world.is_main:
             return
         print("\n".join(self.lines))
@@ -78,3 +80,5 @@ class Outcome:
                 f"report: {Path(targets.report) / PAGE}, {len(findings.mistakes)} mistakes, "
                 f"expected calibration error {findings.calibration_error:.2%}"
             )
+        elif targets.report:
+            print(f"report: {Path(targets.report) / PAGE}")

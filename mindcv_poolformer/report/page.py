@@ -43,22 +43,48 @@ def write_page(
         tables: what each file is, to link to.
         pictures: file names.
     """
-    body = [f"<h1>{_text(facts['model'])}</h1>", _table(_scores(findings, facts))]
-    for name in sorted(pictures, key=list(_HEADINGS).index):
+    shown = {name: _HEADINGS[name] for name in sorted(pictures, key=list(_HEADINGS).index)}
+    pairs = _pairs(findings)
+    below = {}
+    if pairs:
+        below["confusion.png"] = table([("class", "taken for", "images"), *pairs], head=True)
+    scores = table(_scores(findings, facts))
+    page = page_of(str(facts["model"]), folder, scores, shown, tables, below)
+    (folder / PAGE).write_text(page, encoding="utf-8")
+
+
+def page_of(
+    model: str,
+    folder: Path,
+    scores: str,
+    pictures: Mapping[str, str],
+    files: Mapping[str, str],
+    below: Mapping[str, str] | None = None,
+) -> str:
+    """Give a page of a report.
+
+    Args:
+        model: name of the model.
+        folder: that holds the pictures, which become part of the page.
+        scores: HTML of what was validated, and what was found.
+        pictures: the heading of each.
+        files: what each is, to link to.
+        below: HTML to stand below a picture.
+    """
+    body = [f"<h1>{_text(model)}</h1>", scores]
+    for name, heading in pictures.items():
         data = base64.b64encode((folder / name).read_bytes()).decode()
-        heading = _HEADINGS[name]
         body.append(f'<h2>{heading}</h2>\n<img alt="{heading}" src="data:image/png;base64,{data}">')
-        if name == "confusion.png" and (pairs := _pairs(findings)):
-            body.append(_table([("class", "taken for", "images"), *pairs], head=True))
-    links = ((f'<a href="{name}">{name}</a>', _text(told)) for name, told in tables.items())
-    body.append("<h2>Tables</h2>\n" + _table(links, html=True))
-    page = (
+        if below and name in below:
+            body.append(below[name])
+    links = ((f'<a href="{name}">{name}</a>', _text(told)) for name, told in files.items())
+    body.append("<h2>Tables</h2>\n" + table(links, html=True))
+    return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f"<title>{_text(facts['model'])}: validation</title>\n<style>{_STYLE}</style>\n"
+        f"<title>{_text(model)}: validation</title>\n<style>{_STYLE}</style>\n"
         + "\n".join(body)
         + "\n</html>\n"
     )
-    (folder / PAGE).write_text(page, encoding="utf-8")
 
 
 def _scores(findings: Findings, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -84,7 +110,7 @@ def _pairs(findings: Findings) -> list[tuple[str, str, str]]:
     ]
 
 
-def _table(rows: Iterable[Sequence[str]], head: bool = False, html: bool = False) -> str:
+def table(rows: Iterable[Sequence[str]], head: bool = False, html: bool = False) -> str:
     """Rows of cells; ``head`` makes the first one headings, ``html`` takes cells as they are."""
     lines = []
     for number, row in enumerate(rows):

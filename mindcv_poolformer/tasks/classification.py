@@ -25,6 +25,7 @@ from ..runtime.launch import World
 from ..training.checkpoint import TOP1
 from ..training.network import build_network
 from ..training.step import Loss
+from . import validating_images
 from .levels import check_levels
 
 
@@ -40,6 +41,8 @@ class Classification:
     """
 
     metric = TOP1
+    validate = staticmethod(validating_images.validate)
+    validate_bundle = staticmethod(validating_images.validate_bundle)
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         self.recipe = recipe

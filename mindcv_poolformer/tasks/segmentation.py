@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import mindcv
 import mindspore as ms
 from mindspore import Tensor
 from mindspore.dataset import Dataset
@@ -13,18 +12,18 @@ from mindspore.dataset import Dataset
 from ..config import Recipe
 from ..data.order import Shard, steps_per_epoch
 from ..data.segmentation import splits
-from ..data.segmentation.loader import evaluation_scenes, training_scenes
+from ..data.segmentation.loader import training_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import SceneFolder
-from ..data.segmentation.transforms import EvalTransform, TrainTransform
+from ..data.segmentation.transforms import TrainTransform
 from ..evaluation.segmentation import SegmentationEvaluator
 from ..models import SEGMENTERS, VARIANTS, SemanticFPN
 from ..models.dense import SegmentationLoss
-from ..models.parts.mixers import choose_attention
 from ..models.variants import find_segmenter
 from ..runtime.launch import World
 from ..training.network import build_network
 from ..training.step import Loss
+from . import validating_scenes
 from .levels import check_levels
 
 
@@ -40,6 +39,8 @@ class Segmentation:
     """
 
     metric = ("mIoU", "mIoU")
+    validate = staticmethod(validating_scenes.validate)
+    validate_bundle = staticmethod(validating_scenes.validate_bundle)
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         self.recipe = recipe
@@ -76,7 +77,12 @@ class Segmentation:
 
     @staticmethod
     def create_network(recipe: Recipe, num_classes: int) -> SemanticFPN:
-        """Give the network to train, with weights as drawn."""
+        """Give a segmentation model.
+
+        Args:
+            recipe: its model and segmentation sections count, and how blocks are to compute.
+            num_classes: of the logits.
+        """
         settings = recipe.segmentation
         network = mindcv.create_model(
             recipe.model.model,
@@ -119,7 +125,9 @@ class Segmentation:
         scenes = splits.validation_scenes(self.recipe, self.images.classes)
         self.notes += scenes.notes
         level = self.recipe.system.eval_amp_level
-        return evaluator_of(self.recipe, level, scenes, self.num_classes, self.world)
+        return validating_scenes.evaluator_of(
+            self.recipe, level, scenes, self.num_classes, self.world
+        )
 
     def batches(self, steps: int, first_step: int) -> Dataset:
         """Give the batches of a run of so many steps, from ``first_step`` on."""
@@ -148,7 +156,7 @@ class Segmentation:
             "classes": self.images.classes,
             "palette": palette_of(self.images.classes).tolist(),
             "reduce_zero_label": self.images.reduce_zero_label,
-            "preprocessing": eval_transform(self.recipe).to_dict(),
+            "preprocessing": validating_scenes.eval_transform(self.recipe).to_dict(),
         }
 
 
@@ -165,25 +173,3 @@ def train_transform(recipe: Recipe) -> TrainTransform:
         mean=augmentation.mean,
         std=augmentation.std,
     )
-
-
-def eval_transform(recipe: Recipe) -> EvalTransform:
-    """What happens to each scene in validation."""
-    settings, augmentation = recipe.segmentation, recipe.augmentation
-    return EvalTransform(
-        settings.img_scale, settings.size_divisor, augmentation.mean, augmentation.std
-    )
-
-
-def evaluator_of(
-    recipe: Recipe, level: str, scenes: SceneFolder, num_classes: int, world: World
-) -> SegmentationEvaluator:
-    """Give what evaluates a recipe's network, at an AMP level, on scenes."""
-    dataset = evaluation_scenes(
-        scenes,
-        eval_transform(recipe),
-        shard=Shard(world.rank, world.size),
-        num_parallel_workers=recipe.system.num_parallel_workers,
-    )
-    network = Segmentation.create_network(recipe, num_classes)
-    return SegmentationEvaluator(network, level, dataset, world.size, world.is_main)

@@ -1,0 +1,144 @@
+"""Validation of segmentation models: mIoU over every scene once."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import mindcv
+
+from ..config import Recipe
+from ..data.order import Shard
+from ..data.segmentation import splits
+from ..data.segmentation.loader import evaluation_scenes
+from ..data.segmentation.palette import palette_of
+from ..data.segmentation.scenes import SceneFolder
+from ..data.segmentation.transforms import EvalTransform
+from ..evaluation.segmentation import SegmentationEvaluation, SegmentationEvaluator
+from ..models import SemanticFPN
+from ..models.deploy import to_deploy
+from ..models.parts.mixers import choose_attention
+from ..report.outcome import Outcome
+from ..report.scenes import SceneReport
+from ..runtime.errors import UserError
+from ..runtime.launch import World
+from ..weights import ModelWeights, find_weights, load_weights
+from .validation import ValidationOptions
+
+MOST_IN_TABLE = 20  # classes that are told of on the screen
+
+
+def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
+    """Evaluate at one AMP level, or at two on the same scenes."""
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    scenes = splits.validation_scenes(recipe, weights.classes or None)
+    level, other_level = recipe.system.eval_amp_level, options.compare_amp_level
+    evaluator = evaluator_of(recipe, restored(recipe, weights), level, scenes, world)
+    if options.deploy:
+        evaluator.use(to_deploy(evaluator.network))
+    other = None
+    if other_level:
+        other = evaluator_of(recipe, restored(recipe, weights), other_level, scenes, world)
+
+    form = "deploy" if options.deploy else "plain"
+    facts: dict[str, Any] = {
+        "model": recipe.model.model,
+        "checkpoint": str(weights.path),
+        "data": str(scenes.root),
+        "ranks": world.size,
+        "amp_level": level,
+        "form": form,
+    }
+    with _report(options, scenes, world) as report:
+        results, alike = evaluator.evaluate_beside(other, report.see if report else None)
+        facts |= results[0].scores
+        if other_level:
+            facts["compared"] = {"amp_level": other_level, **results[1].scores}
+            facts["agreement"] = alike
+        if report:
+            report.write(results[0].found, facts)
+
+    deployed = ", deploy form" if options.deploy else ""
+    notes = [*scenes.notes, *([weights.note] if weights.note else [])]
+    lines = [*notes, f"{weights.path} on {len(scenes)} scenes of {scenes.root}{deployed}"]
+    lines.append(describe(level, results[0]))
+    if other_level:
+        lines.append(describe(other_level, results[1]))
+        lines.append(f"{level} and {other_level} agree on {alike:.2f} % of the pixels")
+    facts["classes"] = per_class(scenes.classes, results[0])
+    return Outcome([*lines, *table(scenes.classes, results[0])], facts)
+
+
+def restored(recipe: Recipe, weights: ModelWeights) -> SemanticFPN:
+    """Give the network of weights, whose neck and head are as wide as these have them.
+
+    Raises:
+        UserError: as :func:`load_weights`.
+    """
+    count = recipe.model.num_classes or weights.num_classes
+    network = mindcv.create_model(recipe.model.model, **weights.settings | {"num_classes": count})
+    choose_attention(network, recipe.system.flash_attention)
+    load_weights(network, weights)
+    return network
+
+
+def evaluator_of(
+    recipe: Recipe, network: SemanticFPN, level: str, scenes: SceneFolder, world: World
+) -> SegmentationEvaluator:
+    """Give what evaluates a network, at an AMP level, on scenes."""
+    dataset = evaluation_scenes(
+        scenes,
+        eval_transform(recipe),
+        shard=Shard(world.rank, world.size),
+        num_parallel_workers=recipe.system.num_parallel_workers,
+    )
+    return SegmentationEvaluator(network, level, dataset, world.size, world.is_main)
+
+
+def eval_transform(recipe: Recipe) -> EvalTransform:
+    """What happens to each scene in validation."""
+    settings, augmentation = recipe.segmentation, recipe.augmentation
+    return EvalTransform(
+        settings.img_scale, settings.size_divisor, augmentation.mean, augmentation.std
+    )
+
+
+def describe(level: str, result: SegmentationEvaluation) -> str:
+    """One line for people."""
+    return f"{level:>4}: {result} ({result.images_per_second:.1f} images/s)"
+
+
+def table(classes: tuple[str, ...], result: SegmentationEvaluation) -> list[str]:
+    """The scores of each class; of many, of those with the lowest IoU."""
+    lines = result.found.table(classes).splitlines()
+    if len(classes) <= MOST_IN_TABLE:
+        return lines
+    iou = result.found.iou
+    worst = [index for index in iou.argsort(kind="stable") if iou[index] == iou[index]]
+    head = f"the {MOST_IN_TABLE} of {len(classes)} classes with the lowest IoU:"
+    return [head, lines[0], *(lines[1 + index] for index in worst[:MOST_IN_TABLE])]
+
+
+def per_class(
+    classes: tuple[str, ...], result: SegmentationEvaluation
+) -> dict[str, dict[str, float | None]]:
+    """IoU and accuracy of each class in percent, None where there is none."""
+    values = zip(classes, result.found.iou, result.found.accuracy, strict=False)
+    return {
+        name: {"IoU": None if iou != iou else iou, "Acc": None if acc != acc else acc}
+        for name, iou, acc in values
+    }
+
+
+def _report(
+    options: ValidationOptions, scenes: SceneFolder, world: World
+) -> SceneReport | nullcontext[None]:
+    if not options.report:
+        return nullcontext()
+    return SceneReport(Path(options.report), scenes, palette_of(scenes.classes), world)
+
+
+def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
+    """Evaluate the graph that a bundle holds; of the recipe only scenes and workers."""
+    raise UserError(f"bundle: found {options.bundle} with task segmentation, expected a checkpoint")
