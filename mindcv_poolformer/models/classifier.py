@@ -143,6 +143,10 @@ class StagedClassifier(nn.Cell):
             maps.append(x)
         return maps
 
+    def in_head(self, parameter_name: str) -> bool:
+        """Whether a parameter is trained where the backbone is frozen."""
+        return parameter_name.startswith("head.")
+
     def recompute_blocks(self) -> None:
         """Have training compute the maps in blocks anew for the backward pass, not keep them."""
         for stage in range(len(self.depths)):

@@ -260,14 +260,14 @@ _MIOU = {
     "poolformer_m36": 42.4,
     "poolformer_m48": 42.7,
 }
+PREFIX = "semantic_fpn_"
 # On every variant that takes images of any size.
-SEGMENTERS = MappingProxyType(
-    {
-        f"semantic_fpn_{name}": Segmenter(name, _MIOU.get(name))
-        for name, variant in VARIANTS.items()
-        if variant.only_size is None
-    }
-)
+_SEGMENTERS = {
+    PREFIX + name: Segmenter(name, _MIOU.get(name))
+    for name, variant in VARIANTS.items()
+    if variant.only_size is None
+}
+SEGMENTERS = MappingProxyType(_SEGMENTERS)
 
 POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
 
@@ -283,16 +283,22 @@ def add_variant(name: str, variant: Variant) -> None:
     _TABLE[name] = variant
 
 
+def add_segmenter(backbone: str) -> str:
+    """Put the segmentation model on a further variant into the table; give its name."""
+    _SEGMENTERS[PREFIX + backbone] = Segmenter(backbone, None)
+    return PREFIX + backbone
+
+
 def find_variant(name: str) -> Variant:
     """Give the variant of that name.
 
     Raises:
-        UserError: there is none, or it is a segmentation model, which has no classifier.
+        UserError: there is none, or it is a segmentation model.
     """
     if name in SEGMENTERS:
         raise UserError(
             f"model: found {name!r}, a segmentation model, expected a classifier such as "
-            f"{SEGMENTERS[name].backbone!r}: segmentation models are for Python alone so far"
+            f"{SEGMENTERS[name].backbone!r}, or --task segmentation"
         )
     if name not in VARIANTS:
         near = ", ".join(difflib.get_close_matches(name, VARIANTS, 5, 0.4)) or "poolformer_s12"
@@ -301,6 +307,26 @@ def find_variant(name: str) -> Variant:
             f"mindcv_poolformer.models list shows, such as {near}"
         )
     return VARIANTS[name]
+
+
+def find_segmenter(name: str) -> Segmenter:
+    """Give the segmentation model of that name.
+
+    Raises:
+        UserError: there is none, or it is a classifier.
+    """
+    if name in SEGMENTERS:
+        return SEGMENTERS[name]
+    if f"{PREFIX}{name}" in SEGMENTERS:
+        raise UserError(
+            f"model: found {name!r}, a classifier, with task segmentation, expected a segmentation "
+            f"model such as {PREFIX + name!r}"
+        )
+    near = ", ".join(difflib.get_close_matches(name, SEGMENTERS, 3, 0.4))
+    raise UserError(
+        f"model: found {name!r}, expected one of the {len(SEGMENTERS)} segmentation models, such "
+        f"as {near or 'semantic_fpn_poolformer_s12'}"
+    )
 
 
 def check_image_size(model: str, image_size: int, key: str = "image_resize") -> None:
