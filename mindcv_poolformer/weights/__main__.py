@@ -95,8 +95,11 @@ def convert(arguments: argparse.Namespace) -> ModelWeights:
     if arguments.model:
         same_task = weights.segments == (arguments.model in SEGMENTERS)
         if not same_network(weights.model, arguments.model) or not same_task:
+            hint = (
+                "" if same_task or not weights.segments else "; --part backbone gives a classifier"
+            )
             raise UserError(
-                f"{arguments.source}: found {weights.model}, expected {arguments.model}"
+                f"{arguments.source}: found {weights.model}, expected {arguments.model}{hint}"
             )
         weights = replace(weights, model=arguments.model)
     if arguments.num_classes:

@@ -54,10 +54,12 @@ def find_weights(model: ModelConfig, default: str | Path | None = None) -> Model
             than the model's. Models for other image sizes or classes may share a network.
     """
     if model.pretrained:
-        weights = read_published(model.model, model.cache_dir)
-        if default is not None:
-            weights.check_task(model.model in SEGMENTERS)
-        return weights
+        if default is not None and model.model in SEGMENTERS:
+            raise UserError(
+                f"pretrained: found true with model {model.model}, expected ckpt_path: published "
+                "is its backbone alone, to train from"
+            )
+        return read_published(model.model, model.cache_dir)
     source = str(model.ckpt_path or default or "")
     if not Path(source).exists():
         source = MINDCV_FILES.get(source, source)

@@ -16,6 +16,7 @@ from mindspore import Tensor
 from official import FIXTURES, load_official_weights, official_name, official_weight
 from safetensors.numpy import load_file, save_file
 
+from mindcv_poolformer import load_model
 from mindcv_poolformer.config import ModelConfig
 from mindcv_poolformer.models import SemanticFPN, StagedClassifier
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint, save_checkpoint
@@ -470,6 +471,14 @@ def test_tasks_are_not_mixed_up(
         UserError, match="best.ckpt: found weights of semantic_fpn.*, a segmentation"
     ):
         load_weights(classifier(), weights)
+    write_weights(weights, tmp_path / "s.ckpt", "ckpt")
+    with pytest.raises(
+        UserError, match="s.ckpt: found weights of .*expected those of a classifier"
+    ):
+        load_model(tmp_path / "s.ckpt")
+    with pytest.raises(UserError, match="expected poolformer_tiny; --part backbone gives a class"):
+        command("convert", tmp_path / "s.ckpt", "x.ckpt", "--model", "poolformer_tiny")
+    (tmp_path / "s.ckpt").unlink()
     write_weights(of_classifier, tmp_path / "c.ckpt", "ckpt")
     with pytest.raises(
         UserError, match="x.pth: found weights of poolformer_tiny, a classifier, exp"
