@@ -82,6 +82,7 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
         return load_bundle(path)
     if path.exists():
         weights = read_weights(path)
+        weights.check_task(segments=False)
     elif str(model) in VARIANTS:
         weights = read_published(str(model))
     else:

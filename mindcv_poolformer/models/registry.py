@@ -24,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Fills a network with a variant's published weights. The package sets it: models know no files.
-load_pretrained: Callable[[StagedClassifier, str], None] | None = None
+load_pretrained: Callable[[Any, str], None] | None = None
 
 
 def _config(name: str, variant: Variant) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mindcv
 import mindspore as ms
 from mindspore import Tensor
 from mindspore.dataset import Dataset
@@ -19,6 +20,7 @@ from ..data.segmentation.transforms import TrainTransform
 from ..evaluation.segmentation import SegmentationEvaluator
 from ..models import SEGMENTERS, VARIANTS, SemanticFPN
 from ..models.dense import SegmentationLoss
+from ..models.parts.mixers import choose_attention
 from ..models.variants import find_segmenter
 from ..runtime.launch import World
 from ..training.network import build_network

@@ -9,13 +9,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..models import VARIANTS, find_variant
+from ..models import SEGMENTERS
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
 from ..runtime.errors import UserError, run
 from .read import AVERAGES, read_source
 from .recognise import ModelWeights, average, read_weights, recognise
 from .unwrap import EMA_PREFIX, averages, find_network
+from .variant import same_network
 from .write import check_target, format_of, write_weights
 
 
@@ -25,14 +26,16 @@ def parse_arguments() -> argparse.Namespace:
     target.add_argument("dest", type=Path, help="file or folder to write")
     target.add_argument(
         "--to",
-        choices=["ckpt", "safetensors", "hf"],
-        help="format of dest, else its suffix decides; hf, a Hugging Face folder, has none",
+        choices=["ckpt", "safetensors", "hf", "mmseg"],
+        help="format of dest, else its suffix decides; hf, a Hugging Face folder, has none; mmseg, "
+        "a segmentation model for MMSegmentation, has .pth or .safetensors",
     )
     target.add_argument("--overwrite", action="store_true", help="replace dest if it exists")
 
     parser = OneLineParser(
         prog="python -m mindcv_poolformer.weights",
-        description="Convert, average and extract weights of a PoolFormer or MetaFormer.",
+        description="Convert, average and extract weights of a PoolFormer, a MetaFormer, or a "
+        "segmentation model on one.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -42,7 +45,13 @@ def parse_arguments() -> argparse.Namespace:
         "--num_classes",
         type=at_least_one,
         metavar="N",
-        help="keep the backbone, and initialise a new head for N classes",
+        help="keep the backbone, and initialise a new head for N classes; of a segmentation model "
+        "its last layer alone",
+    )
+    command.add_argument(
+        "--part",
+        choices=["backbone"],
+        help="leave out head and neck: the backbone becomes a classifier's without classes",
     )
     command.add_argument(
         "--model",
@@ -78,15 +87,28 @@ def _sources(count: str | None) -> OneLineParser:
 def convert(arguments: argparse.Namespace) -> ModelWeights:
     """The weights of one file, perhaps with a new head."""
     weights = read_weights(arguments.source, arguments.model)
-    if arguments.model and not VARIANTS[weights.model].same_network(find_variant(arguments.model)):
-        raise UserError(f"{arguments.source}: found {weights.model}, expected {arguments.model}")
-    weights = replace(weights, model=arguments.model or weights.model)
     print(f"{arguments.source}: {weights}")
+    if arguments.part == "backbone":
+        new_norm = ", and the norm before its head is new" if weights.segments else ""
+        weights = weights.backbone_alone()
+        print(f"{arguments.dest}: the backbone of it, a {weights.model}{new_norm}")
+    if arguments.model:
+        same_task = weights.segments == (arguments.model in SEGMENTERS)
+        if not same_network(weights.model, arguments.model) or not same_task:
+            hint = (
+                "" if same_task or not weights.segments else "; --part backbone gives a classifier"
+            )
+            raise UserError(
+                f"{arguments.source}: found {weights.model}, expected {arguments.model}{hint}"
+            )
+        weights = replace(weights, model=arguments.model)
     if arguments.num_classes:
+        part = "head's last layer" if weights.segments else "head"
+        kept = "all before it" if weights.segments else "the backbone"
         weights = weights.with_new_head(arguments.num_classes)
         print(
-            f"{arguments.dest}: the head is new and untrained, for {weights.num_classes} classes; "
-            "the backbone is kept"
+            f"{arguments.dest}: the {part} is new and untrained, for {weights.num_classes} "
+            f"classes; {kept} is kept"
         )
     return weights
 
@@ -132,7 +154,8 @@ def main() -> None:
     check_target(arguments.dest, form, arguments.overwrite)
     weights = arguments.command(arguments)
     write_weights(weights, arguments.dest, form)
-    parameters = sum(value.size for value in weights.values.values())
+    moving = (".moving_mean", ".moving_variance")  # are counted nowhere
+    parameters = sum(v.size for n, v in weights.values.items() if not n.endswith(moving))
     print(f"{arguments.dest}: written as {form}, {parameters:,} parameters")
 
 

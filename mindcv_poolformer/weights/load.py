@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
-from ..models import VARIANTS, default_cfgs
-from ..models.classifier import StagedClassifier
+from ..data.segmentation.transforms import EvalTransform
+from ..models import VARIANTS, SemanticFPN, StagedClassifier, default_cfgs
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .labels import folders_of
-from .names import METAFORMER, NORM, POOLFORMER
+from .names import (
+    BACKBONE,
+    METAFORMER,
+    NORM,
+    POOLFORMER,
+    SEGMENTER_CLASSIFIER,
+    SEGMENTER_LAYOUTS,
+)
 from .recognise import ModelWeights
 
+Network = StagedClassifier | SemanticFPN
 _HIDDEN = "head.fc1.weight"  # of an MLP head
 
 
-def load_weights(network: StagedClassifier, weights: ModelWeights) -> None:
+def load_weights(network: Network, weights: ModelWeights) -> None:
     """Fill every parameter of ``network``; it learns its classes' names and its preprocessing.
 
+    A segmentation model learns their colours too.
+
     Raises:
-        UserError: the weights want another ``head`` than the network has, or as :func:`fill`.
+        UserError: the weights are of another task, want another ``head`` than the network has, or
+            as :func:`fill`.
     """
+    weights.check_task(isinstance(network, SemanticFPN))
+    _check_head(network, weights)
     _load(network, weights.values, weights, fresh=set())
 
 
 def start_from(
-    network: StagedClassifier,
+    network: Network,
     weights: ModelWeights,
     classes: Sequence[str] | None = None,
     *,
@@ -38,27 +52,48 @@ def start_from(
 ) -> str:
     """Fill ``network`` to train on from there; give one line that tells what was kept.
 
-    The head, or the last layer of an MLP head, stays as it was initialised if the weights have
-    another number of classes, or other ones. With ``features_only`` norm and head have no use, and
-    the norms of the maps, if there are any, stay as initialised.
+    The head, or the last layer of an MLP head and of a segmentation model, stays as it was
+    initialised if the weights have another number of classes, or other ones. With ``features_only``
+    norm and head have no use, and the norms of the maps, if there are any, stay as initialised. Of
+    the other task's weights the backbone alone is taken.
 
     Args:
         network: to fill.
         weights: to fill it with.
-        classes: the class folders to train on, in the order of their labels. They are compared with
-            the weights' own, where both are known, and name the network's where these do not.
+        classes: the class folders to train on, in the order of their labels, or the classes of a
+            segmentation. They are compared with the weights' own, where both are known, and name
+            the network's where these do not.
         any_channels: fit the stem to the network's ``in_channels``, see :func:`adapt_stem`.
 
     Raises:
         UserError: as :func:`load_weights`, for all the other parameters.
     """
-    values, notes = dict(weights.values), []
-    channels = network.in_channels
-    if any_channels and channels != weights.in_channels:
-        stem = next(layout.stem for layout in (POOLFORMER, METAFORMER) if layout.stem in values)
-        values[stem] = adapt_stem(values[stem], channels)
-        notes.append(f"the stem is adapted to {channels} input channels")
-    head = {name for name in values if name.startswith("head.")}
+    line = [f"starting from {weights.path}: {weights}"]
+    if any_channels and network.in_channels != weights.in_channels:
+        weights = _at_channels(weights, network.in_channels)
+        line.append(f"the stem is adapted to {network.in_channels} input channels")
+    if isinstance(network, SemanticFPN):
+        note = _start_segmenter(network, weights, classes)
+        classifies = True
+    else:
+        note = _start_classifier(network, weights, classes)
+        classifies = network.num_classes > 0 and not network.features_only
+    if classes and classifies and not network.classes:
+        network.classes = tuple(classes)
+    return "; ".join(filter(None, [*line, note]))
+
+
+def _start_classifier(
+    network: StagedClassifier, weights: ModelWeights, classes: Sequence[str] | None
+) -> str:
+    """The same of a classifier; give what was not kept."""
+    notes = []
+    if weights.segments:
+        weights = replace(weights.backbone_alone(), head=network.head_order)
+        new_norm = "" if network.features_only else ", and the norm before the head is new"
+        notes.append(f"its backbone is taken{new_norm}")
+    _check_head(network, weights)
+    head = {name for name in weights.values if name.startswith("head.")}
     unused: set[str] = set()
     if network.features_only:
         unused = {*head, *NORM}
@@ -67,11 +102,31 @@ def start_from(
     elif change := _change_of_head(network.num_classes, weights, classes):
         unused = weights.classifier if network.num_classes else head
         notes.append(change)
-    kept = {name: value for name, value in values.items() if name not in unused}
+    kept = {name: value for name, value in weights.values.items() if name not in unused}
     _load(network, kept, weights, _norms_of_maps(network) | _heads(network) - kept.keys())
-    if classes and network.num_classes and not (network.features_only or network.classes):
-        network.classes = tuple(classes)
-    return "; ".join([f"starting from {weights.path}: {weights}", *notes])
+    return "; ".join(notes)
+
+
+def _start_segmenter(
+    network: SemanticFPN, weights: ModelWeights, classes: Sequence[str] | None
+) -> str:
+    """The same of a segmentation model."""
+    if weights.segments:
+        change = _change_of_head(network.num_classes, weights, classes)
+        fresh = set(SEGMENTER_CLASSIFIER) if change else set()
+        kept = {name: value for name, value in weights.values.items() if name not in fresh}
+        _load(network, kept, weights, fresh)
+        return change
+    norms = _norms_of_maps(network.backbone)
+    fresh = norms | {p.name for p in network.get_parameters() if network.in_head(p.name)}
+    values = weights.backbone_alone().values
+    kept = {BACKBONE + name: value for name, value in values.items() if name not in NORM}
+    _load(network, kept, weights, fresh)
+    new = "the norms of its maps, neck and head" if norms else "neck and head"
+    return (
+        f"its backbone is taken, without norm and head; {new} are new and untrained, for "
+        f"{network.num_classes} classes"
+    )
 
 
 def _norms_of_maps(network: StagedClassifier) -> set[str]:
@@ -86,7 +141,8 @@ def _heads(network: StagedClassifier) -> set[str]:
 
 def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[str] | None) -> str:
     """What becomes of the weights' head in a network for other classes; empty if it stays."""
-    part = "head's last layer" if _HIDDEN in weights.values else "head"
+    last = _HIDDEN in weights.values or weights.segments
+    part = "head's last layer" if last else "head"
     new = f"the {part} is new and untrained, for {num_classes} classes"
     if num_classes != weights.num_classes:
         return new if num_classes else "the head is left out"
@@ -107,6 +163,13 @@ def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[s
     return f"{new}: class {number} is {theirs} in the weights, {ours} in the images"
 
 
+def _at_channels(weights: ModelWeights, in_channels: int) -> ModelWeights:
+    layouts = (POOLFORMER, METAFORMER, *SEGMENTER_LAYOUTS)
+    stem = next(layout.stem for layout in layouts if layout.stem in weights.values)
+    adapted = {stem: adapt_stem(weights.values[stem], in_channels)}
+    return replace(weights, values=weights.values | adapted, in_channels=in_channels)
+
+
 def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:
     """Give the stem's weight (dims[0], C, 7, 7) for another number of channels, as timm does.
 
@@ -119,27 +182,50 @@ def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:
     return weight[:, np.arange(in_channels) % old] * np.float32(old / in_channels)
 
 
-def _load(
-    network: StagedClassifier,
-    values: Mapping[str, np.ndarray],
-    weights: ModelWeights,
-    fresh: set[str],
-) -> None:
-    """Fill all parameters but the fresh ones."""
-    if not network.features_only and weights.head != network.head_order:
+def _check_head(network: Network, weights: ModelWeights) -> None:
+    if isinstance(network, SemanticFPN) or network.features_only:
+        return
+    if weights.head != network.head_order:
         raise UserError(
             f"{weights.path}: found weights for the head {weights.head}, expected "
             f"{network.head_order} as in the model; create the model with "
             f'head="{weights.head}"'
         )
+
+
+def _load(
+    network: Network,
+    values: Mapping[str, np.ndarray],
+    weights: ModelWeights,
+    fresh: set[str],
+) -> None:
+    """Fill all parameters but the fresh ones."""
     parameters = {p.name: p for p in network.get_parameters() if p.name not in fresh}
     fill(parameters, {name: Tensor(value) for name, value in values.items()}, weights.path)
-    network.preprocessing = weights.preprocessing
+    segments = isinstance(network, SemanticFPN)
+    network.preprocessing = weights.preprocessing if weights.segments == segments else None
     if network.preprocessing is None and network.in_channels == 3:
-        network.preprocessing = _published_preprocessing(weights.model)
-    kept = weights.classifier & values.keys()
+        network.preprocessing = (
+            _scene_preprocessing() if segments else _published_preprocessing(weights.model)
+        )
+    kept = bool(weights.classifier & values.keys())
     network.classes = weights.classes if kept else ()
-    network.for_people = weights.for_people if kept else False
+    if isinstance(network, SemanticFPN):
+        network.palette = weights.palette if kept else ()
+    else:
+        network.for_people = kept and weights.for_people
+
+
+def _scene_preprocessing() -> dict[str, Any]:
+    """How the authors prepare scenes, in the words of the segmentation's ``EvalTransform``."""
+    scenes = EvalTransform()
+    return {
+        "img_scale": list(scenes.img_scale),
+        "size_divisor": scenes.size_divisor,
+        "mean": list(scenes.mean),
+        "std": list(scenes.std),
+        "pixel_range": [0, 255],
+    }
 
 
 def _published_preprocessing(model: str) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 Every naming tells for each of our names what it is there, so a conversion is a rename. Sources:
 sail-sg/poolformer; sail-sg/metaformer; timm's ``metaformer.py``; transformers'
-``modeling_poolformer.py``; MMPretrain's ``backbones/poolformer.py``.
+``modeling_poolformer.py``; MMPretrain's ``backbones/poolformer.py``. Segmentation models are a
+backbone, a neck and a head; MMSegmentation 0.19 names these as here, but for the norms' leaves.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ class Layout:
         stem: weight of the first convolution.
         stages: what holds the blocks of each stage, by number.
         signs: parameters by which the network, and the naming, are recognised.
+        backbone: of a segmentation model, the layout of its backbone.
     """
 
     stem: str
     stages: tuple[str, ...]
-    signs: tuple[str, str]
+    signs: tuple[str, ...]
+    backbone: Layout | None = None
 
 
 def layout_of_family(family: str | None) -> Layout:
@@ -65,7 +68,24 @@ LINEAR_CLASSIFIER = ("head.weight", "head.bias")
 MLP_CLASSIFIER = ("head.fc2.weight", "head.fc2.bias")
 NORM = ("norm.gamma", "norm.beta")  # before the head
 
+BACKBONE = "backbone."  # what the names in a segmentation model's backbone begin with
+SEGMENTER_CLASSIFIER = ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias")
+
+
+def _segmenter_on(backbone: Layout) -> Layout:
+    return Layout(
+        stem=BACKBONE + backbone.stem,
+        stages=tuple(BACKBONE + stage for stage in backbone.stages),
+        signs=(*(BACKBONE + sign for sign in backbone.signs), SEGMENTER_CLASSIFIER[0]),
+        backbone=backbone,
+    )
+
+
+# Those with a position embedding take images of one size alone.
+SEGMENTER_LAYOUTS = (_segmenter_on(POOLFORMER), _segmenter_on(METAFORMER))
+
 _PYTORCH = {"gamma": "weight", "beta": "bias"}
+_PYTORCH_BATCH_NORM = {"moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +139,8 @@ class Naming:
 
     def classifier(self, names: Collection[str]) -> tuple[str, str]:
         """Give our names of the weight and bias that have a row for each class."""
+        if self.layout.backbone:
+            return SEGMENTER_CLASSIFIER
         mlp = any(self.theirs(name) in names for name in MLP_CLASSIFIER)
         return MLP_CLASSIFIER if mlp else LINEAR_CLASSIFIER
 
@@ -221,7 +243,14 @@ HYBRIDS = tuple(
         Naming("official (sail-sg)", layout),
     )
 )
+MMSEGMENTATION = tuple(
+    Naming("MMSegmentation", layout, leaves=_PYTORCH | _PYTORCH_BATCH_NORM)
+    for layout in SEGMENTER_LAYOUTS
+)
 NAMINGS = (
+    # first, since a backbone in a segmentation model is one of MMPretrain's too
+    *MMSEGMENTATION,
+    *(Naming("MindSpore", layout, leaves={}) for layout in SEGMENTER_LAYOUTS),
     MINDCV,
     OFFICIAL,
     TIMM,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ..config import ModelConfig
 from ..config.paths import expanded
-from ..models import VARIANTS, StagedClassifier, find_variant
+from ..models import SEGMENTERS, SemanticFPN, StagedClassifier
 from ..models.published import HUB, PUBLISHED
 from ..runtime.errors import UserError
 from .download import NotThere, download
@@ -22,6 +23,7 @@ from .imagenet import published
 from .load import start_from
 from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
+from .variant import backbone_of, same_network
 
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
 MINDCV_FILES = {
@@ -37,21 +39,28 @@ DEFAULT_CACHE = "~/.cache/mindcv_poolformer"
 _log = logging.getLogger(__name__)
 
 
-def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
+def find_weights(model: ModelConfig, default: str | Path | None = None) -> ModelWeights:
     """Read the weights that a recipe names: the published ones, ``ckpt_path``, or ``default``.
 
     Args:
         model: its ``ckpt_path`` is a file or folder that :func:`read_weights` takes, the http(s)
             address of such a file or of a repository of the hub, or a key of ``MINDCV_FILES``.
-        default: the file or folder to read if the recipe names none.
+        default: the file or folder to read if the recipe names none, of weights to use as they are.
+            Without it they are to start from, and those of the other task will do: a segmentation
+            model's for its backbone, and the other way round. Published are backbones alone.
 
     Raises:
         UserError: as :func:`fetch` and :func:`read_weights`, or the weights are of another network
             than the model's. Models for other image sizes or classes may share a network.
     """
     if model.pretrained:
+        if default is not None and model.model in SEGMENTERS:
+            raise UserError(
+                f"pretrained: found true with model {model.model}, expected ckpt_path: published "
+                "is its backbone alone, to train from"
+            )
         return read_published(model.model, model.cache_dir)
-    source = str(model.ckpt_path or default)
+    source = str(model.ckpt_path or default or "")
     if not Path(source).exists():
         source = MINDCV_FILES.get(source, source)
     remote = source.lower().startswith(("https://", "http://"))
@@ -59,24 +68,33 @@ def find_weights(model: ModelConfig, default: str | Path = "") -> ModelWeights:
     weights = read_weights(path, model.model)
     if remote and published(source):  # the cache has no folder of a repository's name
         weights = weights.with_imagenet_names()
+    if default is not None:
+        weights.check_task(model.model in SEGMENTERS)
     return _of_network(weights, model.model)
 
 
 def read_published(model: str, cache_dir: str = "") -> ModelWeights:
     """Read the weights that its authors publish for a variant; they name ImageNet-1K's classes.
 
+    For a segmentation model they are its backbone's.
+
     Raises:
         UserError: they publish none, or as :func:`fetch` and :func:`read_weights`.
     """
-    if model not in PUBLISHED:
-        raise UserError(f"pretrained: found no published weights of {model}, expected ckpt_path")
+    backbone = backbone_of(model)
+    if backbone not in PUBLISHED:
+        raise UserError(f"pretrained: found no published weights of {backbone}, expected ckpt_path")
     hub = os.environ.get("HF_ENDPOINT") or HUB  # Hugging Face's own variable; it names a mirror
-    path = fetch(urljoin(f"{hub.rstrip('/')}/", PUBLISHED[model]), cache_dir)
-    return _of_network(read_weights(path, model).with_imagenet_names(), model)
+    path = fetch(urljoin(f"{hub.rstrip('/')}/", PUBLISHED[backbone]), cache_dir)
+    weights = _of_network(read_weights(path, backbone).with_imagenet_names(), backbone)
+    if model == backbone:
+        return weights
+    note = "; ".join(filter(None, (weights.note, f"published for ImageNet, as {backbone}")))
+    return replace(weights, note=note)
 
 
-def load_pretrained(network: StagedClassifier, model: str) -> None:
-    """Fill a network with a variant's published weights, for ``create_model(pretrained=True)``.
+def load_pretrained(network: StagedClassifier | SemanticFPN, model: str) -> None:
+    """Fill a network with published weights, for ``create_model(pretrained=True)``.
 
     What does not fit its classes, channels or ``features_only`` is as :func:`start_from` has it.
 
@@ -151,6 +169,11 @@ def _place(url: str, cache_dir: str) -> Path:
 
 
 def _of_network(weights: ModelWeights, model: str) -> ModelWeights:
-    if not VARIANTS[weights.model].same_network(find_variant(model)):
+    if same_network(weights.model, model):
+        return weights
+    if weights.segments == (model in SEGMENTERS):
         raise UserError(f"model: found {model} for {weights.path}, expected its {weights.model}")
-    return weights
+    raise UserError(
+        f"model: found {model} for {weights.path}, a {weights.model}, expected one with the same "
+        "backbone"
+    )

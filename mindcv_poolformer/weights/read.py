@@ -6,7 +6,7 @@ import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +47,7 @@ class Source:
         taken: the part of a training checkpoint that the values are, such as "state_dict_ema";
             empty for a file that is nothing else.
         left: what the file holds beside them.
+        meta: what a training checkpoint of OpenMMLab's tells of itself.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Source:
     metadata: dict[str, Any]
     taken: str = ""
     left: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_source(path: str | Path) -> Source:
@@ -169,7 +171,7 @@ def _read_pickle(path: Path) -> Source:
     Objects of other classes, such as the argparse.Namespace in timm's checkpoints, are stood in for
     by empty ones: PyTorch's restricted unpickler gets to see no class that a file names.
     """
-    torch = _import_torch(path)
+    torch = import_torch(path, "to read a pickle")
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (ValueError, RuntimeError, OSError, EOFError, pickle.UnpicklingError):
@@ -185,12 +187,13 @@ def _read_pickle(path: Path) -> Source:
     # torch answers damaged files with any of these.
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: found no readable PyTorch file, expected a whole one") from None
-    taken = ""
+    taken, meta = "", {}
     left: tuple[str, ...] = ()
     if isinstance(content, Mapping):
         taken = next((k for k in STATE_DICTS if _has_tensors(content.get(k), torch)), "")
     if taken:
         left = tuple(str(key) for key in content if key != taken)
+        meta = content.get("meta")
         content = content[taken]
     if not _has_tensors(content, torch):
         raise UserError(
@@ -217,7 +220,7 @@ def _read_pickle(path: Path) -> Source:
                 f"{path}: found {name} in {str(value.dtype).removeprefix('torch.')}, "
                 f"expected {_FLOATS}"
             ) from None
-    return Source(path, values, {}, taken, left)
+    return Source(path, values, {}, taken, left, meta if isinstance(meta, Mapping) else {})
 
 
 def _has_tensors(content: Any, torch: ModuleType) -> bool:
@@ -257,9 +260,13 @@ def _stand_in(name: str) -> type:
     return _NoDict if "dict" in word else _NoList if "list" in word else _Nothing
 
 
-def _import_torch(path: Path) -> ModuleType:
-    """PyTorch, 2.6 or later: before it, even weights_only could be tricked (CVE-2025-32434)."""
-    remedy = 'expected torch 2.6 or later to read a pickle: pip install "torch>=2.6"'
+def import_torch(path: Path, purpose: str) -> ModuleType:
+    """Give PyTorch, 2.6 or later: before it, even weights_only could be tricked (CVE-2025-32434).
+
+    Raises:
+        UserError: there is none, or an older one; it tells the purpose.
+    """
+    remedy = f'expected torch 2.6 or later {purpose}: pip install "torch>=2.6"'
     try:
         import torch
     except ImportError:

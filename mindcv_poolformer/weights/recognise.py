@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import mindcv
 import numpy as np
 
-from ..models import VARIANTS
+from ..data.segmentation import ade20k
+from ..models import SEGMENTERS, VARIANTS
 from ..models.classifier import NORM_POOL, POOL_NORM
 from ..models.variants import FAMILIES
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
-from . import huggingface, imagenet
+from . import huggingface, imagenet, mmsegmentation
+from .mmsegmentation import Palette
 from .names import (
+    BACKBONE,
     HUGGINGFACE,
     HUGGINGFACE_BASE,
     LINEAR_CLASSIFIER,
@@ -25,13 +29,16 @@ from .names import (
     MLP_CLASSIFIER,
     NORM,
     OUR_METAFORMER,
+    SEGMENTER_CLASSIFIER,
     TIMM,
+    layout_of_family,
 )
 from .read import Source, read_source
 from .unwrap import find_network, told, unwrap, without_state
-from .variant import variant_of
+from .variant import backbone_of, variant_of
 
 HEAD_STD = 0.02  # of the official initialisation
+SEGMENTER_STD = 0.01  # of its last layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +47,22 @@ class ModelWeights:
 
     Args:
         values: by this project's parameter names; float32.
-        model: name of the variant.
+        model: name of the variant, or of the segmentation model.
         num_classes: outputs of the classifier, 0 for none.
         in_channels: channels of the images.
-        head: "norm_pool" or "pool_norm", see :class:`PoolFormer`; a MetaFormer's is "pool_norm".
+        head: "norm_pool" or "pool_norm", see :class:`PoolFormer`; a MetaFormer's is "pool_norm",
+            and a segmentation model has neither, "".
         classes: names of the outputs, as far as they are known.
-        preprocessing: of the images, as ``EvalTransform.to_dict`` tells it; None if unknown.
+        preprocessing: of the images, as ``EvalTransform.to_dict`` of the model's task tells it;
+            None if unknown.
         origin: whose names the file had.
         path: of the file.
         for_people: the names in ``classes`` are for people, such as "tench, Tinca tinca"; else
-            they are those of the class folders.
+            they are those of the class folders, or of a segmentation model's classes.
+        note: what was taken of a training checkpoint, and what was left.
+        palette: of a segmentation model, the classes' colours in red, green and blue, if known.
+        reduce_zero_label: of a segmentation model, whether 0 in the images of labels it was trained
+            on stands for no class; None if unknown.
     """
 
     values: dict[str, np.ndarray]
@@ -63,6 +76,19 @@ class ModelWeights:
     path: Path
     for_people: bool = False
     note: str = ""
+    palette: Palette = ()
+    reduce_zero_label: bool | None = None
+
+    @property
+    def segments(self) -> bool:
+        """Whether they are those of a segmentation model, else of a classifier."""
+        return self.model in SEGMENTERS
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords of ``mindcv.create_model`` that give a network these weights fit."""
+        facts = {"num_classes": self.num_classes, "in_channels": self.in_channels}
+        return facts | (_widths(self.values) if self.segments else {"head": self.head})
 
     @property
     def folders(self) -> tuple[str, ...] | None:
@@ -72,19 +98,24 @@ class ModelWeights:
     @property
     def classifier(self) -> set[str]:
         """The names of the parameters that have a row for each class, none without a classifier."""
-        return {*LINEAR_CLASSIFIER, *MLP_CLASSIFIER} & self.values.keys()
+        names = {*LINEAR_CLASSIFIER, *MLP_CLASSIFIER, *SEGMENTER_CLASSIFIER}
+        return names & self.values.keys()
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What this project stores with the weights."""
-        facts = {
+        facts: dict[str, Any] = {
             "model": self.model,
             "num_classes": self.num_classes,
             "in_channels": self.in_channels,
-            "head": self.head,
         }
+        facts |= {"task": "segmentation"} if self.segments else {"head": self.head}
         if self.classes:
             facts["labels" if self.for_people else "classes"] = list(self.classes)
+        if self.palette:
+            facts["palette"] = [list(colour) for colour in self.palette]
+        if self.reduce_zero_label is not None:
+            facts["reduce_zero_label"] = self.reduce_zero_label
         if self.preprocessing:
             facts["preprocessing"] = self.preprocessing
         return facts
@@ -101,18 +132,82 @@ class ModelWeights:
 
     def __str__(self) -> str:
         classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        head = f", head {self.head}" if self.head else ""
         note = f"; {self.note}" if self.note else ""
         return (
-            f"{self.origin} {self.model}, {classes}, {self.in_channels} input channels, "
-            f"head {self.head}{note}"
+            f"{self.origin} {self.model}, {classes}, {self.in_channels} input channels{head}{note}"
+        )
+
+    def check_task(self, segments: bool) -> None:
+        """Refuse weights of another task.
+
+        Args:
+            segments: expect those of a segmentation model, else of a classifier.
+
+        Raises:
+            UserError: they are others.
+        """
+        kinds = {False: "a classifier", True: "a segmentation model"}
+        if self.segments != segments:
+            raise UserError(
+                f"{self.path}: found weights of {self.model}, {kinds[self.segments]}, expected "
+                f"those of {kinds[segments]}"
+            )
+
+    def backbone_alone(self) -> ModelWeights:
+        """Give the backbone as a classifier's weights without a head.
+
+        The norm before the head is new where they are a segmentation model's, which has none.
+        """
+        values = {n: v for n, v in self.values.items() if not n.startswith("head.")}
+        model = backbone_of(self.model)
+        head = self.head
+        if self.segments:
+            blocks = {
+                n.removeprefix(BACKBONE): v for n, v in values.items() if n.startswith(BACKBONE)
+            }
+            norms = [name for name in blocks if re.match(r"norm\d", name)]  # of the maps
+            values = {name: value for name, value in blocks.items() if name not in norms}
+            shape = (VARIANTS[model].dims[-1],)
+            values |= {name: _initial(name, shape) for name in NORM}
+            layout = layout_of_family(VARIANTS[model].family)
+            head = POOL_NORM if layout is METAFORMER else NORM_POOL
+        return replace(
+            self,
+            values=values,
+            model=model,
+            num_classes=0,
+            head=head,
+            classes=(),
+            preprocessing=None if self.segments else self.preprocessing,
+            for_people=False,
+            palette=(),
+            reduce_zero_label=None,
         )
 
     def with_new_head(self, num_classes: int) -> ModelWeights:
         """Give the same backbone with a classifier, not yet trained, for that many classes.
 
-        Of an MLP head the last layer is new, as in timm. Weights are drawn from a normal
-        distribution of deviation 0.02, always the same one; biases are 0.
+        Of an MLP head, and of a segmentation model, the last layer is new. Weights are drawn from a
+        normal distribution of deviation 0.02, or 0.01 as official segmentation models have it,
+        always the same one; biases are 0.
         """
+        if self.segments:
+            weight, bias = SEGMENTER_CLASSIFIER
+            shape = (num_classes, *self.values[weight].shape[1:])
+            random = np.random.default_rng(0)
+            head = {
+                weight: _initial(weight, shape, random, SEGMENTER_STD),
+                bias: _initial(bias, shape[:1]),
+            }
+            return replace(
+                self,
+                values=self.values | head,
+                num_classes=num_classes,
+                classes=(),
+                palette=(),
+                reduce_zero_label=None,
+            )
         family = VARIANTS[self.model].family
         features = self.values[NORM[0]].size
         if family and FAMILIES[family].mlp_head:
@@ -135,21 +230,24 @@ class ModelWeights:
 
 
 def _initial(
-    name: str, shape: tuple[int, ...], random: np.random.Generator | None = None
+    name: str,
+    shape: tuple[int, ...],
+    random: np.random.Generator | None = None,
+    deviation: float = HEAD_STD,
 ) -> np.ndarray:
     if random and len(shape) > 1:
-        return random.normal(0, HEAD_STD, shape).astype(np.float32)
+        return random.normal(0, deviation, shape).astype(np.float32)
     return (np.ones if name.endswith(".gamma") else np.zeros)(shape, np.float32)
 
 
 def read_weights(path: str | Path, model: str | None = None) -> ModelWeights:
-    """Read and recognise weights of this project, MindCV, sail-sg, timm, Hugging Face, MMPretrain.
+    """Read and recognise weights of this project, MindCV, sail-sg, timm, Hugging Face, OpenMMLab.
 
     Checkpoints of training are such files too: ``note`` tells what of them was taken.
 
     Args:
         path: a .ckpt, .safetensors or PyTorch file, or a Hugging Face folder.
-        model: the variant to take these weights for, if they fit it; see :func:`variant_of`.
+        model: what to take these weights for, if they fit it; see :func:`variant_of`.
 
     Raises:
         UserError: as :func:`read_source` and :func:`recognise`.
@@ -162,7 +260,8 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
 
     timm's weights want the head "pool_norm", since timm pools before it normalises. Files that are
     published ones by their names get the names of ImageNet-1K's classes, see
-    :func:`imagenet.published`.
+    :func:`imagenet.published`. Segmentation models with 150 classes of which nothing is told, as
+    official ones may be, get those of ADE20K.
 
     Args:
         source: the weights as they are.
@@ -179,11 +278,19 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     if weight in source.values:
         num_classes = len(np.atleast_1d(source.values[weight]))
     model = variant_of(naming, source, num_classes, model)
-    pools_first = naming is TIMM or naming.layout is METAFORMER
-    head = POOL_NORM if pools_first else _head_order(source)
     in_channels = source.values[naming.stem].shape[1]
+    head = ""
+    settings: dict[str, Any]
+    if naming.layout.backbone:
+        source = mmsegmentation.opened(source)
+        num_classes = max(num_classes, 1)  # without any, the shapes below tell
+        settings = _widths(source.values)
+    else:
+        pools_first = naming is TIMM or naming.layout is METAFORMER
+        head = POOL_NORM if pools_first else _head_order(source)
+        settings = {"head": head}
     network = mindcv.create_model(
-        model, num_classes=num_classes, in_channels=in_channels, head=head
+        model, num_classes=num_classes, in_channels=in_channels, **settings
     )
     shapes = {parameter.name: parameter for parameter in network.get_parameters()}
     theirs = {ours: naming.theirs(ours) for ours in shapes}
@@ -204,6 +311,12 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     if huggingfaces:
         classes = huggingface.read_classes(source.path.parent, num_classes)
         preprocessing = huggingface.read_preprocessing(source.path.parent)
+    palette = mmsegmentation.palette_from(source.metadata.get("palette"))
+    reduce_zero_label = source.metadata.get("reduce_zero_label")
+    if naming.layout.backbone and not source.metadata:
+        classes = mmsegmentation.classes_in(source.meta)
+        palette = mmsegmentation.palette_in(source.meta)
+        classes, palette, reduce_zero_label = _scene_classes(classes, palette, num_classes)
     if len(classes) > num_classes:
         raise UserError(
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
@@ -220,10 +333,37 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         path=source.path,
         for_people=for_people,
         note=note,
+        palette=palette,
+        reduce_zero_label=reduce_zero_label,
     )
     if imagenet.published(source.path) and not source.metadata:
         return weights.with_imagenet_names()
     return weights
+
+
+def _widths(values: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """The channels of a segmentation model's neck and head, where the weights have these parts."""
+    signs = {
+        "neck_channels": "neck.lateral_convs.0.conv.weight",
+        "head_channels": "decode_head.scale_heads.0.0.conv.weight",
+    }
+    found = {key: values[name].shape for key, name in signs.items() if name in values}
+    return {key: shape[0] for key, shape in found.items() if shape and shape[0]}
+
+
+def _scene_classes(
+    classes: tuple[str, ...], palette: Palette, num_classes: int
+) -> tuple[tuple[str, ...], Palette, bool | None]:
+    """What classes others' segmentation models have: as told, or ADE20K's if nothing tells.
+
+    ADE20K's labels have no class 0.
+    """
+    names = ade20k.names()
+    if not classes and num_classes == len(names):
+        classes = names
+    if classes != names:
+        return classes, palette, None
+    return names, palette or mmsegmentation.palette_from(ade20k.colours().tolist()), True
 
 
 def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..models import VARIANTS, Variant
+from ..models import SEGMENTERS, VARIANTS, Variant, find_variant
 from ..models.variants import FAMILIES
 from ..runtime.errors import UserError
 from .names import (
@@ -28,8 +28,22 @@ _SIGNS = {
 _NOT_IN_TIMM = ("identityformer", "randformer")
 
 
+def backbone_of(model: str) -> str:
+    """Give the name of the variant that a segmentation model is built on; of a variant, itself."""
+    return SEGMENTERS[model].backbone if model in SEGMENTERS else model
+
+
+def same_network(model: str, other: str) -> bool:
+    """Whether one's weights fit the other, or one's backbone the other's; classifiers apart.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    return find_variant(backbone_of(model)).same_network(find_variant(backbone_of(other)))
+
+
 def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | None) -> str:
-    """Give the name of the variant that weights are of.
+    """Give the name of the variant, or segmentation model, that weights are of.
 
     Models for another image size or other classes share a network, and identityformer and
     poolformerv2 have the same parameters. Of these the metadata tell one, or else ``asked`` is one,
@@ -40,34 +54,43 @@ def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | No
         naming: of the parameters.
         source: the weights.
         num_classes: rows of the classifier.
-        asked: a variant, taken if these can be its weights.
+        asked: a model, taken if these can be its weights, or those of one with its backbone.
 
     Raises:
         UserError: these are no variant's depths, dims and token mixers, or those of two families.
     """
     same = _networks(naming, source)
     file_name = source.path.name.partition(".")[0]  # also of .pth.tar
-    for name in (source.metadata.get("model"), asked, file_name):
-        if name in same:
-            return name
-    families = {VARIANTS[name].family for name in same}
+    for told in (source.metadata.get("model"), asked, file_name):
+        for name in same:
+            if isinstance(told, str) and backbone_of(name) == backbone_of(told):
+                return name
+    families = {VARIANTS[backbone_of(name)].family for name in same}
     if len(families) > 1 and None not in families:
         raise UserError(
             f"{source.path}: found parameters that {' and '.join(same)} have alike, expected to be "
             f"told which: by convert --model, or the file's name, such as {same[0]}.pth"
         )
-    return next((name for name in same if VARIANTS[name].num_classes == num_classes), same[0])
+    return next((name for name in same if _has_classes(name, num_classes)), same[0])
+
+
+def _has_classes(name: str, num_classes: int) -> bool:
+    return name in VARIANTS and VARIANTS[name].num_classes == num_classes
 
 
 def _networks(naming: Naming, source: Source) -> list[str]:
-    """The variants whose network the weights fit, as far as depths, dims and mixers tell."""
+    """The models whose network the weights fit, as far as depths, dims and mixers tell."""
     depths, stem = naming.depths(source.values), source.values[naming.stem].shape
     if len(stem) != 4 or 0 in stem:
         raise UserError(f"{source.path}: found {naming.stem} {stem}, expected (dims[0], C, 7, 7)")
+    layout, models = naming.layout, dict(VARIANTS)
+    if layout.backbone:
+        layout = layout.backbone
+        models = {name: VARIANTS[model.backbone] for name, model in SEGMENTERS.items()}
     of_layout = {
         name: variant
-        for name, variant in VARIANTS.items()
-        if layout_of_family(variant.family) is naming.layout and _may_have(naming, variant)
+        for name, variant in models.items()
+        if layout_of_family(variant.family) is layout and _may_have(naming, variant)
     }
     mixers = _mixers_in(naming, source.values)
     alike = {name: v for name, v in of_layout.items() if _mixers_of(v) == mixers}

@@ -1,27 +1,27 @@
-"""Writing weights: a MindSpore checkpoint, a .safetensors file, or a Hugging Face folder."""
+"""Writing weights: a .ckpt, a .safetensors file, or as Hugging Face or MMSegmentation has them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from mindspore import Tensor
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from ..models import VARIANTS
-from ..models.classifier import NORM_POOL, StagedClassifier
+from ..models import VARIANTS, SemanticFPN, StagedClassifier
+from ..models.classifier import NORM_POOL
 from ..runtime.checkpoint_file import save_checkpoint
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder
-from . import huggingface
-from .names import HUGGINGFACE
-from .read import HEADER, Source
+from . import huggingface, mmsegmentation
+from .names import HUGGINGFACE, MMSEGMENTATION
+from .read import HEADER, Source, import_torch
 from .recognise import ModelWeights, recognise
 
-Format = Literal["ckpt", "safetensors", "hf"]
+Format = Literal["ckpt", "safetensors", "hf", "mmseg"]
 _MODEL_FILE = "model.safetensors"
 
 
@@ -30,20 +30,27 @@ def format_of(path: Path, wanted: Format | None = None) -> Format:
 
     Args:
         path: of the target.
-        wanted: the format it must be; a folder may then have any name.
+        wanted: the format it must be; a folder may then have any name, and a file for
+            MMSegmentation may end in .safetensors.
 
     Raises:
         UserError: the suffix is of no format, or not of the one wanted.
     """
-    formats: dict[str, Format] = {".ckpt": "ckpt", ".safetensors": "safetensors", "": "hf"}
+    formats: dict[str, Format] = {
+        ".ckpt": "ckpt",
+        ".safetensors": "safetensors",
+        "": "hf",
+        ".pth": "mmseg",
+    }
     form = wanted or formats.get(path.suffix)
     if form is None:
         raise UserError(
             f"{path}: found {path.suffix!r}, expected .ckpt, .safetensors, or none for a Hugging "
-            "Face folder"
+            "Face folder, or .pth for MMSegmentation"
         )
-    if form != "hf" and path.suffix != f".{form}":
-        raise UserError(f"{path}: found {path.suffix!r}, expected .{form}")
+    suffixes = [".pth", ".safetensors"] if form == "mmseg" else [f".{form}"]
+    if form != "hf" and path.suffix not in suffixes:
+        raise UserError(f"{path}: found {path.suffix!r}, expected {' or '.join(suffixes)}")
     return form
 
 
@@ -67,11 +74,14 @@ def check_target(path: Path, form: Format, overwrite: bool) -> None:
         raise UserError(f"{path}: found something else there, expected what {form} would replace")
 
 
-def save_weights(network: StagedClassifier, path: str | Path, form: Format | None = None) -> None:
+def save_weights(
+    network: StagedClassifier | SemanticFPN, path: str | Path, form: Format | None = None
+) -> None:
     """Write a network with its classes and preprocessing, as train.py and classify read it.
 
     Args:
-        network: of any variant; its ``classes`` and ``preprocessing`` are written too.
+        network: of any variant, or a segmentation model; its ``classes``, ``palette`` and
+            ``preprocessing`` are written too.
         path: replaced if it exists; its suffix tells the format, see :func:`format_of`.
         form: the format, where the name of a Hugging Face folder has a dot.
 
@@ -82,12 +92,15 @@ def save_weights(network: StagedClassifier, path: str | Path, form: Format | Non
     path = Path(path)
     form = format_of(path, form)
     check_target(path, form, overwrite=True)
-    metadata = {
+    metadata: dict[str, Any] = {
         "model": network.variant,
-        "head": network.head_order,
-        "labels" if network.for_people else "classes": network.classes,
         "preprocessing": network.preprocessing,
     }
+    if isinstance(network, SemanticFPN):
+        metadata |= {"classes": network.classes, "palette": network.palette}
+    else:
+        names = "labels" if network.for_people else "classes"
+        metadata |= {"head": network.head_order, names: network.classes}
     # a Cell that the network is part of has renamed the parameters themselves
     values = {n: p.asnumpy().astype(np.float32) for n, p in network.parameters_and_names()}
     write_weights(recognise(Source(path, values, metadata)), path, form)
@@ -97,8 +110,8 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
     """Write weights, and what is known about the model; ``path`` holds all of it or is as before.
 
     Raises:
-        UserError: a Hugging Face folder is wanted of a model that transformers cannot express, or
-            ``path`` cannot be written.
+        UserError: a Hugging Face folder is wanted of a model that transformers cannot express, a
+            file for MMSegmentation of a classifier, or ``path`` cannot be written.
     """
     try:
         if form == "ckpt":
@@ -107,14 +120,39 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
         elif form == "safetensors":
             with replaced_file(path) as temporary:
                 save_file(weights.values, temporary, {HEADER: json.dumps(weights.metadata)})
+        elif form == "mmseg":
+            _write_mmsegmentation(weights, path)
         else:
             _write_huggingface(weights, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written ({error}), expected a place to write") from None
 
 
+def _write_mmsegmentation(weights: ModelWeights, path: Path) -> None:
+    """As its test and training programs read it; floats and counters are all in it."""
+    if not weights.segments:
+        raise UserError(
+            f"{path}: found weights of {weights.model}, a classifier, expected those of a "
+            "segmentation model for MMSegmentation; choose a name that ends in .ckpt or "
+            ".safetensors"
+        )
+    naming = next(n for n in MMSEGMENTATION if n.layout.stem in weights.values)
+    values = mmsegmentation.with_counters(
+        {naming.theirs(name): value for name, value in weights.values.items()}
+    )
+    with replaced_file(path) as temporary:
+        if path.suffix == ".safetensors":
+            header = {"format": "pt", HEADER: json.dumps(weights.metadata)}
+            save_file(values, temporary, header)
+            return
+        torch = import_torch(path, "to write one")
+        state = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
+        meta = mmsegmentation.meta_of(weights.metadata)
+        torch.save({"meta": meta, "state_dict": state}, temporary)
+
+
 def _write_huggingface(weights: ModelWeights, path: Path) -> None:
-    if VARIANTS[weights.model].family:
+    if weights.segments or VARIANTS[weights.model].family:
         raise UserError(
             f"{path}: found weights of a {weights.model}, expected those of a PoolFormer: "
             "transformers has no such model; choose a name that ends in .ckpt or .safetensors"

@@ -274,3 +274,4 @@ def test_layers_count_from_the_stem_to_the_head() -> None:
         "head.bias": 13,
     }
     assert {name: network.layer_of(name) for name in layers} == layers
+    assert [name for name in layers if network.in_head(name)] == ["head.bias"]

@@ -4,11 +4,13 @@ import pytest
 from hybrids import HYBRIDS, hybrid_shapes
 from official import SHAPES, TIMM_OUTPUTS
 
-from mindcv_poolformer.models import VARIANTS, Hybrid, MetaFormer, PoolFormer
+from mindcv_poolformer.models import VARIANTS, Hybrid, MetaFormer, PoolFormer, SemanticFPN
 from mindcv_poolformer.weights.names import (
     HUGGINGFACE,
     METAFORMER,
     MINDCV,
+    MMPRETRAIN,
+    MMSEGMENTATION,
     NAMINGS,
     OFFICIAL,
     OFFICIAL_METAFORMER,
@@ -146,16 +148,22 @@ def test_timm_names(variant: str) -> None:
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.label)
 def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
     depths = (1, 12, 3, 2)
-    if naming.layout is POOLFORMER:
-        network = PoolFormer(depths, (4, 8, 8, 16))
+    layout = naming.layout.backbone or naming.layout
+    maps = {"features_only": True} if naming.layout.backbone else {}
+    if layout is POOLFORMER:
+        network = PoolFormer(depths, (4, 8, 8, 16), **maps)
     elif naming.layout in POSITIONED.values():
         family = "metaformer_ppaa" if naming.layout is POSITIONED[2] else "metaformer_pppa"
         network = Hybrid(depths, (32, 32, 32, 32), family, num_classes=2)
     else:
-        network = MetaFormer(depths, (32, 32, 32, 32), "caformer", num_classes=2)
+        network = MetaFormer(depths, (32, 32, 32, 32), "caformer", num_classes=2, **maps)
+    if naming.layout.backbone:
+        network = SemanticFPN(network, num_classes=2, neck_channels=4, head_channels=4)
     names = [naming.theirs(parameter.name) for parameter in network.get_parameters()]
     assert len(set(names)) == len(names)
-    assert [other for other in NAMINGS if other.fits(names)] == [naming]
+    fitting = [other for other in NAMINGS if other.fits(names)]
+    assert fitting[0] is naming
+    assert fitting[1:] == ([MMPRETRAIN] if naming is MMSEGMENTATION[0] else [])
     assert naming.depths(names) == depths
     last = naming.classifier(names)
     assert {naming.theirs(name) for name in last} <= set(names)

@@ -236,6 +236,31 @@ def test_create_model(
         mindcv.create_model("poolformer_s12", pretrained=True, head="pool_norm")
 
 
+def test_a_segmenter_gets_its_backbone(
+    server: Server, repository: dict, official_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.files |= repository
+    network = mindcv.create_model("semantic_fpn_poolformer_s12", pretrained=True, num_classes=3)
+    said = (
+        "1000 classes, 3 input channels, head norm_pool; published for ImageNet, as "
+        "poolformer_s12; its backbone is taken, without norm and head; the norms of its maps, neck "
+        "and head are new and untrained, for 3 classes"
+    )
+    assert said in caplog.text
+    expected = read_weights(official_file).values
+    blocks = network.backbone.parameters_dict().values()
+    taken = {p.name.removeprefix("backbone."): p.asnumpy() for p in blocks}
+    for name in taken.keys() & expected.keys():
+        assert (taken[name] == expected[name]).all(), name
+    assert expected.keys() - taken.keys() == {"norm.gamma", "norm.beta", "head.weight", "head.bias"}
+    asked = ModelConfig(model="semantic_fpn_poolformer_s12", pretrained=True)
+    assert find_weights(asked).model == "poolformer_s12"
+    with pytest.raises(
+        UserError, match="pretrained: found true with model semantic_fpn.*its backb"
+    ):
+        find_weights(asked, "best.ckpt")
+
+
 def test_pickles_where_there_is_nothing_better(
     server: Server, repository: dict, official_s12: dict, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,7 +91,7 @@ def test_what_cannot_be_saved_leaves_all_as_it_was(tmp_path: Path) -> None:
     network.classes = ("a", "b", "c", "d")
     for refused, target, said in (
         (network, "x.ckpt", "x.ckpt: found 4 class names, expected at most 3"),
-        (network, "x.pth", "x.pth: found '.pth', expected .ckpt, .safetensors"),
+        (network, "x.pt", "x.pt: found '.pt', expected .ckpt, .safetensors, .*, or .pth for MMSeg"),
         (network, "hub", "hub: found something else there, expected what hf would replace"),
         (maps, "x.ckpt", "x.ckpt: 10 parameters do not fit the model: norm.gamma is missing"),
         (timm, "folder", "folder: found weights for the head pool_norm, expected norm_pool"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from mindcv.models.registry import register_model
 
-from ...runtime.errors import UserError
+from .. import registry
 from ..registry import IMAGENET_MEAN, IMAGENET_STD, build
 from ..registry import default_cfgs as classifier_cfgs
 from ..variants import SEGMENTERS, VARIANTS, add_segmenter
@@ -54,15 +54,13 @@ def _entry_point(name: str) -> Callable[..., SemanticFPN]:
         in_channels: int = 3,
         **kwargs: Any,
     ) -> SemanticFPN:
-        if pretrained:
-            raise UserError(
-                f"pretrained: found True with model {name}, expected False: weights of "
-                "segmentation models cannot be downloaded yet"
-            )
         variant = VARIANTS[SEGMENTERS[name].backbone]
         backbone = build(variant, in_channels=in_channels, features_only=True)
         network = SemanticFPN(backbone, num_classes=num_classes, **kwargs)
         network.variant = name
+        if pretrained:  # of the backbone: neck and head have no published address
+            assert registry.load_pretrained is not None  # the package has set it
+            registry.load_pretrained(network, name)
         return network
 
     create.__name__ = create.__qualname__ = name

@@ -258,8 +258,30 @@ def test_the_registry_has_the_segmenters_and_the_classifiers_apart() -> None:
     assert {s.backbone for s in SEGMENTERS.values() if s.published_miou} == set(POOLFORMERS)
     assert "semantic_fpn_caformer_s18_384" in SEGMENTERS
     assert "semantic_fpn_randformer_s12" not in SEGMENTERS  # for 224 px alone
-    with pytest.raises(UserError, match="^pretrained: found True with model semantic_fpn_caf"):
-        mindcv.create_model("semantic_fpn_caformer_s18", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers"),
+    [
+        (
+            None,
+            {"patch_embed.proj.bias": 0, "network.0.0.norm1.gamma": 1, "network.5.proj.bias": 4},
+        ),
+        ("caformer", {"downsample_layers.0.conv.bias": 0, "stages.3.0.norm2.gamma": 4}),
+    ],
+)
+def test_layers_count_from_the_stem_to_neck_and_head(family: str | None, layers: dict) -> None:
+    network = small_segmenter(family)
+    names = {p.name for p in network.get_parameters()}
+    expected = {f"backbone.{name}": layer for name, layer in layers.items()}
+    expected |= dict.fromkeys(("neck.fpn_convs.3.conv.bias", "decode_head.conv_seg.weight"), 5)
+    if family is None:
+        expected["backbone.norm2.gamma"] = 5
+    assert expected.keys() <= names
+    assert {name: network.layer_of(name) for name in expected} == expected
+    parts = {name.partition(".")[0] for name in names if network.in_head(name)}
+    assert parts == {"neck", "decode_head"}
+    assert {n for n in names if not network.in_head(n)} == {n for n in names if "backbone." in n}
 
 
 def test_a_segmenter_is_refused_where_a_classifier_is_wanted() -> None:
