@@ -6,7 +6,9 @@ Every draw is made first, and then applied to picture and label alike.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from mindspore.dataset import vision
@@ -161,6 +163,9 @@ def varied(label: np.ndarray, most: float) -> bool:
     return bool((counts > 0).sum() > 1 and counts.max() / counts.sum() < most)
 
 
+_LISTS = ("img_scale", "mean", "std")
+
+
 @dataclass(frozen=True)
 class EvalTransform:
     """Resize to fit, then each edge up to the next multiple of a divisor; normalise (AlignResize).
@@ -175,6 +180,30 @@ class EvalTransform:
     size_divisor: int = 32
     mean: tuple[float, ...] = AugmentationConfig.mean
     std: tuple[float, ...] = AugmentationConfig.std
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object; `pixel_range` tells the unit of `mean` and `std`."""
+        values = {name: list(value) for name, value in asdict(self).items() if name in _LISTS}
+        return {**values, "size_divisor": self.size_divisor, "pixel_range": [0, 255]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvalTransform:
+        """The inverse of to_dict.
+
+        Raises:
+            UserError: a key is missing or unknown, or the unit is another.
+        """
+        expected = {*_LISTS, "size_divisor", "pixel_range"}
+        if set(values) != expected:
+            raise UserError(
+                f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}"
+            )
+        if list(values["pixel_range"]) != [0, 255]:
+            raise UserError(
+                f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]"
+            )
+        lists = {name: tuple(values[name]) for name in _LISTS}
+        return cls(size_divisor=int(values["size_divisor"]), **lists)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize a picture (H, W, 3) uint8, twice: the second time its shape changes a little.

@@ -9,6 +9,7 @@ between the Cells lie as the device likes them, see ``parts/layout.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -136,6 +137,9 @@ class SemanticFPN(nn.Cell):
         self.num_classes = num_classes
         self.in_channels = backbone.in_channels
         self.variant: str | None = None  # the name it was created by
+        self.classes: tuple[str, ...] = ()  # their names, their colours in red, green and blue, and
+        self.palette: tuple[tuple[int, int, int], ...] = ()  # how to prepare images, as the
+        self.preprocessing: dict[str, Any] | None = None  # weights' metadata tell it
         widths = [backbone.dims[i] for i in backbone.out_indices]
         self.neck = FPN(widths, neck_channels)
         self.decode_head = SemanticFPNHead(
