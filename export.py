@@ -22,14 +22,24 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from mindcv_poolformer.config import PathText, Recipe, parse_recipe, shown
+from mindcv_poolformer.config import GraphSize, PathText, Recipe, parse_recipe, shown
 from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
+from mindcv_poolformer.data.segmentation.transforms import EvalTransform as SceneTransform
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.description import MINDIR, ONNX
+from mindcv_poolformer.export.image_size import Size, as_size, read_size
+from mindcv_poolformer.export.image_size import shown as shown_size
 from mindcv_poolformer.export.mindir import Trained, UnprovenError, write_bundle
+from mindcv_poolformer.export.segmenters import (
+    check_sizes,
+    proof_scenes,
+    scenes_at,
+    trained_segmenter,
+)
+from mindcv_poolformer.models import SEGMENTERS
 from mindcv_poolformer.models.variants import check_image_size
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
@@ -53,19 +63,20 @@ class ExportOptions:
         precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
         file_format: ONNX writes model.onnx beside the MINDIR, AIR model.air; AIR on Ascend only.
         input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph.
-        output: of the graph.
+        output: of the graph; a segmenter gives logits, at a quarter of height and width.
         layout: of the maps within the graphs, null for that of the device that writes them. NCHW
             has MindSpore's own operators, as Ascend and MindSpore Lite want them; NHWC the CPU's
             products.
         export_image_size: edges of the images that the bundle takes, the first is its default; a
-            MINDIR for each. Empty for image_resize.
+            MINDIR for each. Empty for image_resize. Of a segmenter also height x width, such as
+            512x683: a picture goes to the size of the shape nearest to its own; empty for 512.
         export_batch_size: the only batch sizes that the bundle takes; a MINDIR for each. Empty
             for one MINDIR that takes any.
         enc_key_file: file of 16, 24 or 32 bytes, the key to encrypt the MINDIRs with (AES-GCM);
             empty for readable ones.
-        sample_images: image or folder of images to prove the export on, the first 16; empty for
-            images of <data_dir>/<val_split>, or where there is no data_dir for crops of the two
-            photographs that scikit-learn ships, which is said.
+        sample_images: image or folder of images to prove the export on, the first 16, of a
+            segmenter 2; empty for images of the validation split, or where there is no data_dir for
+            the two photographs that scikit-learn ships, or crops of them, which is said.
         overwrite: replace an existing bundle once the new one is proven.
     """
 
@@ -76,7 +87,7 @@ class ExportOptions:
     input: Literal["float32", "uint8"] = "float32"
     output: Literal["logits", "probabilities"] = "logits"
     layout: Literal["NCHW", "NHWC"] | None = None
-    export_image_size: tuple[PositiveInt, ...] = ()
+    export_image_size: tuple[GraphSize, ...] = ()
     export_batch_size: tuple[PositiveInt, ...] = ()
     enc_key_file: PathText = ""
     sample_images: PathText = ""
@@ -98,13 +109,9 @@ def main() -> None:
     choices = choose(options, system.flash_attention)
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
-    trained = restore(recipe, options)
-    images, origin = proof_images(recipe, options.sample_images)
-    sizes = options.export_image_size or (trained.transform.image_size,)
-    samples, *further = (
-        np.stack([at_size(trained.transform, size)(image) for image in images])
-        for size in dict.fromkeys(sizes)
-    )
+    sizes = tuple(dict.fromkeys(map(read_size, options.export_image_size)))
+    prepare = prepare_segmenter if recipe.model.model in SEGMENTERS else prepare_classifier
+    trained, (samples, *further), origin = prepare(recipe, sizes, options)
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
         write_bundle,
@@ -140,6 +147,46 @@ def choose(options: ExportOptions, flash_attention: bool | None) -> Choices:
     )
 
 
+def prepare_classifier(
+    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
+) -> tuple[Trained, list[np.ndarray], str]:
+    """What to export, samples for each size to prove it on, and where these are from."""
+    for height, width in sizes:
+        if height != width:
+            raise UserError(
+                f"export_image_size: found {height}x{width} with model {recipe.model.model}, "
+                "expected an edge: a classifier takes squares"
+            )
+    trained, transform = restore(recipe, [edge for edge, _ in sizes])
+    images, origin = proof_images(recipe, options.sample_images)
+    edges = [edge for edge, _ in sizes] or [transform.image_size]
+    samples = [np.stack([at_size(transform, edge)(image) for image in images]) for edge in edges]
+    return trained, samples, origin
+
+
+def prepare_segmenter(
+    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
+) -> tuple[Trained, list[np.ndarray], str]:
+    """As :func:`prepare_classifier`; where no size is asked for, a square of the scale's edge."""
+    check_sizes(sizes)
+    name, augmentation = recipe.model.model, recipe.augmentation
+    if recipe.model.in_channels != 3:
+        raise UserError(
+            f"in_channels: found {recipe.model.in_channels} with model {name}, expected 3: "
+            "scenes are read as RGB"
+        )
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    if weights.note:
+        print(f"{weights.path}: {weights.note}")
+    count = recipe.model.num_classes or weights.num_classes
+    network = mindcv.create_model(name, num_classes=count)
+    load_weights(network, weights)
+    transform = SceneTransform(mean=augmentation.mean, std=augmentation.std)
+    trained = trained_segmenter(network, name, weights, transform)
+    pictures, origin = proof_scenes(recipe, options.sample_images)
+    return trained, scenes_at(trained, sizes, pictures), origin
+
+
 def at_size(transform: EvalTransform, image_size: int) -> EvalTransform:
     """The same preparation of images for another size of the network's input."""
     return dataclasses.replace(transform, image_size=image_size)
@@ -157,22 +204,29 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
         print(f"beside it: {', '.join(several)}")
     for proof in description["verification"]:
         print(
-            f"{proof['file_format']} at {proof['image_size']} px: {proof['compared']} "
-            f"on {proof['images']} images within {proof['max_abs_difference']:.2g} of the "
-            f"checkpoint's (allowed {proof['tolerance']:.2g}), top-1 equal on "
-            f"{proof['top1_agreement']:.1%}"
+            f"{proof['file_format']} at {shown_size(as_size(proof['image_size']))} px: "
+            f"{proof['compared']} on {proof['images']} images within "
+            f"{proof['max_abs_difference']:.2g} of the checkpoint's (allowed "
+            f"{proof['tolerance']:.2g}), {agreement(proof)}"
         )
     proven = {proof["file_format"] for proof in description["verification"]}
     if ONNX in description["graphs"] and "ONNX" not in proven:
         print(f"{ONNX}: not run, only checked: found no package onnxruntime")
 
 
-def restore(recipe: Recipe, options: ExportOptions) -> Trained:
-    """The recipe's model with the weights of its checkpoint, and what is known about it."""
+def agreement(proof: dict[str, Any]) -> str:
+    """On what share the classes are those of the checkpoint."""
+    if "label_agreement" in proof:
+        return f"labels equal on {proof['label_agreement']:.3%} of the places"
+    return f"top-1 equal on {proof['top1_agreement']:.1%}"
+
+
+def restore(recipe: Recipe, edges: Sequence[int]) -> tuple[Trained, EvalTransform]:
+    """The recipe's classifier with the weights of its checkpoint, and how images are prepared."""
     name = recipe.model.model
     check_image_size(name, recipe.augmentation.image_resize)
-    for size in options.export_image_size:
-        check_image_size(name, size, "export_image_size")
+    for edge in edges:
+        check_image_size(name, edge, "export_image_size")
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     if weights.note:
         print(f"{weights.path}: {weights.note}")
@@ -191,9 +245,9 @@ def restore(recipe: Recipe, options: ExportOptions) -> Trained:
     )
     load_weights(network, weights)
     classes = class_names(recipe, weights.classes, num_classes)
-    if options.export_image_size:
-        transform = at_size(transform, options.export_image_size[0])
-    return Trained(network, name, weights.path, transform, classes)
+    if edges:
+        transform = at_size(transform, edges[0])
+    return Trained(network, name, weights.path, transform, classes), transform
 
 
 def check_preprocessing(ours: EvalTransform, trained: EvalTransform, path: Path) -> None:

@@ -1,6 +1,9 @@
-"""Classify images with an exported bundle alone: no checkpoint, no model code.
+"""Classify or segment images with an exported bundle alone: no checkpoint, no model code.
 
 python predict.py --bundle runs/digits/bundle data/digits/val/7 photo.png --top_k 3
+
+A segmenter's bundle writes for each image a PNG with the class of each pixel, in the data set's own
+numbers, and the image under the classes' colours, both into --output_dir.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 # isort: split
 
 import argparse
-import functools
 import json
 import math
 import sys
@@ -23,18 +25,24 @@ from PIL import Image
 
 from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image, silence_pillow
-from mindcv_poolformer.export.bundle import Bundle, load_bundle
-from mindcv_poolformer.export.description import read_description
+from mindcv_poolformer.export.bundle import Bundle, load_bundle, load_graph
+from mindcv_poolformer.export.description import SEGMENTATION, Description, read_description
 from mindcv_poolformer.export.golden import self_test
+from mindcv_poolformer.export.image_size import Size, read_size
+from mindcv_poolformer.export.label_files import write_label_files
+from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
 
+BATCH_SIZE = 16
+OUTPUT_DIR = "predictions"
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(
-        description="Classify images with an exported bundle.",
+        description="Classify or segment images with an exported bundle.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -49,12 +57,22 @@ def parse_arguments() -> argparse.Namespace:
         "--file_format", choices=["MINDIR", "ONNX"], default="MINDIR", help="graph to run"
     )
     parser.add_argument(
-        "--image_size", type=at_least_one, help="one of the bundle's, its first if not given"
+        "--image_size",
+        type=image_size,
+        help="one of the bundle's, such as 512 or 512x683 (height x width); if not given, a "
+        "classifier's first, and of a segmenter's the one whose shape is nearest to the image's",
     )
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
     parser.add_argument("--top_k", type=at_least_one, default=5, help="classes for each image")
+    parser.add_argument(
+        "--output_dir", help=f"folder for what a segmenter writes, {OUTPUT_DIR} if not given"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list alone")
-    parser.add_argument("--batch_size", type=at_least_one, default=16, help="images in one run")
+    parser.add_argument(
+        "--batch_size",
+        type=at_least_one,
+        help=f"images in one run of a classifier, {BATCH_SIZE} if not given",
+    )
     parser.add_argument("--device_target", choices=["CPU", "Ascend"], default="CPU", help="device")
     arguments = parser.parse_args()
     if arguments.self_test and (arguments.images or arguments.json):
@@ -64,36 +82,100 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def image_size(text: str) -> Size:
+    """Read an edge, or height x width, for ``type=`` of an argument."""
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main() -> None:
     arguments = parse_arguments()
     paths = find_images(arguments.images)
     set_up_device(arguments.device_target, 0, None, World())
-    load = functools.partial(
-        load_bundle,
-        arguments.bundle,
-        file_format=arguments.file_format,
-        key_file=arguments.dec_key_file,
-    )
+    description = read_description(arguments.bundle)
+    check_task(arguments, description)
     if arguments.self_test:
-        sizes = read_description(arguments.bundle).image_sizes
-        for size in [arguments.image_size] if arguments.image_size else sizes:
-            print(self_test(load(image_size=size)))
+        test_bundle(arguments, description)
         return
-    bundle = load(image_size=arguments.image_size)
+    answer = segment_files if description.task == SEGMENTATION else classify_files
     silence_pillow()
     results = []
-    for result in predict(bundle, paths, arguments.batch_size, arguments.top_k):
+    for result in answer(arguments, paths):
         results.append(result)
         if "error" in result:
             print("error:", *result["error"].splitlines(), file=sys.stderr)
         elif not arguments.json:
-            print(result["image"])
-            for row in result["predictions"]:
-                print(f"  {row['probability']:7.2%}  {row['class']}")
+            print(describe(result))
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     if any("error" in result for result in results):
         sys.exit(1)  # once the others have their answers
+
+
+def check_task(arguments: argparse.Namespace, description: Description) -> None:
+    """Refuse a flag that is for the other task.
+
+    Raises:
+        UserError: names it.
+    """
+    for name, task in (("batch_size", "classification"), ("output_dir", SEGMENTATION)):
+        found = getattr(arguments, name)
+        if found is not None and description.task != task:
+            raise UserError(
+                f"{name}: found {found} with {arguments.bundle}, a bundle of {description.task}, "
+                f"expected it with one of {task}"
+            )
+
+
+def test_bundle(arguments: argparse.Namespace, description: Description) -> None:
+    """Run the self test of each image size, or of the one that is asked for."""
+    sizes = [arguments.image_size] if arguments.image_size else description.image_sizes
+    for size in sizes:
+        graph = load_graph(
+            description,
+            size,
+            file_format=arguments.file_format,
+            key_file=arguments.dec_key_file,
+        )
+        print(self_test(graph))
+
+
+def describe(result: dict[str, Any]) -> str:
+    """What is said of an image."""
+    if "files" not in result:
+        rows = [(row["probability"], row["class"]) for row in result["predictions"]]
+        head = result["image"]
+    else:
+        rows = [(row["share"], row["class"]) for row in result["classes"]]
+        head = f"{result['image']}: {', '.join(result['files'].values())}"
+    return "\n".join([head, *(f"  {part:7.2%}  {name}" for part, name in rows)])
+
+
+def classify_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """As :func:`predict`, by the bundle that is asked for."""
+    bundle = load_bundle(
+        arguments.bundle,
+        image_size=arguments.image_size,
+        file_format=arguments.file_format,
+        key_file=arguments.dec_key_file,
+    )
+    yield from predict(bundle, paths, arguments.batch_size or BATCH_SIZE, arguments.top_k)
+
+
+def segment_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """As :func:`write_label_files`, with the ``top_k`` largest classes alone."""
+    bundle = load_segmenter_bundle(
+        arguments.bundle,
+        image_size=arguments.image_size,
+        file_format=arguments.file_format,
+        key_file=arguments.dec_key_file,
+    )
+    for result in write_label_files(bundle, paths, Path(arguments.output_dir or OUTPUT_DIR)):
+        if "classes" in result:
+            result["classes"] = result["classes"][: arguments.top_k]
+        yield result
 
 
 def run_size(images: int, batch_size: int) -> int:

@@ -80,7 +80,7 @@ def golden(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         UserError: the folder is no bundle, or its golden pair is damaged.
     """
     description = read_description(folder)
-    path = description.checked(description.golden[description.transform.image_size])
+    path = description.checked(description.golden[description.image_sizes[0]])
     with np.load(path) as entries:
         images = entries["pixels" if description.takes == "uint8" else "images"]
         return images, entries[description.gives]

@@ -32,12 +32,22 @@ atexit.register(delattr, nn.Cell, "__del__")
 
 models.registry.load_pretrained = weights.load_pretrained
 
-__all__ = ["ImageProcessor", "classify", "load_model", "models", "weights"]
+__all__ = [
+    "ImageProcessor",
+    "classify",
+    "load_model",
+    "load_segmenter",
+    "models",
+    "segment",
+    "weights",
+]
 
 _ROOMS = {
     "ImageProcessor": "data.processor",
     "classify": "classification",
     "load_model": "classification",
+    "load_segmenter": "segmentation",
+    "segment": "segmentation",
 }
 
 

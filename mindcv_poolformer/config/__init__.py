@@ -4,7 +4,7 @@ Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and
 """
 
 from . import shown
-from .bounds import PathText
+from .bounds import GraphSize, PathText
 from .parse import parse_recipe
 from .recipe import Recipe
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
@@ -15,6 +15,7 @@ __all__ = [
     "AugmentationConfig",
     "CheckpointingConfig",
     "DataConfig",
+    "GraphSize",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",

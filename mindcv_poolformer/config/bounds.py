@@ -28,6 +28,7 @@ RandAugmentPolicy = restricted_string_type(
     r"^rand(aug)?(-m\d+(\.\d+)?|-mstd\d+(\.\d+)?|-inc[01]|-n[1-9]\d*)*$",
 )
 PathText = restricted_string_type("path", r"(?s).*")  # ~ and $NAME in it are expanded
+GraphSize = restricted_string_type("edge or HxW", r"^[1-9]\d{0,4}(x[1-9]\d{0,4})?$")
 OptimizerName = restricted_string_type("adamw or lamb", r"^(?i:adamw|lamb)$")
 
 _WORDS = {
@@ -49,6 +50,7 @@ _WORDS = {
     FractionBelowOne: "a number >= 0 and < 1",
     FractionAboveZero: "a number > 0 and <= 1",
     RandAugmentPolicy: "a RandAugment policy such as 'rand-m9-mstd0.5-inc1'",
+    GraphSize: "an edge such as 512, or height x width such as 512x683",
     OptimizerName: "'adamw' or 'lamb'",
 }
 

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import ClosedUnitInterval
 
 from . import mindcv
-from .bounds import PathText, alternatives, choices, in_words, plain_kinds
+from .bounds import GraphSize, PathText, alternatives, choices, in_words, plain_kinds
 from .paths import expanded
 from .recipe import Recipe, contradictions
 from .recipe_file import RecipeError, read_recipe, unknown_key
@@ -275,8 +275,9 @@ class _NotDecimal(ValueError):
 
 def _spelled(value: Any, kind: Any) -> Any:
     """``value`` with its texts as ``kind`` has them: lists, null, words of any letter case."""
-    if isinstance(value, list):  # a recipe has no lists but those of numbers
-        return [_spelled(member, float) for member in value]
+    if isinstance(value, list):  # but for those, there are no lists but of numbers
+        member_kind = GraphSize if GraphSize in plain_kinds(kind) else float
+        return [_spelled(member, member_kind) for member in value]
     if not isinstance(value, str):
         return value
     if value == "None" and NoneType in alternatives(kind):

@@ -1,4 +1,4 @@
-"""A bundle: a folder with a graph and, in model.json, all it takes to classify images with it."""
+"""A bundle: a folder with a graph and, in model.json, all it takes to answer images with it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from mindspore import Tensor
 from PIL import Image
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.stretch import StretchTransform
+from ..runtime.errors import UserError
 from .description import DESCRIPTION, MINDIR, Description, Graph, read_description
 from .graph import load_mindir
+from .image_size import Size, as_size, size_of
 from .key import read_key
 
 __all__ = ["DESCRIPTION", "MINDIR", "Bundle", "load_bundle", "log_probabilities", "softmax"]
 
 Network = Callable[[Tensor], Tensor]
+Preparation = TypeVar("Preparation", EvalTransform, StretchTransform)
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle:
-    """A loaded bundle, ready to classify.
+class LoadedGraph(Generic[Preparation]):
+    """What a bundle holds for one image size, ready to run.
 
     Attributes:
         folder: where it was read from.
         model: name of the model, such as poolformer_s12.
         classes: name of each output.
-        transform: from an image to a normalised one, (C, image_size, image_size) float32.
+        transform: from an image to a normalised one, (C, height, width) float32.
         batch_sizes: the only ones the network takes, in rising order; empty for any.
         precision: fp32 or fp16, of weights and arithmetic; the output is always float32.
         takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
@@ -42,7 +47,7 @@ class Bundle:
     folder: Path
     model: str
     classes: tuple[str, ...]
-    transform: EvalTransform
+    transform: Preparation
     batch_sizes: tuple[int, ...]
     precision: str
     takes: str
@@ -51,12 +56,17 @@ class Bundle:
     checksums: Mapping[str, str]
 
     @property
+    def image_size(self) -> Size:
+        """Height and width of what the network takes."""
+        return size_of(self.transform)
+
+    @property
     def channels(self) -> int:
         """Channels of the images: 1 grey, 3 RGB, 4 RGBA."""
         return len(self.transform.mean)
 
     @property
-    def loading(self) -> EvalTransform:
+    def loading(self) -> Preparation:
         """From an image to what :meth:`to_input` takes: normalised unless the graph does that."""
         if self.takes == "float32":
             return self.transform
@@ -84,10 +94,11 @@ class Bundle:
                 is left, or else at the largest.
 
         Returns:
-            (N, classes) float32, what ``gives`` tells.
+            (N, classes) float32, what ``gives`` tells; of a segmenter (N, classes, h, w).
         """
-        edge, channels = self.transform.image_size, self.channels
-        shape = (edge, edge, channels) if self.takes == "uint8" else (channels, edge, edge)
+        (height, width), channels = self.image_size, self.channels
+        pixels = self.takes == "uint8"
+        shape: tuple[int, ...] = (height, width, channels) if pixels else (channels, height, width)
         if len(images) == 0 or images.shape[1:] != shape or images.dtype != self.takes:
             wanted = ", ".join(map(str, ("N", *shape)))
             raise ValueError(
@@ -121,6 +132,11 @@ class Bundle:
             return outputs
         return log_probabilities(outputs)
 
+
+@dataclass(frozen=True, eq=False)
+class Bundle(LoadedGraph[EvalTransform]):
+    """A loaded bundle of a classifier, for one image size; its images are squares."""
+
     def probabilities(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """As :meth:`outputs`, and probabilities in any case, float64."""
         outputs = self.outputs(images, batch_size)
@@ -138,11 +154,11 @@ class Bundle:
 def load_bundle(
     folder: str | Path,
     *,
-    image_size: int | None = None,
+    image_size: int | Size | None = None,
     file_format: str = "MINDIR",
     key_file: str | Path | None = None,
 ) -> Bundle:
-    """Read a bundle that export.py has written, for the device that MindSpore is set to.
+    """Read a classifier's bundle that export.py has written, for the device MindSpore is set to.
 
     Args:
         folder: the bundle.
@@ -153,19 +169,35 @@ def load_bundle(
     Raises:
         UserError: the folder is no bundle, is damaged (its files are checked against their
             SHA-256), does not fit its description, was written by a later version, has no such
-            graph, or the key is not its own.
+            graph, the key is not its own, or it is a segmenter's.
     """
     description = read_description(folder)
     transform = description.transform
-    if image_size is not None:
-        transform = dataclasses.replace(transform, image_size=image_size)
-    graphs = description.graphs_for(file_format, transform.image_size)
+    if not isinstance(transform, EvalTransform):
+        raise UserError(
+            f"bundle {folder}: found one of {description.model}, which segments, expected a "
+            "classifier's"
+        )
+    size = description.image_sizes[0] if image_size is None else as_size(image_size)
+    graph = load_graph(description, size, file_format=file_format, key_file=key_file)
+    return Bundle(**vars(graph))
+
+
+def load_graph(
+    description: Description,
+    image_size: Size,
+    *,
+    file_format: str = "MINDIR",
+    key_file: str | Path | None = None,
+) -> LoadedGraph[Any]:
+    """Load what a bundle holds for one image size; arguments and errors as :func:`load_bundle`."""
+    graphs = description.graphs_for(file_format, image_size)
     networks = _load(description, graphs, file_format, key_file)
-    return Bundle(
+    return LoadedGraph(
         folder=description.folder,
         model=description.model,
         classes=description.classes,
-        transform=transform,
+        transform=transform_for(description, image_size),
         batch_sizes=tuple(sorted(size for size in networks if size is not None)),
         precision=description.precision,
         takes=description.takes,
@@ -173,6 +205,14 @@ def load_bundle(
         network=_by_batch_size(networks),
         checksums={graph.file: description.files[graph.file][1] for graph in graphs},
     )
+
+
+def transform_for(description: Description, image_size: Size) -> EvalTransform | StretchTransform:
+    """From an image to the input of a bundle's graph of a size."""
+    transform = description.transform
+    if isinstance(transform, EvalTransform):
+        return dataclasses.replace(transform, image_size=image_size[0])
+    return StretchTransform.of(transform, image_size)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -65,3 +65,15 @@ class Choices:
                     "file_format: found ONNX without the package onnx, expected it: "
                     'pip install ".[onnx]"'
                 )
+
+    def check_for_segmenter(self) -> None:
+        """Refuse what a segmenter's bundle cannot be.
+
+        Raises:
+            UserError: names it.
+        """
+        if self.gives == "probabilities":
+            raise UserError(
+                "output: found probabilities with a segmentation model, expected logits: they are "
+                "resized before the classes are told"
+            )

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.labelling import Labelling
+from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..runtime.errors import UserError
+from .image_size import Size, as_size, map_size, read_size, shown, size_of
 
 FORMAT = 2  # of model.json; counts up when an older reader would misread it
 DESCRIPTION = "model.json"
@@ -19,6 +22,7 @@ MINDIR = "model.mindir"
 ONNX = "model.onnx"
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx"}
 CIPHER = "AES-GCM"
+CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class Graph:
     Args:
         file: name in the bundle's folder.
         batch_size: the only one it takes, None for any.
-        image_size: edge of its images, None for any size of the bundle.
+        image_size: height and width of its images, None for any size of the bundle.
     """
 
     file: str
     batch_size: int | None
-    image_size: int | None
+    image_size: Size | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,8 @@ class Description:
         folder: the bundle's.
         model: name of the model.
         classes: name of each output.
-        transform: from an image to the network's input, at the bundle's first image size.
+        transform: from an image to the network's input, a classifier's at the bundle's first image
+            size; of a segmenter that of the test, whatever the size.
         precision: fp32 or fp16.
         takes: "float32", normalised images (N, C, H, W), or "uint8", pixels (N, H, W, C).
         gives: "logits" or "probabilities".
@@ -53,28 +58,41 @@ class Description:
         graphs: MINDIRs and ONNX graphs.
         golden: the file with a golden pair for each image size.
         files: size, if told, and SHA-256 of each file.
+        labelling: of a segmenter, None for a classifier.
     """
 
     folder: Path
     model: str
     classes: tuple[str, ...]
-    transform: EvalTransform
+    transform: EvalTransform | SceneTransform
     precision: str
     takes: str
     gives: str
     cipher: str | None
     written_with: str
     graphs: tuple[Graph, ...]
-    golden: Mapping[int, str]
+    golden: Mapping[Size, str]
     files: Mapping[str, tuple[int | None, str]]
+    labelling: Labelling | None = None
 
     @property
-    def image_sizes(self) -> tuple[int, ...]:
-        """Edges of the images that the MINDIRs take, the bundle's first size first."""
-        sizes = [graph.image_size for graph in self.graphs if graph.image_size is not None]
-        return tuple(dict.fromkeys([self.transform.image_size, *sizes]))
+    def task(self) -> str:
+        """Classification or segmentation."""
+        return CLASSIFICATION if self.labelling is None else SEGMENTATION
 
-    def graphs_for(self, file_format: str, image_size: int) -> tuple[Graph, ...]:
+    @property
+    def image_sizes(self) -> tuple[Size, ...]:
+        """Sizes of the images that the MINDIRs take, the bundle's first size first."""
+        sizes = [graph.image_size for graph in self.graphs if graph.image_size is not None]
+        first = [size_of(self.transform)] if isinstance(self.transform, EvalTransform) else []
+        return tuple(dict.fromkeys([*first, *sizes]))
+
+    def output_shape(self, image_size: Size) -> tuple[int, ...]:
+        """The shape of the answer to an image: classes, and of a segmenter height and width."""
+        places = () if self.labelling is None else map_size(image_size)
+        return (len(self.classes), *places)
+
+    def graphs_for(self, file_format: str, image_size: Size) -> tuple[Graph, ...]:
         """The graphs of a format, "MINDIR" or "ONNX", for an image size: one per batch size.
 
         Raises:
@@ -82,8 +100,8 @@ class Description:
         """
         if image_size not in self.image_sizes:
             raise UserError(
-                f"image_size: found {image_size}, expected one of the bundle's: "
-                f"{', '.join(map(str, self.image_sizes))}"
+                f"image_size: found {shown(image_size)}, expected one of the bundle's: "
+                f"{', '.join(map(shown, self.image_sizes))}"
             )
         suffix = SUFFIXES[file_format]
         found = [graph for graph in self.graphs if graph.file.endswith(suffix)]
@@ -135,7 +153,7 @@ def read_description(folder: str | Path) -> Description:
         raise UserError(f"{path}: found no key {error}, expected it") from None
     except (AttributeError, IndexError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path}: found a malformed value ({error})") from None
-    _check(path, description, values["output"]["shape"][-1])
+    _check(path, description, values["output"]["shape"][1])
     return description
 
 
@@ -187,15 +205,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _parse(folder: Path, values: dict[str, Any]) -> Description:
-    transform = EvalTransform.from_dict(values["preprocessing"])
+    labelling, transform = _read_task(values)
     if values["format"] == 1:  # one MINDIR, float32 to logits, no golden pair
-        one = {"batch_size": values["input"]["shape"][0], "image_size": transform.image_size}
+        edge = values["preprocessing"]["image_size"]
+        one = {"batch_size": values["input"]["shape"][0], "image_size": edge}
         values = values | {"graphs": {MINDIR: one}, "golden": {}, "encryption": None}
         values["input"] = values["input"] | {"dtype": "float32"}
         values["output"] = values["output"] | {"name": "logits"}
     files = values["files"]
     graphs = tuple(
-        Graph(name, told["batch_size"], told["image_size"])
+        Graph(name, told["batch_size"], _size_or_none(told["image_size"]))
         for name, told in values["graphs"].items()
     )
     named = [*(graph.file for graph in graphs), *values["golden"].values()]
@@ -210,9 +229,30 @@ def _parse(folder: Path, values: dict[str, Any]) -> Description:
         cipher=values["encryption"],
         written_with=str(values["mindspore"]),
         graphs=graphs,
-        golden={int(size): name for size, name in values["golden"].items()},
+        golden={read_size(size): name for size, name in values["golden"].items()},
         files={name: (files[name].get("size"), files[name]["sha256"]) for name in named},
+        labelling=labelling,
     )
+
+
+def _read_task(
+    values: dict[str, Any],
+) -> tuple[Labelling | None, EvalTransform | SceneTransform]:
+    task, preprocessing = values.get("task", CLASSIFICATION), values["preprocessing"]
+    if task == CLASSIFICATION:
+        return None, EvalTransform.from_dict(preprocessing)
+    if task != SEGMENTATION:
+        raise ValueError(f"task {task!r}, expected {CLASSIFICATION} or {SEGMENTATION}")
+    palette = tuple(map(tuple, values["palette"]))
+    fits = len(palette) == len(values["classes"])
+    if not fits or not all(len(c) == 3 and all(v in range(256) for v in c) for c in palette):
+        raise ValueError("palette: expected red, green and blue, 0 to 255, for each class")
+    labelling = Labelling(palette, bool(values["reduce_zero_label"]))
+    return labelling, SceneTransform.from_dict(preprocessing)
+
+
+def _size_or_none(told: Any) -> Size | None:
+    return None if told is None else as_size(told)
 
 
 def _check(path: Path, description: Description, outputs: Any) -> None:
@@ -234,6 +274,6 @@ def _check(path: Path, description: Description, outputs: Any) -> None:
         if Path(name).name != name:
             raise UserError(f"{path}: found the file {name!r}, expected one in the bundle's folder")
     for graph in description.graphs:
-        for what, number in (("batch", graph.batch_size), ("image", graph.image_size)):
-            if number is not None and (type(number) is not int or number < 1):
-                raise UserError(f"{path}: found {what} size {number!r}, expected a count or null")
+        number = graph.batch_size
+        if number is not None and (type(number) is not int or number < 1):
+            raise UserError(f"{path}: found batch size {number!r}, expected a count or null")

@@ -6,21 +6,27 @@ import dataclasses
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..data.preprocess import EvalTransform, normalize
+from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..runtime.errors import UserError
-from .bundle import Bundle, log_probabilities, softmax
+from .bundle import LoadedGraph, log_probabilities, softmax
 from .description import read_description
+from .image_size import Size, map_size, shown
 
 MOST_IMAGES = 4  # in the file
+MOST_SCENES = 1  # with the logits of each place: 10 MB at 512 px and 150 classes
 
 # The largest difference that passes: absolute for fp32, where the deploy form rounds otherwise; for
 # fp16 a part of the range of the checkpoint's logits. fp16 measures 0.002 of the range on
 # poolformer_s12 and 0.005 on poolformer_m48, layer scales at 0.3.
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
+
+AGREEMENT = {2: "top-1", 4: "labels"}  # by the number of the logits' axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +36,24 @@ class Golden:
     Args:
         pixels: (N, H, W, C) uint8.
         images: (N, C, H, W) float32, the same normalised.
-        logits: (N, classes) float32.
-        probabilities: (N, classes) float64.
+        logits: (N, classes) float32; of a segmenter (N, classes, h, w).
+        probabilities: (N, classes) float64; None of a segmenter.
     """
 
     pixels: np.ndarray
     images: np.ndarray
     logits: np.ndarray
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the images."""
+        return self.images.shape[2], self.images.shape[3]
 
     @classmethod
-    def of(cls, images: np.ndarray, transform: EvalTransform, logits: np.ndarray) -> Golden:
+    def of(
+        cls, images: np.ndarray, transform: EvalTransform | SceneTransform, logits: np.ndarray
+    ) -> Golden:
         """The pair for normalised images (N, C, H, W), and the checkpoint's logits of them.
 
         Raises:
@@ -53,15 +66,14 @@ class Golden:
         pixels = np.rint(values).clip(0, 255).astype(np.uint8)
         if not np.allclose(pixels, values, rtol=0, atol=0.01):
             raise ValueError("images: found no 8-bit pixels behind them, expected a transform's")
-        return cls(pixels.transpose(0, 2, 3, 1).copy(), images, logits, softmax(logits))
+        probabilities = softmax(logits) if logits.ndim == 2 else None
+        return cls(pixels.transpose(0, 2, 3, 1).copy(), images, logits, probabilities)
 
     def write(self, path: Path) -> None:
-        """Write the first images to a NumPy archive, an entry for each attribute."""
-        entries = {key: value[:MOST_IMAGES] for key, value in vars(self).items()}
+        """Write the first images to a NumPy archive, an entry for each attribute that is there."""
+        most = MOST_SCENES if self.probabilities is None else MOST_IMAGES
+        entries = {k: value[:most] for k, value in vars(self).items() if value is not None}
         np.savez(path, **entries)
-
-
-_ENTRIES = [field.name for field in dataclasses.fields(Golden)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,8 @@ class Comparison:
     """A bundle's answers beside the checkpoint's: the largest difference, over all batch sizes.
 
     ``compared`` says of what: of probabilities it is their logarithms, since of many small
-    probabilities the differences are small too, whatever a graph gives.
+    probabilities the differences are small too, whatever a graph gives. ``agreement`` is the share
+    of images, of a segmenter of all places, whose class is the same.
     """
 
     compared: str
@@ -84,10 +97,11 @@ class Comparison:
         return self.difference <= self.tolerance
 
 
-def compare(bundle: Bundle, golden: Golden) -> Comparison:
-    """Run a bundle on golden images, at each of its batch sizes."""
+def compare(bundle: LoadedGraph[Any], golden: Golden) -> Comparison:
+    """Run a graph on golden images, at each of its batch sizes."""
     expected = golden.logits
     if bundle.gives == "probabilities":
+        assert golden.probabilities is not None  # a segmenter gives logits alone
         expected = log_probabilities(golden.probabilities)
     inputs = golden.pixels if bundle.takes == "uint8" else golden.images
     choices: list[tuple[int, ...]] = [(size,) for size in bundle.batch_sizes] or [()]
@@ -104,7 +118,7 @@ def compare(bundle: Bundle, golden: Golden) -> Comparison:
     )
 
 
-def self_test(bundle: Bundle) -> str:
+def self_test(bundle: LoadedGraph[Any]) -> str:
     """Check an installation: the bundle must give the checkpoint's answers to its golden images.
 
     Returns:
@@ -117,7 +131,7 @@ def self_test(bundle: Bundle) -> str:
     normalised = normalize(
         golden.pixels.transpose(0, 3, 1, 2), bundle.transform.mean, bundle.transform.std
     )
-    size = f"{bundle.transform.image_size} px"
+    size = f"{shown(golden.size)} px"
     off = float(np.abs(normalised - golden.images).max())
     if not off <= 1e-5:
         raise UserError(
@@ -134,36 +148,37 @@ def self_test(bundle: Bundle) -> str:
     return (
         f"self test at {size}: {result.compared} of {result.images} images, batch size {sizes}, "
         f"within {result.difference:.2g} of the checkpoint's (allowed {result.tolerance:.2g}), "
-        f"top-1 equal on {result.agreement:.0%}"
+        f"{AGREEMENT[golden.logits.ndim]} equal on {result.agreement:.0%}"
     )
 
 
-def read_golden(bundle: Bundle) -> Golden:
+def read_golden(bundle: LoadedGraph[Any]) -> Golden:
     """Read the golden pair for the bundle's image size.
 
     Raises:
         UserError: there is none, or it is damaged or does not fit the bundle.
     """
     description = read_description(bundle.folder)
-    edge, channels = bundle.transform.image_size, bundle.channels
-    if edge not in description.golden:
+    size, channels = bundle.image_size, bundle.channels
+    if size not in description.golden:
         raise UserError(
-            f"bundle {bundle.folder}: found no golden pair for {edge} px, expected one; "
+            f"bundle {bundle.folder}: found no golden pair for {shown(size)} px, expected one; "
             "export.py writes it"
         )
-    path = description.checked(description.golden[edge])
+    path = description.checked(description.golden[size])
+    names = ["pixels", "images", "logits"]
+    places: tuple[int, ...] = map_size(size)
+    if description.labelling is None:
+        names.append("probabilities")
+        places = ()
     try:
         with np.load(path, allow_pickle=False) as entries:
-            golden = Golden(**{name: entries[name] for name in _ENTRIES})
+            values = {name: entries[name] for name in names}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: found no readable golden pair ({error})") from None
-    count, classes = len(golden.pixels), len(bundle.classes)
-    shapes = [value.shape for value in vars(golden).values()]
-    expected = [
-        (count, edge, edge, channels),
-        (count, channels, edge, edge),
-        *2 * [(count, classes)],
-    ]
-    if count == 0 or shapes != expected:
+    count, answer = len(values["pixels"]), (len(bundle.classes), *places)
+    expected = [(count, *size, channels), (count, channels, *size), (count, *answer)]
+    shapes = [value.shape for value in values.values()]
+    if count == 0 or shapes != [*expected, (count, *answer)][: len(names)]:
         raise UserError(f"{path}: found arrays of {shapes}, expected {expected}")
-    return golden
+    return Golden(**{"probabilities": None, **values})

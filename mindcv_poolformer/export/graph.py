@@ -15,6 +15,7 @@ from mindspore._c_expression import _decrypt
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..runtime.amp import mixed_precision
 from ..runtime.errors import UserError
 from ..runtime.mindspore_log import logged_on_success
@@ -27,14 +28,18 @@ class ServedGraph(nn.Cell):
     """A network with named ends, without training's further inputs.
 
     Args:
-        network: normalised images (N, C, H, W) to logits.
+        network: normalised images (N, C, H, W) to logits (N, classes), or of each place
+            (N, classes, h, w).
         transform: normalises pixels (N, H, W, C) uint8, which the graph then takes; None if it
             takes normalised images.
         probabilities: give these instead of logits.
     """
 
     def __init__(
-        self, network: nn.Cell, transform: EvalTransform | None, probabilities: bool
+        self,
+        network: nn.Cell,
+        transform: EvalTransform | SceneTransform | None,
+        probabilities: bool,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
@@ -125,10 +130,11 @@ def _check_fit(
     if model is None or not (model.graph.input and model.graph.output):
         raise _unloadable(path, description)
     check_version(path, model.model_version or description.written_with, ms.__version__)
-    edge, channels = graph.image_size, len(description.transform.mean)
-    image = (edge, edge, channels) if description.takes == "uint8" else (channels, edge, edge)
+    assert graph.image_size is not None  # of an ONNX graph alone
+    size, channels = graph.image_size, len(description.transform.mean)
+    image = (*size, channels) if description.takes == "uint8" else (channels, *size)
     batch = graph.batch_size or -1
-    expected = [(batch, *image), (batch, len(description.classes))]
+    expected = [(batch, *image), (batch, *description.output_shape(size))]
     types = [_TYPES[description.takes], TensorProto.FLOAT]
     ends = [end.tensor[0] for end in (model.graph.input[0], model.graph.output[0]) if end.tensor]
     found = [tuple(end.dims) for end in ends]

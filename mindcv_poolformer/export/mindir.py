@@ -15,16 +15,29 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.labelling import Labelling
+from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
-from .bundle import load_bundle
+from .bundle import load_graph
 from .choices import Choices
-from .description import CIPHER, DESCRIPTION, FORMAT, MINDIR, ONNX, sha256
+from .description import (
+    CIPHER,
+    CLASSIFICATION,
+    DESCRIPTION,
+    FORMAT,
+    MINDIR,
+    ONNX,
+    SEGMENTATION,
+    read_description,
+    sha256,
+)
 from .golden import Golden, compare
 from .graph import ServedGraph, in_float16, write_air, write_mindir
+from .image_size import Size, shown
 from .key import read_key_file
 from .readme import README, write_readme
 from .settings import SETTINGS, write_settings
@@ -32,7 +45,7 @@ from .settings import SETTINGS, write_settings
 AIR = "model.air"
 GOLDEN = "golden.npz"
 DEFAULT = Choices()
-Ends = dict[str, int | None]  # "batch_size" and "image_size" that a graph takes, None for any
+Ends = dict[str, Any]  # "batch_size" and "image_size" that a graph takes, None for any
 
 
 class UnprovenError(UserError):
@@ -49,13 +62,19 @@ class Trained:
         checkpoint: the file that the weights came from.
         transform: from an image to the network's input.
         classes: name of each output.
+        labelling: of a segmenter, None for a classifier.
     """
 
     network: nn.Cell
     model: str
     checkpoint: Path
-    transform: EvalTransform
+    transform: EvalTransform | SceneTransform
     classes: tuple[str, ...]
+    labelling: Labelling | None = None
+
+    def told_size(self, size: Size) -> int | list[int]:
+        """What model.json has for an image size: an edge of a classifier's, which are squares."""
+        return size[0] if self.labelling is None else list(size)
 
 
 def write_bundle(
@@ -76,7 +95,8 @@ def write_bundle(
     Args:
         trained: its network is left alone.
         target: the bundle to be.
-        samples: (N, C, H, W) float32, real images through ``trained.transform``.
+        samples: (N, C, H, W) float32, real images through ``trained.transform``, a segmenter's
+            stretched to the size of the graph.
         choices: what the graphs are to be.
         further: samples of other image sizes, each of which gets graphs of its own.
         origin: where the samples are from, told in model.json beside what they prove.
@@ -93,6 +113,8 @@ def write_bundle(
     target = Path(target).resolve()
     _check_target(target, overwrite)
     choices.check()
+    if trained.labelling is not None:
+        choices.check_for_segmenter()
     network = trained.network.set_train(False)
     goldens = [
         Golden.of(images, trained.transform, network(Tensor(images)).asnumpy())
@@ -111,7 +133,7 @@ def write_bundle(
         description = _describe(trained, choices, goldens[0], graphs, answers, staging)
         _write_description(staging, description)
         description["verification"] = [
-            proof | {"samples": origin} for proof in _prove(staging, goldens, choices)
+            proof | {"samples": origin} for proof in _prove(staging, trained, goldens, choices)
         ]
         _write_description(staging, description)
         write_settings(staging, description)
@@ -144,20 +166,20 @@ def _write_onnx(
     """Write one ONNX graph, of any batch or image size where there are several."""
     from .onnx.write import write_onnx  # the package onnx is an extra
 
-    ends = {
-        "batch_size": choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None,
-        "image_size": trained.transform.image_size if len(goldens) == 1 else None,
-    }
+    batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
+    image_size = goldens[0].size if len(goldens) == 1 else None
     write_onnx(
         network,
         folder / ONNX,
         trained.transform,
+        batch_size=batch_size,
+        image_size=image_size,
         half=choices.precision == "fp16",
         takes=choices.takes,
         gives=choices.gives,
-        **ends,
     )
-    return ends
+    told = None if image_size is None else trained.told_size(image_size)
+    return {"batch_size": batch_size, "image_size": told}
 
 
 def _write_mindirs(
@@ -177,13 +199,13 @@ def _write_mindirs(
     for golden in goldens:
         image = (golden.pixels if choices.takes == "uint8" else golden.images).shape[1:]
         for batch_size in choices.batch_sizes or (None,):
-            edge = golden.images.shape[-1]
             batch = "" if batch_size is None else f"_b{batch_size}"
-            name = f"model_{edge}px{batch}.mindir" if graphs else MINDIR
+            name = f"model_{shown(golden.size)}px{batch}.mindir" if graphs else MINDIR
             write_mindir(graph, (batch_size, *image), folder / name, key)
             if choices.beside == "AIR" and not graphs:
                 write_air(graph, (batch_size, *image), folder / AIR)
-            graphs[name] = {"batch_size": batch_size, "image_size": edge}
+            told = trained.told_size(golden.size)
+            graphs[name] = {"batch_size": batch_size, "image_size": told}
     return graphs
 
 
@@ -191,9 +213,9 @@ def _write_goldens(goldens: list[Golden], folder: Path) -> dict[str, str]:
     """Write a golden pair for each image size; give their files' names by size."""
     names: dict[str, str] = {}
     for golden in goldens:
-        edge = str(golden.images.shape[-1])
-        names[edge] = f"golden_{edge}px.npz" if names else GOLDEN
-        golden.write(folder / names[edge])
+        size = shown(golden.size)
+        names[size] = f"golden_{size}px.npz" if names else GOLDEN
+        golden.write(folder / names[size])
     return names
 
 
@@ -206,13 +228,20 @@ def _describe(
     folder: Path,
 ) -> dict[str, Any]:
     """The content of model.json before the proof."""
-    classes, pixels = list(trained.classes), choices.takes == "uint8"
+    classes, pixels, labelling = list(trained.classes), choices.takes == "uint8", trained.labelling
+    task: dict[str, Any] = {"task": CLASSIFICATION}
+    if labelling is not None:
+        task = {
+            "task": SEGMENTATION,
+            "palette": [list(colour) for colour in labelling.palette],
+            "reduce_zero_label": labelling.reduce_zero_label,
+        }
     batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
     image = (golden.pixels if pixels else golden.images).shape[1:]
     return {
         "format": FORMAT,
         "model": trained.model,
-        "parameters": sum(parameter.size for parameter in trained.network.get_parameters()),
+        "parameters": _count_parameters(trained.network),
         "form": "deploy" if choices.deploy else "plain",
         "precision": choices.precision,
         "input": {
@@ -221,8 +250,13 @@ def _describe(
             "layout": "NHWC" if pixels else "NCHW",
             "dtype": choices.takes,
         },
-        "output": {"name": choices.gives, "shape": [batch_size, len(classes)], "dtype": "float32"},
+        "output": {
+            "name": choices.gives,
+            "shape": [batch_size, *golden.logits.shape[1:]],
+            "dtype": "float32",
+        },
         "preprocessing": trained.transform.to_dict(),
+        **task,
         "classes": classes,
         "checkpoint": {"name": trained.checkpoint.name, "sha256": sha256(trained.checkpoint)},
         "graphs": graphs,
@@ -237,32 +271,41 @@ def _describe(
     }
 
 
-def _prove(folder: Path, goldens: list[Golden], choices: Choices) -> Iterator[dict[str, Any]]:
+def _count_parameters(network: nn.Cell) -> int:
+    """Without the running statistics of batch norms, which no gradient moves."""
+    return sum(p.size for p in network.get_parameters() if ".moving_" not in p.name)
+
+
+def _prove(
+    folder: Path, trained: Trained, goldens: list[Golden], choices: Choices
+) -> Iterator[dict[str, Any]]:
     """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
     formats = ["MINDIR"]
     if choices.beside == "ONNX" and find_spec("onnxruntime"):
         formats.append("ONNX")
+    description = read_description(folder)
+    agreement = "top1_agreement" if trained.labelling is None else "label_agreement"
     for file_format in formats:
         for golden in goldens:
-            edge = golden.images.shape[-1]
-            bundle = load_bundle(
-                folder, image_size=edge, file_format=file_format, key_file=choices.key_file
+            size = shown(golden.size)
+            graph = load_graph(
+                description, golden.size, file_format=file_format, key_file=choices.key_file
             )
-            result = compare(bundle, golden)
+            result = compare(graph, golden)
             if not result.passes:
                 raise UnprovenError(
                     f"export: found {result.compared} of the {file_format} up to "
                     f"{result.difference:.3g} off the checkpoint's on {result.images} images of "
-                    f"{edge} px, expected at most {result.tolerance:.3g}; nothing is kept"
+                    f"{size} px, expected at most {result.tolerance:.3g}; nothing is kept"
                 )
             yield {
                 "file_format": file_format,
-                "image_size": edge,
+                "image_size": trained.told_size(golden.size),
                 "compared": result.compared,
                 "images": result.images,
                 "max_abs_difference": result.difference,
                 "tolerance": result.tolerance,
-                "top1_agreement": result.agreement,
+                agreement: result.agreement,
             }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .description import ONNX
+from .description import ONNX, SEGMENTATION
+from .image_size import as_size, shown
 
 README = "README.md"
 
@@ -24,16 +25,32 @@ _TEXT = """\
 `model.json` describes the bundle; its checksums are compared whenever it is loaded. `golden.npz`
 holds images and the checkpoint's answer to them.
 
-## Commands
+{host}## Commands
 
 In a checkout of mindcv_poolformer, with `BUNDLE` as the path of this folder:
 
 ```shell
+{commands}
+```
+"""
+
+_CLASSIFICATION = """\
 python predict.py --bundle "$BUNDLE" --self_test{key}
 python predict.py --bundle "$BUNDLE" photo.jpg folder/ --top_k 3{key}
 python validate.py --bundle "$BUNDLE" --data_dir DIR{key}          # DIR/val/<class>/*
-python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]"
-```
+python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]\""""
+
+_SEGMENTATION = """\
+python predict.py --bundle "$BUNDLE" --self_test{key}
+python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}"""
+
+_HOST = """\
+The logits are those of every fourth pixel each way. For the classes of all pixels resize them
+twice, bilinear with half-pixel centres, to the size of the graph's input and from there to that of
+the picture, and take the largest. A picture goes to the graph whose shape is nearest to its own: it
+is resized to fit `img_scale`, and then to the graph's size. Colours of the classes are in
+`palette`; label files {numbering}.
+
 """
 
 _KEY = """
@@ -55,7 +72,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 print(abs(found - golden["{output[name]}"]).max())
 ```
 
-`--file_format ONNX` has the first three commands above take it instead of the MINDIR.
+`--file_format ONNX` has the commands above take it instead of the MINDIR, but for the server.
 """
 
 
@@ -71,7 +88,14 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
         "sizes": _sizes(description),
         "key": " --dec_key_file KEY" if description["encryption"] else "",
         "golden": "pixels" if pixels else "images",
+        "host": "",
     }
+    commands = _CLASSIFICATION
+    if description["task"] == SEGMENTATION:
+        commands = _SEGMENTATION
+        first = int(description["reduce_zero_label"])
+        facts["host"] = _HOST.format(numbering=f"begin with {first} for the first class")
+    facts["commands"] = commands.format_map(facts)
     text = _TEXT.format_map(facts)
     if description["encryption"]:
         text += _KEY
@@ -88,10 +112,13 @@ def _sizes(description: dict[str, Any]) -> str:
     """What batch and image sizes there are, in a sentence."""
     graphs = description["graphs"].values()
     batches = sorted({graph["batch_size"] for graph in graphs if graph["batch_size"]})
-    images = list(dict.fromkeys(graph["image_size"] for graph in graphs if graph["image_size"]))
+    told = [shown(as_size(graph["image_size"])) for graph in graphs if graph["image_size"]]
+    images = list(dict.fromkeys(told))
     text = f"Batch sizes: {', '.join(map(str, batches))}." if batches else "Any batch size."
-    if len(images) > 1:
-        others = ", ".join(map(str, images[1:]))
+    if len(images) > 1 and description["task"] == SEGMENTATION:
+        text += f" Images of {', '.join(images)} px (height x width), each a graph of its own."
+    elif len(images) > 1:
+        others = ", ".join(images[1:])
         text += (
             f" Images of {images[0]} px, or with `--image_size` {others}, each a graph of its own."
         )

@@ -127,9 +127,8 @@ class Segmentation:
         scenes = splits.validation_scenes(self.recipe, self.images.classes)
         self.notes += scenes.notes
         level = self.recipe.system.eval_amp_level
-        return validating_scenes.evaluator_of(
-            self.recipe, level, scenes, self.num_classes, self.world
-        )
+        network = self.create_network(self.recipe, self.num_classes)
+        return validating_scenes.evaluator_of(self.recipe, network, level, scenes, self.world)
 
     def batches(self, steps: int, first_step: int) -> Dataset:
         """Give the batches of a run of so many steps, from ``first_step`` on."""

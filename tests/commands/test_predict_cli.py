@@ -163,6 +163,7 @@ def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> 
         (["a.png", "--batch_size", "x"], "argument --batch_size: found 'x', expected an"),
         (["a.png", "--device_target", "GPU"], "argument --device_target: invalid choice"),
         (["a.png", "--self_test"], "found images or --json with --self_test, expected it alone"),
+        (["a.png", "--image_size", "5x"], "argument --image_size: found '5x', expected an edge"),
         (["a.png", "--topk", "3"], "unrecognized arguments: --topk 3"),
     ],
 )
@@ -187,6 +188,7 @@ def test_wrong_flags(
         (["photos", "--bundle", "nowhere"], "bundle nowhere: found no such folder"),
         (["photos", "--bundle", "bundle", "--image_size", "64"], "found 64, expected .*: 32"),
         (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
+        (["photos", "--bundle", "bundle", "--output_dir", "x"], "output_dir: found x with bundle,"),
         (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
         (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),
     ],

@@ -156,7 +156,7 @@ def elsewhere(folder: Path) -> None:
         (cut_off, "model.mindir: found .* bytes, expected .*: cut off or replaced"),
         (graph(batch_size=8), r"found a graph of \(-1, 3, 32, 32\) .*, expected \(8, 3, 32, 32\)"),
         (graph(batch_size="8"), "found batch size '8', expected a count or null"),
-        (graph(image_size=0), "found image size 0, expected a count"),
+        (graph(image_size=0), "image size 0, expected an edge, or height and width"),
         (eleven_classes, r"found a graph of .* to \(-1, 10\), expected .* to \(-1, 11\)"),
         (four_channels, r"found a graph of \(-1, 3, 32, 32\) .*, expected \(-1, 4, 32, 32\)"),
         (end("input", dtype="uint8"), r"found a graph of .* expected \(-1, 32, 32, 3\)"),

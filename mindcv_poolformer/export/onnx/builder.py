@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import nn
 
 from ...data.preprocess import EvalTransform
+from ...data.segmentation.transforms import EvalTransform as SceneTransform
 from ...models.parts.convolutions import as_convolution
 from ...models.parts.mixers import HEAD_CHANNELS
 
@@ -53,6 +54,34 @@ class Builder:
             strides=[stride, stride],
             pads=[padding] * 4,
         )
+
+    def resize_nearest(self, x: str, like: str) -> str:
+        """Place i of a map as large as another is floor(i * old / new) of the old."""
+        return self._resize(
+            x,
+            "",
+            self._size_of(x, like),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+
+    def resize_bilinear(self, x: str, like: str) -> str:
+        """A map as large as another; half-pixel centres."""
+        return self._resize(x, "", self._size_of(x, like), mode="linear")
+
+    def double(self, x: str) -> str:
+        """A map of twice the height and width, bilinear."""
+        return self._resize(x, self.constant([1, 1, 2, 2]), mode="linear")
+
+    def _resize(self, x: str, *sizes: str, **attributes: Any) -> str:
+        """Resize by scales, or by sizes behind an empty name; half-pixel centres by default."""
+        return self.node("Resize", x, "", *sizes, **attributes)
+
+    def _size_of(self, x: str, like: str) -> str:
+        """Batch and channels of ``x``, height and width of ``like``."""
+        own, other = self.node("Shape", x, end=2), self.node("Shape", like, start=2)
+        return self.node("Concat", own, other, axis=0)
 
     def center(self, x: str, eps: float, axes: Sequence[int]) -> tuple[str, str]:
         """Each sample less its mean, and its deviation."""
@@ -119,7 +148,7 @@ class Builder:
         weight, bias = layer.weight.asnumpy(), layer.bias.asnumpy()
         return self.node("Gemm", x, self.constant(weight), self.constant(bias))
 
-    def normalize(self, pixels: str, transform: EvalTransform) -> str:
+    def normalize(self, pixels: str, transform: EvalTransform | SceneTransform) -> str:
         """Normalised (N, C, H, W) of pixels (N, H, W, C)."""
         x = self.node("Cast", pixels, to=self.onnx.TensorProto.FLOAT)
         x = self.node("Sub", x, self.constant(transform.mean))

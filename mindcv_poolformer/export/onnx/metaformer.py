@@ -21,6 +21,19 @@ from .builder import CHANNELS, SAMPLE, Builder
 
 def add_metaformer(graph: Builder, x: str, model: DeployedMetaFormer) -> str:
     """As :meth:`DeployedMetaFormer.construct`: from images to logits."""
+    x = metaformer_stages(graph, x, model)[-1]
+    pooled = graph.node("ReduceMean", x, axes=[2, 3], keepdims=0)
+    pooled = graph.standardize(pooled, NORM_EPS, CHANNELS)
+    head = model.head
+    if isinstance(head, DeployedMlpHead):
+        hidden = _squared_relu(graph, graph.gemm(pooled, head.fc1))
+        return graph.gemm(graph.standardize(hidden, head.eps, CHANNELS), head.fc2)
+    return graph.gemm(pooled, head)
+
+
+def metaformer_stages(graph: Builder, x: str, model: DeployedMetaFormer) -> list[str]:
+    """As :meth:`DeployedMetaFormer.stage_maps`: from images to the map after each stage."""
+    maps = []
     for downsampling, stage in zip(model.downsample_layers, model.stages, strict=True):
         if downsampling.is_stem:
             x = graph.standardize(graph.conv(x, downsampling.embed.proj), NORM_EPS, CHANNELS)
@@ -29,13 +42,8 @@ def add_metaformer(graph: Builder, x: str, model: DeployedMetaFormer) -> str:
             x = graph.conv(graph.standardize(x, NORM_EPS, CHANNELS), downsampling.embed.proj)
         for block in stage:
             x = _block(graph, x, block)
-    pooled = graph.node("ReduceMean", x, axes=[2, 3], keepdims=0)
-    pooled = graph.standardize(pooled, NORM_EPS, CHANNELS)
-    head = model.head
-    if isinstance(head, DeployedMlpHead):
-        hidden = _squared_relu(graph, graph.gemm(pooled, head.fc1))
-        return graph.gemm(graph.standardize(hidden, head.eps, CHANNELS), head.fc2)
-    return graph.gemm(pooled, head)
+        maps.append(x)
+    return maps
 
 
 def _block(graph: Builder, x: str, block: DeployedMetaFormerBlock) -> str:

@@ -10,13 +10,7 @@ from .builder import CHANNELS, SAMPLE, Builder
 
 def add_poolformer(graph: Builder, x: str, model: DeployedPoolFormer) -> str:
     """As :meth:`DeployedPoolFormer.construct`: from images to logits."""
-    x = graph.conv(x, model.patch_embed.proj)
-    for part in model.network:
-        if isinstance(part, nn.CellList):
-            for block in part:
-                x = _block(graph, x, block)
-        else:
-            x = graph.conv(x, part.proj)
+    x = poolformer_stages(graph, x, model)[-1]
     if model.norms_map:
         x = graph.standardize(x, model.eps, SAMPLE)
     x = graph.node("ReduceMean", x, axes=[2, 3], keepdims=0)
@@ -27,6 +21,20 @@ def add_poolformer(graph: Builder, x: str, model: DeployedPoolFormer) -> str:
         graph.constant(model.head.bias.asnumpy()),
     )
     return graph.node("Gemm", x, *head, transB=1)
+
+
+def poolformer_stages(graph: Builder, x: str, model: DeployedPoolFormer) -> list[str]:
+    """As :meth:`DeployedPoolFormer.stage_maps`: from images to the map after each stage."""
+    x = graph.conv(x, model.patch_embed.proj)
+    maps = []
+    for part in model.network:
+        if isinstance(part, nn.CellList):
+            for block in part:
+                x = _block(graph, x, block)
+            maps.append(x)
+        else:
+            x = graph.conv(x, part.proj)
+    return maps
 
 
 def _block(graph: Builder, x: str, block: DeployedBlock) -> str:

@@ -50,12 +50,15 @@ def load_onnx(description: Description, graph: Graph) -> Callable[[Tensor], Tens
 
 def _check_fit(session: Any, path: Path, description: Description, graph: Graph) -> None:
     """Refuse a graph whose ends are not those that the description tells."""
-    edge, channels = graph.image_size, len(description.transform.mean)
-    pixels = description.takes == "uint8"
-    image = (edge, edge, channels) if pixels else (channels, edge, edge)
+    channels, pixels = len(description.transform.mean), description.takes == "uint8"
+    size = graph.image_size or (None, None)
+    image = (*size, channels) if pixels else (channels, *size)
+    answer: tuple[int | None, ...] = description.output_shape(graph.image_size or (1, 1))
+    if graph.image_size is None:
+        answer = (answer[0], *(None for _ in answer[1:]))
     expected = [
         ("tensor(uint8)" if pixels else "tensor(float)", (graph.batch_size, *image)),
-        ("tensor(float)", (graph.batch_size, len(description.classes))),
+        ("tensor(float)", (graph.batch_size, *answer)),
     ]
     ends = [*session.get_inputs(), *session.get_outputs()]
     found = [

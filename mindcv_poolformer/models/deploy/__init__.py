@@ -5,6 +5,7 @@ from __future__ import annotations
 from mindspore import nn
 
 from ..classifier import StagedClassifier
+from ..dense.semantic_fpn import SemanticFPN
 from ..hybrid import Hybrid
 from ..metaformer import MetaFormer
 from ..parts.activations import GELU
@@ -12,12 +13,13 @@ from ..parts.mixers import choose_attention
 from .hybrid import DeployedHybrid
 from .metaformer import DeployedMetaFormer
 from .poolformer import DeployedPoolFormer
+from .semantic_fpn import Backbone, DeployedSemanticFPN
 
-Deployed = DeployedPoolFormer | DeployedHybrid | DeployedMetaFormer
+Deployed = Backbone | DeployedSemanticFPN
 
 
-def to_deploy(model: StagedClassifier) -> Deployed:
-    """Fold a classifier's norms and layer scales into its weights; the model itself is left alone.
+def to_deploy(model: StagedClassifier | SemanticFPN) -> Deployed:
+    """Fold a network's norms and layer scales into its weights; the model itself is left alone.
 
     Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
 
@@ -27,13 +29,20 @@ def to_deploy(model: StagedClassifier) -> Deployed:
     4. ls2 (W2 h + c2) = (ls2 W2) h + ls2 c2: no layer scale.
     5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
 
-    A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`.
+    A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`, a
+    segmenter's in :class:`DeployedSemanticFPN`.
 
     Raises:
         ValueError: the model gives feature maps, or has no classifier.
     """
+    if isinstance(model, SemanticFPN):
+        return DeployedSemanticFPN(model, _deployed(model.backbone))
     if model.features_only or model.num_classes == 0:
         raise ValueError("to_deploy: found a network without classifier, expected one with it")
+    return _deployed(model)
+
+
+def _deployed(model: StagedClassifier) -> Backbone:
     if isinstance(model, Hybrid):
         return DeployedHybrid(model)
     return DeployedMetaFormer(model) if isinstance(model, MetaFormer) else DeployedPoolFormer(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 
 import numpy as np
@@ -51,6 +52,8 @@ def mlp_of(block: PoolFormerBlock) -> ConvMlp:
 def copy_of(cell: nn.Cell) -> nn.Cell:
     """Give the same Cell with parameters of its own, in no other's name."""
     copy = deepcopy(cell)
-    for parameter in copy.get_parameters():
-        parameter.name = parameter.name.rpartition(".")[2]
+    parameters = list(copy.get_parameters())
+    owner = os.path.commonprefix([parameter.name for parameter in parameters]).rpartition(".")[0]
+    for parameter in parameters:
+        parameter.name = parameter.name[len(owner) :].lstrip(".")
     return copy

@@ -30,6 +30,8 @@ class DeployedHybrid(nn.Cell):
        with a factor for each channel: ls m(g z + b) = m((ls g) z + ls b).
     2. Attention's first layer takes g, b and its own scale, its last layer ls.
     3. The MLP takes norm and layer scale as PoolFormer's does, and the classifier the last norm.
+
+    Of a model with ``features_only`` there are the maps of :meth:`stage_maps` alone.
     """
 
     def __init__(self, model: Hybrid) -> None:
@@ -37,23 +39,30 @@ class DeployedHybrid(nn.Cell):
         self.patch_embed = _copy(model.patch_embed)
         self.network = nn.CellList([_copy(part) for part in model.network])
         self.stage_numbers = model.stage_numbers
-        self.standardize = Standardize(model.norm)
-        weight, bias, gamma, beta = values_of(
-            model.head.weight, model.head.bias, model.norm.gamma, model.norm.beta
-        )
-        self.head = Linear(weight * gamma, weight @ beta + bias)
-        self.num_classes = model.num_classes
+        if not model.features_only:
+            self.standardize = Standardize(model.norm)
+            weight, bias, gamma, beta = values_of(
+                model.head.weight, model.head.bias, model.norm.gamma, model.norm.beta
+            )
+            self.head = Linear(weight * gamma, weight @ beta + bias)
+            self.num_classes = model.num_classes
         self.set_train(False)
 
     def construct(self, x: Tensor) -> Tensor:
+        return self.head(spatial_mean(self.standardize(self.stage_maps(x)[-1])))
+
+    def stage_maps(self, x: Tensor) -> list[Tensor]:
+        """Give the map after each stage as the device likes it, without a norm of its own."""
         x = self.patch_embed(from_channels_first(x))
+        maps = []
         for index, part in enumerate(self.network):
             if index in self.stage_numbers:
                 for block in part:
                     x = block(x)
+                maps.append(x)
             else:
                 x = part(x)
-        return self.head(spatial_mean(self.standardize(x)))
+        return maps
 
 
 class Standardize(nn.Cell):

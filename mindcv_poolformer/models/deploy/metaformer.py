@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..metaformer import Downsampling, MetaFormer, MetaFormerBlock, MlpHead
 from ..parts.activations import squared_relu
 from ..parts.convolutions import DepthwiseConv
-from ..parts.layout import on_channels_last
+from ..parts.layout import lay_for_device, on_channels_last
 from ..parts.mixers import Attend, Attention, ChannelsLastPooling, SepConv
 from ..parts.norms import NORM_EPS, SampleNorm, center, standardize, standardize_channels
 from .folding import copy_of, embed_like, fill, values_of
@@ -26,6 +26,8 @@ class DeployedMetaFormer(nn.Cell):
     4. W2 (s r + b) = (s W2) r + b W2 1: a StarReLU in an MLP is relu(y)^2 and a bias behind W2.
        Before the depthwise convolution it stays: where that meets the border, b counts less.
     5. The head's norms go into the linear layers behind them, and attention's scale into q.
+
+    Of a model with ``features_only`` there are the maps of :meth:`stage_maps` alone.
     """
 
     def __init__(self, model: MetaFormer) -> None:
@@ -39,23 +41,34 @@ class DeployedMetaFormer(nn.Cell):
                 for part in model.stages
             ]
         )
-        gamma, beta = values_of(model.norm.gamma, model.norm.beta)
-        if isinstance(model.head, MlpHead):
-            self.head = DeployedMlpHead(model.head, gamma, beta)
-        else:
-            weight, bias = values_of(model.head.weight, model.head.bias)
-            self.head = Linear(weight * gamma, weight @ beta + bias)
-        self.num_classes = model.num_classes
+        if not model.features_only:
+            gamma, beta = values_of(model.norm.gamma, model.norm.beta)
+            if isinstance(model.head, MlpHead):
+                self.head = DeployedMlpHead(model.head, gamma, beta)
+            else:
+                weight, bias = values_of(model.head.weight, model.head.bias)
+                self.head = Linear(weight * gamma, weight @ beta + bias)
+            self.num_classes = model.num_classes
         self.set_train(False)
 
     def construct(self, x: Tensor) -> Tensor:
+        x = self._stages(x)[-1]
+        pooled = x.astype(ms.float32).mean((1, 2))
+        return self.head(standardize(pooled, NORM_EPS).astype(x.dtype))
+
+    def stage_maps(self, x: Tensor) -> list[Tensor]:
+        """Give the map after each stage as the device likes it."""
+        return [lay_for_device(x) for x in self._stages(x)]
+
+    def _stages(self, x: Tensor) -> list[Tensor]:
         x = x.transpose(0, 2, 3, 1)
+        maps = []
         for downsampling, stage in zip(self.downsample_layers, self.stages):
             x = downsampling(x)
             for block in stage:
                 x = block(x)
-        pooled = x.astype(ms.float32).mean((1, 2))
-        return self.head(standardize(pooled, NORM_EPS).astype(x.dtype))
+            maps.append(x)
+        return maps
 
 
 class Linear(nn.Cell):

@@ -15,7 +15,10 @@ from .folding import embed_like, fill, mlp_of, values_of
 
 
 class DeployedPoolFormer(nn.Cell):
-    """What ``to_deploy`` makes of ``model``: images (N, C, H, W) to logits (N, classes)."""
+    """What ``to_deploy`` makes of ``model``: images (N, C, H, W) to logits (N, classes).
+
+    Of a model with ``features_only`` there are the maps of :meth:`stage_maps` alone.
+    """
 
     def __init__(self, model: PoolFormer) -> None:
         super().__init__()
@@ -28,6 +31,11 @@ class DeployedPoolFormer(nn.Cell):
                 for part in model.network
             ]
         )
+        if not model.features_only:
+            self._add_head(model)
+        self.set_train(False)
+
+    def _add_head(self, model: PoolFormer) -> None:
         weight, bias = values_of(model.head.weight, model.head.bias)
         gamma, beta = values_of(model.norm.gamma, model.norm.beta)
         self.norms_map = model.head_order != POOL_NORM
@@ -36,17 +44,23 @@ class DeployedPoolFormer(nn.Cell):
         self.head = nn.Dense(model.num_features, model.num_classes)
         fill(self.head.weight, weight * gamma)
         fill(self.head.bias, weight @ beta + bias)
-        self.set_train(False)
 
     def construct(self, x: Tensor) -> Tensor:
+        x = self.stage_maps(x)[-1]
+        return self.head(self._pool(x).astype(x.dtype))
+
+    def stage_maps(self, x: Tensor) -> list[Tensor]:
+        """Give the map after each stage as the device likes it, without a norm of its own."""
         x = self.patch_embed(from_channels_first(x))
+        maps = []
         for index, part in enumerate(self.network):
             if index % 2 == 1:
                 x = part(x)
             else:
                 for block in part:
                     x = block(x)
-        return self.head(self._pool(x).astype(x.dtype))
+                maps.append(x)
+        return maps
 
     def _pool(self, x: Tensor) -> Tensor:
         """Give the normalised mean over height and width, (N, C), in float32."""

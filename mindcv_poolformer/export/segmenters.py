@@ -1,0 +1,107 @@
+"""Segmenters on their way into a bundle: what is known of them, and scenes to prove it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mindspore import nn
+from PIL import Image
+
+from ..config import Recipe
+from ..data.folder import find_images
+from ..data.photographs import PHOTOGRAPHS, photographs
+from ..data.preprocess import open_image
+from ..data.segmentation import ade20k
+from ..data.segmentation.labelling import Labelling
+from ..data.segmentation.palette import palette_of
+from ..data.segmentation.scenes import IMAGES
+from ..data.segmentation.stretch import StretchTransform
+from ..data.segmentation.transforms import EvalTransform
+from ..runtime.errors import UserError
+from ..weights import ModelWeights
+from .image_size import Size, shown
+from .mindir import Trained
+
+MOST_SCENES = 2  # whose maps at 512 px take a gigabyte in one run
+SMALLEST = 32  # pixels, of which the last stage leaves one
+
+
+def trained_segmenter(
+    network: nn.Cell, name: str, weights: ModelWeights, transform: EvalTransform
+) -> Trained:
+    """What there is to export of a segmenter that has its weights.
+
+    Args:
+        network: with them.
+        name: of the model.
+        weights: tell the classes, their colours and how scenes were prepared, as far as they do.
+        transform: how scenes are prepared, if the weights do not tell.
+
+    Raises:
+        UserError: the weights tell what has no meaning.
+    """
+    facts = weights.metadata
+    if weights.preprocessing:
+        transform = EvalTransform.from_dict(weights.preprocessing)
+    classes = name_classes(weights.classes, network.num_classes)
+    palette = facts.get("palette") or palette_of(classes).tolist()
+    reduce_zero_label = facts.get("reduce_zero_label")
+    if reduce_zero_label is None:
+        reduce_zero_label = classes == ade20k.names()
+    labelling = Labelling(tuple(map(tuple, palette)), reduce_zero_label)
+    return Trained(network, name, weights.path, transform, classes, labelling)
+
+
+def name_classes(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """Names of the outputs: the checkpoint's, or ADE20K's where there are 150, or else numbers."""
+    if not names and count == len(ade20k.names()):
+        return ade20k.names()
+    if len(names) < count:
+        print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")
+    return (*names, *map(str, range(len(names), count)))
+
+
+def check_sizes(sizes: Sequence[Size]) -> None:
+    """Refuse images too small for a segmenter.
+
+    Raises:
+        UserError: an edge is.
+    """
+    for size in sizes:
+        if min(size) < SMALLEST:
+            raise UserError(
+                f"export_image_size: found {shown(size)}, expected edges of {SMALLEST} or more"
+            )
+
+
+def scenes_at(
+    trained: Trained, sizes: Sequence[Size], images: Sequence[Image.Image]
+) -> list[np.ndarray]:
+    """The images as graphs of each size take them, (N, 3, H, W) float32.
+
+    Without a size that is a square of the shorter edge that scenes are resized to.
+    """
+    assert isinstance(trained.transform, EvalTransform)
+    edge = min(trained.transform.img_scale)
+    sizes = sizes or [(edge, edge)]
+    transforms = [StretchTransform.of(trained.transform, size) for size in sizes]
+    return [np.stack([transform(image) for image in images]) for transform in transforms]
+
+
+def proof_scenes(recipe: Recipe, given: str) -> tuple[list[Image.Image], str]:
+    """Two pictures to prove the export on, and where they are from."""
+    data_dir = Path(recipe.data.data_dir)
+    if given:
+        paths, origin = find_images([given]), "sample_images"
+    elif (data_dir / IMAGES / recipe.data.val_split).is_dir():
+        paths, origin = find_images([data_dir / IMAGES / recipe.data.val_split]), "val_split"
+    else:
+        origin = f"scikit-learn's {' and '.join(PHOTOGRAPHS)}"
+        print(
+            f"sample_images: found no folder {data_dir / IMAGES / recipe.data.val_split}, so the "
+            f"proof is on {origin}"
+        )
+        return photographs(3), origin
+    return [open_image(path) for path in paths[:MOST_SCENES]], origin

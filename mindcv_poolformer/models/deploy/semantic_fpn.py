@@ -1,0 +1,105 @@
+"""A Semantic FPN as it serves."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ..dense.semantic_fpn import ConvNormReLU, Doubling, SemanticFPN, SemanticFPNHead
+from ..parts.convolutions import SpatialConv, as_product
+from ..parts.layout import to_channels_first
+from ..parts.resizing import resize_bilinear, size_of
+from .folding import copy_of, fill, values_of
+from .hybrid import DeployedHybrid, Standardize
+from .metaformer import DeployedMetaFormer
+from .poolformer import DeployedPoolFormer
+
+Backbone = DeployedPoolFormer | DeployedHybrid | DeployedMetaFormer
+
+
+class DeployedSemanticFPN(nn.Cell):
+    """What to_deploy makes of a Semantic FPN: images (N, C, H, W) to logits (N, classes, H/4, W/4).
+
+    Let g z + b be a norm, z the standardised map, m and v a batch norm's running statistics.
+
+    1. The backbone's blocks are those of its classifier's deploy form.
+    2. A map's own norm goes into the 1x1 convolution behind it: W (g z + b) + c is
+       (W g) z + (W b + c).
+    3. In the head g (W x - m) / s + b, with s^2 = v + eps, is one convolution with bias.
+
+    Args:
+        model: left alone.
+        backbone: the deploy form of its backbone.
+    """
+
+    def __init__(self, model: SemanticFPN, backbone: Backbone) -> None:
+        super().__init__()
+        norms = model.backbone.feature_norms
+        self.backbone = backbone
+        self.out_indices = model.backbone.out_indices
+        self.norms = nn.CellList(
+            [
+                nn.Identity() if isinstance(norm, nn.Identity) else Standardize(norm)
+                for norm in norms
+            ]
+        )
+        self.neck = copy_of(model.neck)
+        for module, norm in zip(self.neck.lateral_convs, norms, strict=True):
+            if not isinstance(norm, nn.Identity):
+                _take_norm(module.conv, norm)
+        self.decode_head = DeployedHead(model.decode_head)
+        self.num_classes = model.num_classes
+        self.set_train(False)
+
+    def construct(self, images: Tensor) -> Tensor:
+        stages = self.backbone.stage_maps(images)
+        maps = [norm(stages[i]) for i, norm in zip(self.out_indices, self.norms)]
+        return to_channels_first(self.decode_head(self.neck(maps)))
+
+
+class DeployedHead(nn.Cell):
+    """The head without dropout, its batch norms in the convolutions before them."""
+
+    def __init__(self, head: SemanticFPNHead) -> None:
+        super().__init__()
+        self.scale_heads = nn.CellList(
+            [nn.SequentialCell([_deployed(cell) for cell in level]) for level in head.scale_heads]
+        )
+        self.conv_seg = copy_of(head.conv_seg)
+
+    def construct(self, maps: list[Tensor]) -> Tensor:
+        size = size_of(maps[0])
+        levels = [head(x) for head, x in zip(self.scale_heads, maps)]
+        total = levels[0]
+        for x in levels[1:]:
+            total = total + resize_bilinear(x, size)
+        return self.conv_seg(total)
+
+
+class ConvReLU(nn.Cell):
+    """A 3x3 convolution, the batch norm behind it, and ReLU."""
+
+    def __init__(self, block: ConvNormReLU) -> None:
+        super().__init__()
+        bn = block.bn
+        weight, gamma, beta, mean, variance = values_of(
+            block.conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance
+        )
+        scale = gamma / np.sqrt(variance + bn.eps)
+        self.conv = SpatialConv(block.conv.in_channels, block.conv.out_channels)
+        fill(self.conv.weight, as_product(scale[:, None, None, None] * weight))
+        fill(self.conv.bias, beta - scale * mean)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.relu(self.conv(x))
+
+
+def _deployed(cell: nn.Cell) -> nn.Cell:
+    return Doubling() if isinstance(cell, Doubling) else ConvReLU(cell)
+
+
+def _take_norm(conv: nn.Conv2d, norm: nn.Cell) -> None:
+    """Take the scale and shift of the norm before a 1x1 convolution into it."""
+    weight, bias, gamma, beta = values_of(conv.weight, conv.bias, norm.gamma, norm.beta)
+    fill(conv.weight, weight * gamma[:, None, None])
+    fill(conv.bias, weight[:, :, 0, 0] @ beta + bias)

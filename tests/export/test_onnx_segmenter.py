@@ -1,0 +1,34 @@
+"""ONNX graphs of segmenters, by ONNX Runtime against the networks themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+from segmenters import small_segmenter
+
+from mindcv_poolformer.data.segmentation.transforms import EvalTransform
+from mindcv_poolformer.export.onnx.write import write_onnx
+from mindcv_poolformer.models.deploy import to_deploy
+
+pytest.importorskip("onnx", reason="needs the extra onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+
+@pytest.mark.parametrize("family", [None, "metaformer_id", "caformer"])
+def test_the_graph_gives_the_logits_at_odd_sizes(
+    family: str | None, tmp_path: Path, pynative_mode: None
+) -> None:
+    network = small_segmenter(family)
+    path = tmp_path / "any.onnx"
+    write_onnx(to_deploy(network), path, EvalTransform())
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(4)
+    for count, height, width in ((1, 32, 64), (2, 71, 97)):
+        images = rng.standard_normal((count, 3, height, width)).astype(np.float32)
+        expected = network(Tensor(images)).asnumpy()
+        (found,) = session.run(None, {"images": images})
+        assert found.shape == (count, 5, (height + 1) // 4, (width + 1) // 4)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.ptp(expected))
