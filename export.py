@@ -179,9 +179,10 @@ def prepare_segmenter(
     if weights.note:
         print(f"{weights.path}: {weights.note}")
     count = recipe.model.num_classes or weights.num_classes
-    network = mindcv.create_model(name, num_classes=count)
+    network = mindcv.create_model(name, **weights.settings | {"num_classes": count})
     load_weights(network, weights)
-    transform = SceneTransform(mean=augmentation.mean, std=augmentation.std)
+    scale, divisor = recipe.segmentation.img_scale, recipe.segmentation.size_divisor
+    transform = SceneTransform(scale, divisor, augmentation.mean, augmentation.std)
     trained = trained_segmenter(network, name, weights, transform)
     pictures, origin = proof_scenes(recipe, options.sample_images)
     return trained, scenes_at(trained, sizes, pictures), origin

@@ -105,7 +105,7 @@ def load_segmenter(model: str | Path) -> SemanticFPN | SegmenterBundle:
     weights = read_weights(path)
     if weights.model not in SEGMENTERS:
         raise UserError(f"{path}: found weights of {weights.model}, expected a segmentation model")
-    network = mindcv.create_model(weights.model, num_classes=weights.num_classes)
+    network = mindcv.create_model(weights.model, **weights.settings)
     load_weights(network, weights)
     return network.set_train(False)
 

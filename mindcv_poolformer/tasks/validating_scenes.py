@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import mindcv
+import numpy as np
+from mindspore import Tensor
 
 from ..config import Recipe
 from ..data.order import Shard
@@ -15,7 +18,12 @@ from ..data.segmentation.loader import evaluation_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import SceneFolder
 from ..data.segmentation.transforms import EvalTransform
-from ..evaluation.segmentation import SegmentationEvaluation, SegmentationEvaluator
+from ..evaluation.segmentation import (
+    SegmentationEvaluation,
+    SegmentationEvaluator,
+    evaluate_scenes,
+)
+from ..export.segmenter import load_segmenter_bundle
 from ..models import SemanticFPN
 from ..models.deploy import to_deploy
 from ..models.parts.mixers import choose_attention
@@ -140,5 +148,52 @@ def _report(
 
 
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
-    """Evaluate the graph that a bundle holds; of the recipe only scenes and workers."""
-    raise UserError(f"bundle: found {options.bundle} with task segmentation, expected a checkpoint")
+    """Evaluate the graphs that a bundle holds; of the recipe only the scenes."""
+    if options.image_size:
+        raise UserError(
+            f"image_size: found {options.image_size} with task segmentation, expected null: each "
+            "scene goes to the size of the nearest shape"
+        )
+    bundle = load_segmenter_bundle(
+        options.bundle,
+        file_format=options.file_format,
+        key_file=options.dec_key_file or None,
+    )
+    scenes = splits.validation_scenes(recipe, bundle.classes)
+
+    def label(pictures: Tensor, size: tuple[int, int]) -> np.ndarray:
+        return bundle.label_map(pictures.asnumpy()[0])[None]
+
+    graphs = bundle.graphs.values()
+    facts: dict[str, Any] = {
+        "model": bundle.model,
+        "bundle": options.bundle,
+        "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
+        "precision": next(iter(graphs)).precision,
+        "data": str(scenes.root),
+        "ranks": world.size,
+    }
+    with _report(options, scenes, world) as report:
+        (result,), _ = evaluate_scenes(
+            [label],
+            _pictures(scenes, world),
+            num_classes=len(bundle.classes),
+            world_size=world.size,
+            bar=world.is_main,
+            see=report.see if report else None,
+        )
+        facts |= result.scores
+        if report:
+            report.write(result.found, facts)
+    names = ", ".join(str(bundle.folder / name) for name in facts["files"])
+    lines = [*scenes.notes, f"{names} on {len(scenes)} scenes of {scenes.root}"]
+    lines.append(describe(facts["precision"], result))
+    facts["classes"] = per_class(scenes.classes, result)
+    return Outcome([*lines, *table(scenes.classes, result)], facts)
+
+
+def _pictures(scenes: SceneFolder, world: World) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's pictures (1, H, W, 3) uint8, and their labels (1, H, W)."""
+    for scene in range(world.rank, len(scenes), world.size):
+        picture, label = scenes.read(scene)
+        yield Tensor(picture[None]), Tensor(label[None].astype(np.int32))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mindcv.scheduler import create_scheduler
@@ -64,3 +66,22 @@ def test_the_cosine_fills_what_the_warm_up_leaves() -> None:
     given = ScheduleConfig(epoch_size=10, lr=1e-3, warmup_epochs=2, decay_epochs=8)
     left_out = ScheduleConfig(epoch_size=10, lr=1e-3, warmup_epochs=2)
     np.testing.assert_array_equal(learning_rates(given, 1e-3, 4), learning_rates(left_out, 1e-3, 4))
+
+
+def test_the_polynomial_is_mmcvs() -> None:
+    """lr (1 - i / 40000)^0.9 at iteration i, the schedule of Semantic FPN on ADE20K."""
+    schedule = ScheduleConfig(
+        scheduler="polynomial_decay",
+        epoch_size=10,
+        epoch_steps=4000,
+        lr=2e-4,
+        min_lr=0.0,
+        warmup_epochs=0,
+        decay_rate=0.9,
+    )
+    rates = learning_rates(schedule, 2e-4, 4000)
+    assert rates.shape == (40_000,)
+    for i in (0, 1, 12_345, 39_999):
+        assert rates[i] == pytest.approx(2e-4 * (1 - i / 40_000) ** 0.9, rel=1e-5)
+    lifted = learning_rates(replace(schedule, min_lr=1e-5), 2e-4, 4000)
+    assert lifted[20_000] == pytest.approx(1e-5 + 1.9e-4 * 0.5**0.9, rel=1e-5)

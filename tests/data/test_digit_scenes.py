@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindcv_poolformer.data.segmentation import ade20k
+from mindcv_poolformer.data.segmentation.digit_scenes import write_digit_scenes
+from mindcv_poolformer.data.segmentation.palette import palette_of
+from mindcv_poolformer.data.segmentation.scenes import own_scenes
+from mindcv_poolformer.runtime.errors import UserError
+
+
+def test_scenes_are_whole_and_their_labels_lie_on_the_ink(tmp_path: Path) -> None:
+    root = tmp_path / "scenes"
+    write_digit_scenes(root)
+    counts = np.zeros(11, np.int64)
+    for split, count in (("train", 1600), ("val", 200)):
+        scenes = own_scenes(root, split, reduce_zero_label=False)
+        assert len(scenes) == count and scenes.classes == ("ground", *"0123456789")
+        for number in range(0, count, 8):
+            picture, label = scenes.read(number)
+            assert 1 <= len(np.unique(label[label > 0])) <= 2
+            grey = picture.mean(axis=2)
+            assert grey[label > 0].mean() > grey[label == 0].mean() + 60
+            counts += np.bincount(label.ravel(), minlength=11)
+    assert (counts > 0).all() and 0.5 < counts[0] / counts.sum() < 0.9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes"]
+    (root / "images" / "val" / "0000.png").unlink()
+    with pytest.raises(UserError, match="not the complete digit scenes data set"):
+        write_digit_scenes(root)
+
+
+def test_palettes() -> None:
+    assert (palette_of(ade20k.names()) == ade20k.colours()).all()
+    voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]  # the devkit's first
+    assert palette_of("abcde").tolist() == [list(colour) for colour in voc]
+    image = Image.new("P", (1, 1))
+    image.putpalette(palette_of(list(map(str, range(256)))).tobytes())
+    assert image.getpalette()[3 * 255 :] == [224, 224, 192]
