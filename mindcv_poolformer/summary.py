@@ -13,7 +13,7 @@ from typing import Any
 from .export.bundle import DESCRIPTION, MINDIR
 from .runtime.arguments import OneLineParser
 from .runtime.errors import UserError, run
-from .training.curves import read_validations
+from .training.curves import SCORES, read_validations, score_of
 from .training.records import CURVES
 
 VALIDATION = "validation.json"  # validate.py --result_file
@@ -30,22 +30,34 @@ def summarize(folder: Path) -> Iterator[str]:
     validations = read_validations(folder)
     if not validations:
         raise UserError(f"{folder}: found no records of a run with validation, expected them")
-    best = max(validations, key=lambda row: (row["top1"], row["epoch"]))
-    yield f"training     best top-1 {best['top1']:.2f} % after epoch {best['epoch']}"
+    key = score_of(validations[0])
+    name = SCORES[key]
+    best = max(validations, key=lambda row: (row[key], row["epoch"]))
+    yield f"training     best {name} {best[key]:.2f} % after epoch {best['epoch']}"
     if validation := _read(folder / VALIDATION):
         for result in (validation.get("compared"), validation):
             if result:
-                yield f"top-1 in {result['amp_level']:<4}{result['top1']:.2f} %"
+                told = f"{name} in {result['amp_level']}"
+                yield f"{told:<13}{result[key]:.2f} %"
         if "agreement" in validation:
-            yield f"agreement    {validation['agreement']:.2f} % of {validation['images']} images"
+            pixels = "the pixels of " if key == "mIoU" else ""
+            of = f"{pixels}{validation['images']} images"
+            yield f"agreement    {validation['agreement']:.2f} % of {of}"
     if bundle := _read(folder / BUNDLE / DESCRIPTION):
         size = bundle["files"][MINDIR]["size"] / 1e6
         yield f"MINDIR       {folder / BUNDLE / MINDIR}, {size:.1f} MB, {bundle['precision']}"
     for prediction in _read(folder / PREDICTION) or []:
-        first = prediction["predictions"][0]
-        yield f"prediction   {prediction['image']}: {first['class']} ({first['probability']:.1%})"
+        yield f"prediction   {prediction['image']}: {_told(prediction)}"
     if (folder / CURVES).exists():
         yield f"curves       {folder / CURVES}"
+
+
+def _told(prediction: dict[str, Any]) -> str:
+    """The class of an image, or where its overlay is."""
+    if "files" in prediction:
+        return str(prediction["files"]["overlay"])
+    first = prediction["predictions"][0]
+    return f"{first['class']} ({first['probability']:.1%})"
 
 
 def _read(path: Path) -> Any:
