@@ -183,6 +183,17 @@ def test_what_wraps_a_segmenter(tiny_segmenter: str, prefix: str) -> None:
     assert f"without {prefix}" in weights.note
 
 
+def test_averages_beside_the_weights(tiny_segmenter: str) -> None:
+    values = official_values(tiny_segmenter)
+    averages = {f"ema_{name.replace('.', '_')}": value + 1 for name, value in values.items()}
+    source = Source(Path("x.pth"), values | averages, {}, "state_dict", ("meta",))
+    weights = recognise(source)
+    assert_same(weights.values, our_values(tiny_segmenter))
+    assert weights.note == "taken is state_dict; left out: ema_*"
+    with pytest.raises(UserError, match="1 parameters do not fit the model: ema_of_nothing is not"):
+        recognise(replace(source, values=values | {"ema_of_nothing": np.ones(2, np.float32)}))
+
+
 def test_classes_as_newer_versions_tell_them(tiny_segmenter: str) -> None:
     told = {"classes": CLASSES, "palette": [list(colour) for colour in PALETTE]}
     values = official_values(tiny_segmenter)
