@@ -280,6 +280,18 @@ FAULTS = (
         "return tuple(found)",
         "tests/weights/test_labels.py",
     ),
+    Fault(
+        "/weights/names.py",
+        '{"moving_mean": "running_mean", "moving_variance": "running_var"}',
+        '{"moving_mean": "running_var", "moving_variance": "running_mean"}',
+        "tests/weights/test_segmenter_weights.py -k leaves",
+    ),
+    Fault(
+        "/weights/load.py",
+        "weights.preprocessing if weights.segments == segments else None",
+        "weights.preprocessing",
+        "tests/weights/test_segmenter_weights.py -k starts_from",
+    ),
     # export
     Fault(
         "/export/golden.py",

@@ -16,7 +16,12 @@ COUNTER = "num_batches_tracked"  # of each of PyTorch's batch norms
 
 
 def opened(source: Source) -> Source:
-    """Give a checkpoint without its counters, and with the metadata that ours have in ``meta``."""
+    """Give a checkpoint without counters and averages; ``meta`` may tell metadata of ours.
+
+    Averages are those of MMCV's EMAHook, named ``ema_backbone_norm0_weight`` and so on; its own
+    programs test what has the plain names, with which it swaps them at the end of an epoch.
+    """
+    averages = {f"ema_{name.replace('.', '_')}" for name in source.values} & source.values.keys()
 
     def counts(name: str) -> bool:
         stem, _, leaf = name.rpartition(".")
@@ -24,9 +29,9 @@ def opened(source: Source) -> Source:
 
     return replace(
         source,
-        values={name: value for name, value in source.values.items() if not counts(name)},
+        values={n: v for n, v in source.values.items() if not (counts(n) or n in averages)},
         metadata=source.metadata or _ours_in(source.meta),
-        left=tuple(name for name in source.left if name != "meta"),
+        left=(*(name for name in source.left if name != "meta"), *(["ema_*"] if averages else [])),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ SCENES = {
 COUNTERS = ".num_batches_tracked"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def torch() -> Any:
     return pytest.importorskip("torch", reason="these checkpoints are PyTorch's")
 
@@ -67,18 +68,20 @@ def values_of(network: ms.nn.Cell) -> dict[str, np.ndarray]:
     return {p.name: p.asnumpy() for p in network.get_parameters()}
 
 
-def official_values(name: str, **settings: Any) -> dict[str, np.ndarray]:
-    """The state dict of MMSegmentation's, with its counters."""
-    shapes = {official_name(p.name): p.shape for p in tiny(name, **settings).get_parameters()}
+@cache
+def official_values(name: str) -> dict[str, np.ndarray]:
+    """The state dict of MMSegmentation's, with its counters. Not to be changed."""
+    shapes = {official_name(p.name): p.shape for p in tiny(name).get_parameters()}
     values = {name: official_weight(name, shape) for name, shape in shapes.items()}
     means = [name for name in shapes if name.endswith(".running_mean")]
     assert len(means) == 7
     return values | {m.replace(".running_mean", COUNTERS): np.array(40_000) for m in means}
 
 
-def our_values(name: str, **settings: Any) -> dict[str, np.ndarray]:
-    """The same by our names."""
-    return values_of(load_official_weights(tiny(name, **settings)))
+@cache
+def our_values(name: str) -> dict[str, np.ndarray]:
+    """The same by our names. Not to be changed."""
+    return values_of(load_official_weights(tiny(name)))
 
 
 def assert_same(found: dict, expected: dict) -> None:
@@ -87,8 +90,8 @@ def assert_same(found: dict, expected: dict) -> None:
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-@pytest.fixture
-def checkpoint(tiny_segmenter: str, torch: Any, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkpoint(tiny_segmenter: str, torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As MMSegmentation's training leaves it."""
     state = {k: torch.tensor(v) for k, v in official_values(tiny_segmenter).items()}
     content = {
@@ -100,11 +103,12 @@ def checkpoint(tiny_segmenter: str, torch: Any, tmp_path: Path) -> Path:
         "state_dict": state,
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
     }
-    torch.save(content, tmp_path / "iter_40000.pth")
-    return tmp_path / "iter_40000.pth"
+    path = tmp_path_factory.mktemp("mmseg") / "iter_40000.pth"
+    torch.save(content, path)
+    return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def weights(tiny_segmenter: str) -> ModelWeights:
     """Those of a run."""
     metadata = {
@@ -122,11 +126,12 @@ def weights(tiny_segmenter: str) -> ModelWeights:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def of_classifier(tiny_segmenter: str) -> ModelWeights:
     """Those of a classifier with the same backbone."""
     values = values_of(load_official_weights(classifier()))
-    return recognise(Source(Path("c.ckpt"), values, {"classes": list("vwxyz")}))
+    metadata = {"classes": list("vwxyz"), "preprocessing": {"image_size": 32}}
+    return recognise(Source(Path("c.ckpt"), values, metadata))
 
 
 Command = Callable[..., str]
@@ -176,6 +181,17 @@ def test_what_wraps_a_segmenter(tiny_segmenter: str, prefix: str) -> None:
     weights = recognise(Source(Path("x.pth"), values, {}, "state_dict_ema"))
     assert_same(weights.values, our_values(tiny_segmenter))
     assert f"without {prefix}" in weights.note
+
+
+def test_averages_beside_the_weights(tiny_segmenter: str) -> None:
+    values = official_values(tiny_segmenter)
+    averages = {f"ema_{name.replace('.', '_')}": value + 1 for name, value in values.items()}
+    source = Source(Path("x.pth"), values | averages, {}, "state_dict", ("meta",))
+    weights = recognise(source)
+    assert_same(weights.values, our_values(tiny_segmenter))
+    assert weights.note == "taken is state_dict; left out: ema_*"
+    with pytest.raises(UserError, match="1 parameters do not fit the model: ema_of_nothing is not"):
+        recognise(replace(source, values=values | {"ema_of_nothing": np.ones(2, np.float32)}))
 
 
 def test_classes_as_newer_versions_tell_them(tiny_segmenter: str) -> None:
