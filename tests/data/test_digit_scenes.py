@@ -17,7 +17,7 @@ def test_scenes_are_whole_and_their_labels_lie_on_the_ink(tmp_path: Path) -> Non
     root = tmp_path / "scenes"
     write_digit_scenes(root)
     counts = np.zeros(11, np.int64)
-    for split, count in (("train", 1600), ("val", 200)):
+    for split, count in (("train", 2400), ("val", 100)):
         scenes = own_scenes(root, split, reduce_zero_label=False)
         assert len(scenes) == count and scenes.classes == ("ground", *"0123456789")
         for number in range(0, count, 8):

@@ -10,18 +10,18 @@ from PIL import Image
 from ..digits import digits_by_split, written_once
 from .scenes import ANNOTATIONS, CLASSES, IMAGES
 
-EDGE = 64  # of a scene, pixels
+EDGE = 48  # of a scene, pixels
 DIGITS = (1, 2)  # on a scene, lowest and highest number
-SIZES = (28, 44)  # of a digit, lowest and highest edge
+SIZES = (26, 38)  # of a digit, lowest and highest edge
 INK = 96  # of 255: from here on a digit's pixel is labelled as it
 TRIES = 20  # at a place where no other digit is
-SCENES = {"train": 1600, "val": 200}
+SCENES = {"train": 2400, "val": 100}
 
 
 def write_digit_scenes(root: str | Path) -> None:
-    """Write 1,800 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
+    """Write 2,500 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
 
-    Each scene is 64 pixels wide and high and has one digit or two; a pixel's class is its digit
+    Each scene is 48 pixels wide and high and has one digit or two; a pixel's class is its digit
     where there is ink, or ground. Those of val show other handwriting than those of train. The
     folder appears as a whole or not at all, and always with the same content.
 
