@@ -77,9 +77,11 @@ lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	touch $@
 
-.venv-page/installed: requirements.txt pyproject.toml .venv/bin/python
-	.venv/bin/python -m venv --clear .venv-page
-	.venv-page/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable ".[test,demo]"
+# Beside .venv, whose packages it has but for those that it needs in another version.
+.venv-page/installed: .venv/installed-test
+	$(BIN)/python -m venv --clear .venv-page
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-page/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/beside.pth
+	.venv-page/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,demo]"
 	touch $@
 
 .venv-2.%/installed: requirements.txt pyproject.toml

@@ -1,10 +1,12 @@
 """Compile for an Ascend device that is not there, and tell what the graphs consist of.
 
-    python tests/ascend/compile_for.py MODEL WHAT DEVICE [KEY=VALUE ...]
+    python tests/ascend/compile_for.py <<< "MODEL WHAT DEVICE [shallow] [KEY=VALUE ...]"
 
-WHAT is train, train2 (of two ranks), validate or export; DEVICE is Ascend910B2 or Ascend910A. Only
-MindSpore's front end compiles, which takes the device that Cells and operators ask for from one
-function: this one answers Ascend. The keys are of the recipe configs/MODEL_ascend.yaml.
+compiles a graph for each line, and answers each with one of JSON. WHAT is train, train2 (of two
+ranks), validate or export; DEVICE is Ascend910B2 or Ascend910A. Only MindSpore's front end
+compiles, which takes the device that Cells and operators ask for from one function: this one
+answers Ascend. The keys are of the recipe configs/MODEL_ascend.yaml; shallow leaves one block of
+each stage, which has the operators of all.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import mindcv_poolformer  # noqa: F401
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import mindspore as ms
 from mindspore import Tensor, amp, context, nn
@@ -28,6 +31,8 @@ from mindspore.ops.primitive import constexpr
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.export.graph import ServedGraph, in_float16
 from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
+from mindcv_poolformer.models.registry import register
+from mindcv_poolformer.models.variants import VARIANTS
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.graph_dump import GraphDump, dumped_graphs, read_dump
 from mindcv_poolformer.tasks import task_of
@@ -65,8 +70,12 @@ def compiled(what: str, recipe: Recipe) -> GraphDump:
         return read_dump(max(folder.rglob("*_validate_*.ir")))
 
 
-def main() -> None:
-    model, what, device, *keys = sys.argv[1:]
+def tell(model: str, what: str, device: str, *words: str) -> str:
+    """Compile a graph, and give its facts."""
+    keys = [f"model={model}", *(word for word in words if word != "shallow")]
+    if "shallow" in words:
+        keys[0] = f"model=shallow_{model}"
+        register(f"shallow_{model}", replace(VARIANTS[model], depths=(1, 1, 1, 1)))
     recipe_file = f"configs/{model}_ascend.yaml"
     flags = [word for key in keys for word in ("--" + key).split("=", 1)]
     recipe = parse_recipe(
@@ -88,7 +97,18 @@ def main() -> None:
         "primitives": [[list(name), count] for name, count in sorted(primitives.items())],
         "maps": [[list(each), count] for each, count in maps.items()],
     }
-    print(json.dumps(facts))
+    return json.dumps(facts)
+
+
+def main() -> None:
+    """Compile each graph in a process of its own: MindSpore reads its settings once in each."""
+    for line in sys.stdin:
+        if os.fork() == 0:
+            print(tell(*line.split()), flush=True)
+            os._exit(0)
+        _, status = os.wait()
+        if status:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,12 @@ def check_logits(name: str) -> None:
     np.testing.assert_allclose(logits, HYBRID_OUTPUTS[f"{name}/logits"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.layout
 @pytest.mark.parametrize(
-    "name", [n if "ppaa" in n else pytest.param(n, marks=pytest.mark.long) for n in HYBRIDS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.layout if "ppaa" in name else pytest.mark.long)
+        for name in HYBRIDS
+    ],
 )
 def test_parameters_and_logits_are_the_official_ones_op_by_op(
     name: str, pynative_mode: None
@@ -102,11 +105,12 @@ def check_deploy_form(family: str, level: str, allowed: float) -> None:
         np.testing.assert_allclose(found, logits, rtol=0, atol=allowed)
 
 
-@pytest.mark.layout
 @pytest.mark.parametrize(
     "family",
     [
-        family if family in OF_ALL_PARTS else pytest.param(family, marks=pytest.mark.long)
+        pytest.param(
+            family, marks=pytest.mark.layout if family in OF_ALL_PARTS else pytest.mark.long
+        )
         for family in FAMILIES_OF_HYBRIDS
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gradients import gradients_in_both_modes
 from mindspore import Tensor
+from mindspore.nn.utils import no_init_parameters
 from official import EXACT, OUTPUTS, SHAPES, load_official_weights, official_name, rounding_of
 
 from mindcv_poolformer.models import VARIANTS, MetaFormer, default_cfgs
@@ -39,15 +40,13 @@ def small(family: str, **settings: object) -> MetaFormer:
     return load_official_weights(network).set_train(False)
 
 
-def check_parameters(name: str) -> None:
-    network = mindcv.create_model(name)
+def check_parameters_and_logits(name: str) -> None:
+    with no_init_parameters():  # all get the official values
+        network = mindcv.create_model(name)
     shapes = {official_name(p.name): list(p.shape) for p in network.get_parameters()}
     assert shapes == SHAPES[name]
     assert sum(map(prod, shapes.values())) == VARIANTS[name].parameters
-
-
-def check_logits(name: str) -> None:
-    network = load_official_weights(mindcv.create_model(name)).set_train(False)
+    load_official_weights(network).set_train(False)
     logits = network(Tensor(IMAGES)).asnumpy()
     allowed = max(1e-4, 4 * rounding_of(name))
     np.testing.assert_allclose(logits, OUTPUTS[f"{name}/logits"], rtol=0, atol=allowed)
@@ -57,22 +56,24 @@ def check_logits(name: str) -> None:
     assert (logits.argmax(1) == OUTPUTS[f"{name}/logits"].argmax(1))[clear].all()
 
 
-@pytest.mark.layout
 @pytest.mark.parametrize(
-    "name", [n if n in SMALLEST else pytest.param(n, marks=pytest.mark.long) for n in LOGITS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.layout if name in SMALLEST else pytest.mark.long)
+        for name in LOGITS
+    ],
 )
 def test_parameters_and_logits_are_the_official_ones_op_by_op(
     name: str, pynative_mode: None
 ) -> None:
-    check_parameters(name)
-    check_logits(name)
+    check_parameters_and_logits(name)
 
 
 @pytest.mark.layout
 @pytest.mark.long
 @pytest.mark.parametrize("name", [*SMALLEST, "convformer_s18"])
 def test_logits_of_a_graph_are_the_official_ones(name: str) -> None:
-    check_logits(name)
+    check_parameters_and_logits(name)
 
 
 @pytest.mark.layout
