@@ -25,14 +25,15 @@ from collections import Counter
 from dataclasses import replace
 
 import mindspore as ms
-from mindspore import Tensor, amp, context, nn
+from mindspore import amp, context, nn
 from mindspore.ops.primitive import constexpr
 
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.export.graph import ServedGraph, in_float16
+from mindcv_poolformer.models.dense import segmenters
 from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
 from mindcv_poolformer.models.registry import register
-from mindcv_poolformer.models.variants import VARIANTS
+from mindcv_poolformer.models.variants import PREFIX, VARIANTS
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.graph_dump import GraphDump, dumped_graphs, read_dump
 from mindcv_poolformer.tasks import task_of
@@ -53,30 +54,36 @@ def pretend(device_name: str) -> None:
 
 
 def compiled(what: str, recipe: Recipe) -> GraphDump:
-    task = task_of(recipe)
+    task, classes = task_of(recipe), recipe.model.num_classes or 1000
     if what.startswith("train"):
-        network, world_size = task.create_network(recipe, 1000), 2 if what == "train2" else 1
+        network, world_size = task.create_network(recipe, classes), 2 if what == "train2" else 1
+        if recipe.model.task == "segmentation":
+            network.synchronize_norms(world_size)
         inputs = task.step_inputs(recipe, network)
         return compile_step(recipe, network, task.create_loss(), inputs, world_size)[1]
-    edge = recipe.augmentation.image_resize
     with dumped_graphs(front_end_only=True) as folder:
-        network: nn.Cell = task.create_network(recipe, 1000).set_train(False)
+        network: nn.Cell = task.create_network(recipe, classes).set_train(False)
+        images = task.step_inputs(recipe, network)[0]
         if what == "validate":
             network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
         else:
             network = leave_out_ascend_operators(to_deploy(network))
-            network = ServedGraph(in_float16(network), None, probabilities=True)
-        network.compile(Tensor(shape=(recipe.data.batch_size, 3, edge, edge), dtype=ms.float32))
+            probabilities = recipe.model.task == "classification"
+            network = ServedGraph(in_float16(network), None, probabilities=probabilities)
+        network.compile(images)
         return read_dump(max(folder.rglob("*_validate_*.ir")))
 
 
 def tell(model: str, what: str, device: str, *words: str) -> str:
     """Compile a graph, and give its facts."""
-    keys = [f"model={model}", *(word for word in words if word != "shallow")]
-    if "shallow" in words:
-        keys[0] = f"model=shallow_{model}"
-        register(f"shallow_{model}", replace(VARIANTS[model], depths=(1, 1, 1, 1)))
     recipe_file = f"configs/{model}_ascend.yaml"
+    keys = [word for word in words if word != "shallow"]
+    if "shallow" in words:
+        named = parse_recipe([], description="", default_config=recipe_file).model.model
+        backbone = named.removeprefix(PREFIX)
+        register(f"shallow_{backbone}", replace(VARIANTS[backbone], depths=(1, 1, 1, 1)))
+        segmenters.register(f"shallow_{backbone}")
+        keys.append(f"model={named.replace(backbone, f'shallow_{backbone}')}")
     flags = [word for key in keys for word in ("--" + key).split("=", 1)]
     recipe = parse_recipe(
         ["--config", recipe_file, *flags], description="", default_config=recipe_file

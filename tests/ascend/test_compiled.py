@@ -65,6 +65,9 @@ GRAPHS = [
     ("randformer_s12", "train", A2),
     ("metaformer_ppaa_s12_224", "train", A2),
     ("metaformer_ppff_s12_224", "validate", FIRST_910),
+    ("semantic_fpn_poolformer_s12_ade20k", "train", A2),
+    ("semantic_fpn_poolformer_s12_ade20k", "train2", A2),
+    ("semantic_fpn_poolformer_s12_ade20k", "export", FIRST_910),
 ]
 
 
