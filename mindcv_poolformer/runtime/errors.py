@@ -68,6 +68,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         _end(interrupts.INTERRUPTED, "interrupted\n")
     except Exception:  # the edge of the process: told in full, then passed on as the exit code
+        if interrupts.interrupted():
+            _end(interrupts.INTERRUPTED, "interrupted\n")
         _end(1, _trace())
     _end(0, "")
 
