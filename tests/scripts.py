@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -148,6 +149,14 @@ class Running:
         self.kill()
         assert left == []
         return Ended(self.process.returncode, out, err)
+
+    def commands(self) -> list[list[str]]:
+        """The command line of every process of the command."""
+        found = []
+        for process in self._alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(process.cmdline())
+        return found
 
     def kill(self) -> None:
         """End every process of the command at once."""

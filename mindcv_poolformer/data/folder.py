@@ -13,8 +13,10 @@ import numpy as np
 from ..runtime.errors import UserError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# What macOS, Windows, Synology's and Linux' file systems put into folders, beside dotted names.
-_SYSTEM = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
+# What macOS, Windows, Linux, network storage and Python put into folders, beside dotted names; in
+# small letters, since each system has its own. What was deleted lies in some, and is no class.
+_SYSTEM = {"__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
+_SYSTEM |= {"@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"}
 
 OTHER = "other endings"
 HIDDEN = "hidden"
@@ -248,7 +250,7 @@ def _list(place: _Place, left_out: LeftOut) -> _Content:
     for entry in entries:
         linked = entry.is_symlink()  # the entry itself knows its kind: a stat each takes minutes
         image = entry.name.lower().endswith(IMAGE_EXTENSIONS)
-        if entry.name.startswith(".") or entry.name in _SYSTEM:
+        if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
             left_out.add(HIDDEN, entry.path)
         elif os.path.isdir(entry.path) if linked else entry.is_dir():
             below = place.enter(entry)

@@ -54,7 +54,8 @@ class GradCam(nn.Cell):
             if not 0 <= label < classes:
                 raise ValueError(f"labels: found {label}, expected 0 to {classes - 1}")
         chosen = np.eye(classes, dtype=np.float32)[list(labels)]
-        return self(Tensor(images), Tensor(chosen)).asnumpy()
+        # Copied, since the next run may use the graph's memory.
+        return self(Tensor(images), Tensor(chosen)).asnumpy().copy()
 
 
 class _Above(nn.Cell):

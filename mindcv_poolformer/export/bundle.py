@@ -108,7 +108,8 @@ class LoadedGraph(Generic[Preparation]):
         for start, size in self._runs(len(images), batch_size):
             batch = images[start : start + size]
             padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
-            rows.append(self.network(Tensor(np.pad(batch, padding))).asnumpy()[: len(batch)])
+            found = self.network(Tensor(np.pad(batch, padding))).asnumpy()[: len(batch)]
+            rows.append(found.copy())  # the next run may use the graph's memory
         return np.concatenate(rows)
 
     def _runs(self, count: int, batch_size: int | None) -> Iterator[tuple[int, int]]:

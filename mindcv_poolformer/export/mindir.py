@@ -117,7 +117,8 @@ def write_bundle(
         choices.check_for_segmenter()
     network = trained.network.set_train(False)
     goldens = [
-        Golden.of(images, trained.transform, network(Tensor(images)).asnumpy())
+        # Copied, since the next run may use the graph's memory.
+        Golden.of(images, trained.transform, network(Tensor(images)).asnumpy().copy())
         for images in (samples, *further)
     ]
     with replaced_folder(target) as staging, layout(choices.layout):

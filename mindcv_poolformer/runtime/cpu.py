@@ -22,6 +22,7 @@ FUSION_SWITCH = "MINDCV_POOLFORMER_GRAPH_KERNELS"
 # Left out of the kernels, since MindSpore 2.10 miscompiles them: Cast does not compile, and with
 # Reshape maps of one place do not, and a depthwise convolution's gradients come out wrong.
 KERNEL_FLAGS = "--disable_cluster_ops=Cast,Reshape"
+COMPILER = Path(__file__).parent / "kernel_compiler"
 COMPILER_LOG = "dsa_transfrom.log"  # the graph kernels' compiler leaves it where it runs
 # msrun does not tell how many of its workers are on this host: all of them is a safe bound.
 _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MS_WORKER_NUM")
@@ -77,9 +78,11 @@ def fuse() -> bool:
 
     ``MINDCV_POOLFORMER_GRAPH_KERNELS=0`` leaves that off, as ``MINDCV_POOLFORMER_CPU_TUNING=0``
     does. One line is logged: INFO, or WARNING where the compiler's dependency is missing. SIGPIPE
-    is blocked from here on in this thread and those that it starts.
+    is blocked from here on in this thread and those that it starts. The compiler, a process that
+    MindSpore starts with the first kernel, does not get signals to the group of this one.
     """
     import mindspore as ms
+    from mindspore._c_expression import GraphExecutor_
 
     if "0" in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) or _has_ascend():
         return False
@@ -90,6 +93,7 @@ def fuse() -> bool:
         ms.set_context(enable_graph_kernel=True)
         if not ms.get_context("graph_kernel_flags"):
             ms.set_context(graph_kernel_flags=KERNEL_FLAGS)
+    GraphExecutor_.get_instance().set_kernel_build_server_dir(f"{COMPILER}{os.sep}")
     # At a SIGPIPE, which Python ignores, MindSpore 2.10 closes the process that compiles kernels
     # and opens no other: one client that hangs up, and a server could load no further network.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})

@@ -24,8 +24,12 @@ def whole_number(name: str, least: int) -> int | None:
 
 
 def home() -> Path | None:
-    """The user's home: $HOME, or else what the system's users say; None where neither does."""
-    if given := os.environ.get("HOME"):
+    """The user's home: $HOME, or else what the system's users say; None where neither does.
+
+    A $HOME that is no absolute path counts as unset: its folders would be made where one works.
+    """
+    given = os.environ.get("HOME", "")
+    if os.path.isabs(given):
         return Path(given)
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)

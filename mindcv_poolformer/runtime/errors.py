@@ -65,10 +65,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         _end(1, _line(_environment(error), debug) if error.errno else _trace())
     except MemoryError as error:
         _end(1, _line(str(error) or "out of memory", debug))
-    except KeyboardInterrupt:
-        _end(interrupts.INTERRUPTED, "interrupted\n")
-    except Exception:  # the edge of the process: told in full, then passed on as the exit code
-        _end(1, _trace())
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or interrupts.interrupted():
+            _end(interrupts.INTERRUPTED, "interrupted\n")
+        _end(1, _trace())  # the edge of the process: told in full, then passed on as the exit code
     _end(0, "")
 
 

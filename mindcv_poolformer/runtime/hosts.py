@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,11 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _logger = logging.getLogger("mindcv_poolformer")
 
 
-def watch(rank: int, size: int) -> None:
+Seat = dict[str, str]
+Exchange = Callable[[Seat], list[Seat]]
+
+
+def watch(rank: int, size: int, exchange: Exchange) -> None:
     """Starts the watch beside this rank, where ranks are on several hosts; all ranks call it.
 
     A rank then ends, with a line that names the host, when a host has not been reached for
@@ -41,15 +46,16 @@ def watch(rank: int, size: int) -> None:
     connected, a warning is logged and the job goes on without.
 
     Args:
-        rank: of this process, in a job whose collectives work.
+        rank: of this process.
         size: number of ranks in the job.
+        exchange: gives each rank what every rank gave it, in their order.
 
     Raises:
         UserError: the variable holds no number.
     """
     seconds = whole_number(VARIABLE, 1) or SILENT_SECONDS
     with socket.socket() as listener:
-        seats = _seats(listener if rank == 0 else None, size)
+        seats = exchange(_seat(listener if rank == 0 else None, size))
         here = [seat["host"] for seat in seats]
         away = [other for other in range(size) if here[other] != here[0]]
         if not away or sys.platform != "linux" or (rank and rank not in away):
@@ -88,8 +94,18 @@ def watch(rank: int, size: int) -> None:
         connection.close()
 
 
-def _seats(listener: socket.socket | None, size: int) -> list[dict[str, str]]:
-    """Of each rank its host, and of rank 0 where it listens, and for which key."""
+def exchange_by_mindspore(size: int) -> Exchange:
+    """Through MindSpore's collectives, which the ranks have joined."""
+
+    def exchange(seat: Seat) -> list[Seat]:
+        record = np.frombuffer(json.dumps(seat).encode().ljust(_RECORD), np.uint16)
+        return [json.loads(row.tobytes()) for row in all_gather(record, size)]
+
+    return exchange
+
+
+def _seat(listener: socket.socket | None, size: int) -> Seat:
+    """This rank's host, and if it is rank 0 where it listens, and for which key."""
     boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
     seat = {"host": f"{socket.gethostname()} {boot}"}
     if listener:
@@ -98,11 +114,10 @@ def _seats(listener: socket.socket | None, size: int) -> list[dict[str, str]]:
             listener.listen(size)
         address, port = listener.getsockname()
         seat |= {"address": address, "port": str(port), "key": secrets.token_hex(16)}
-    record = np.frombuffer(json.dumps(seat).encode().ljust(_RECORD), np.uint16)
-    return [json.loads(row.tobytes()) for row in all_gather(record, size)]
+    return seat
 
 
-def _call(main: dict[str, str], rank: int) -> socket.socket:
+def _call(main: Seat, rank: int) -> socket.socket:
     connection = socket.create_connection((main["address"], int(main["port"])), CONNECT_SECONDS)
     connection.sendall(_hello(main["key"], rank))
     connection.settimeout(2 * CONNECT_SECONDS)

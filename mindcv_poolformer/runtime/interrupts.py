@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -15,6 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: to be tried again
 INTERRUPTED = 130  # as a shell tells of Ctrl-C
 SCRIPTS = ("train.py", "validate.py", "export.py", "predict.py", "explain.py")
+
+_interrupted = threading.Event()
 
 
 def quit_while_importing() -> None:
@@ -30,15 +33,33 @@ def quit_while_importing() -> None:
 
 
 def end_of_imports() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is _quit:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """From here on Ctrl-C raises KeyboardInterrupt again, and `interrupted` knows of it."""
+    if signal.getsignal(signal.SIGINT) in (_quit, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C has raised KeyboardInterrupt, be it where Python drops it.
+
+    While MindSpore compiles that is at the end, or in a __del__ before MindSpore's own error.
+    """
+    return _interrupted.is_set()
 
 
 def _quit(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):  # standard error may be closed
         os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    sys.unraisablehook = _drop
+    raise KeyboardInterrupt
+
+
+def _drop(unraisable: object) -> None:
+    """After Ctrl-C: says nothing of what a __del__ raises."""
 
 
 class StopRequest:
@@ -65,8 +86,8 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self.received and isinstance(error, RuntimeError):
-            # Sent to all processes of the run, the signal ends those that compile MindSpore's
-            # kernels, and MindSpore finds that its compiler has gone.
+            # In the moment that MindSpore's compiler of kernels starts, before it has left this
+            # process group, or sent to it by its number, the signal ends the compiler, too.
             said = (str(error).splitlines() or [""])[0]
             print(
                 f"asked to stop: MindSpore did not end what it was at ({said}); what was saved "
@@ -79,6 +100,9 @@ class StopRequest:
         """Take the signals over, again too: MindSpore's compiler takes SIGINT for itself."""
         for number in SIGNALS:
             signal.signal(number, self._note)
+            if number != signal.SIGINT:
+                # MindSpore gives its compiler up when reading from it was interrupted three times.
+                signal.siginterrupt(number, False)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:

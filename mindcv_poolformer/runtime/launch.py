@@ -96,6 +96,10 @@ def joined(world: World, device_target: str) -> Iterator[None]:
     if world.size == 1:
         yield
         return
+    if world.launcher == "mpirun":
+        from mpi4py import MPI
+
+        hosts.watch(world.rank, world.size, MPI.COMM_WORLD.allgather)
     with ExitStack() as cluster:
         if device_target == "CPU":
             patience = whole_number("MS_NODE_TIMEOUT", 1) or CPU_PATIENCE_SECONDS
@@ -108,7 +112,8 @@ def joined(world: World, device_target: str) -> Iterator[None]:
                 f"rank: MindSpore counts {communication.get_rank()}, {world.launcher} {world.rank}"
             )
         ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
-        hosts.watch(world.rank, world.size)
+        if world.launcher == "msrun":  # which tells no rank where the others are
+            hosts.watch(world.rank, world.size, hosts.exchange_by_mindspore(world.size))
         yield
         barrier(world.size)
 

@@ -187,14 +187,13 @@ def _read_pickle(path: Path) -> Source:
     # torch answers damaged files with any of these.
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: found no readable PyTorch file, expected a whole one") from None
-    taken, meta = "", {}
+    taken, meta = "", None
     left: tuple[str, ...] = ()
-    if isinstance(content, Mapping):
-        taken = next((k for k in STATE_DICTS if _has_tensors(content.get(k), torch)), "")
-    if taken:
-        left = tuple(str(key) for key in content if key != taken)
-        meta = content.get("meta")
-        content = content[taken]
+    while part := _part(content, torch):
+        meta = meta or content.get("meta")
+        taken = f"{taken}.{part}" if taken else part
+        left += tuple(str(key) for key in content if key != part)
+        content = content[part]
     if not _has_tensors(content, torch):
         raise UserError(
             f"{path}: found no state dict, expected parameters by their names{_BY_HAND}"
@@ -221,6 +220,26 @@ def _read_pickle(path: Path) -> Source:
                 f"expected {_FLOATS}"
             ) from None
     return Source(path, values, {}, taken, left, meta if isinstance(meta, Mapping) else {})
+
+
+def _part(content: Any, torch: ModuleType, depth: int = 3) -> str:
+    """Where a training checkpoint keeps its state dict, or what has it within; else empty.
+
+    By the names that are known, or because nothing else in it has tensors by names.
+    """
+    if not isinstance(content, Mapping):
+        return ""
+    known = next((name for name in STATE_DICTS if _has_tensors(content.get(name), torch)), "")
+    if known or not depth or _has_tensors(content, torch):
+        return known
+    inside = [
+        name
+        for name, value in content.items()
+        if isinstance(name, str)
+        and (_part(value, torch, depth - 1) or _has_tensors(value, torch))
+        and all(isinstance(each, str) for each in value)
+    ]
+    return inside[0] if len(inside) == 1 else ""
 
 
 def _has_tensors(content: Any, torch: ModuleType) -> bool:

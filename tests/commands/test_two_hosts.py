@@ -86,6 +86,26 @@ def test_a_host_that_vanishes_ends_the_job_on_both(
         assert re.search(r"run/last\.ckpt: going on after step 1\n(.*\n)*epoch 2/2: ", out)
 
 
+def test_a_host_that_vanishes_while_the_ranks_join_ends_the_job(
+    two_hosts: TwoHosts, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under mpirun: before MindSpore has connected the ranks."""
+    monkeypatch.setenv(hosts.VARIABLE, str(LIMIT))
+    (running,) = start(two_hosts, workspace, "mpirun")
+    deadline = time.monotonic() + 60
+    while not any("scheduler.py" in word for words in running.commands() for word in words):
+        assert time.monotonic() < deadline and running.process.poll() is None
+        time.sleep(0.05)
+    two_hosts.out = True
+    try:
+        ended = running.finish(within=60)
+    finally:
+        two_hosts.out = False
+    assert ended.code != 0
+    (error,) = (line for line in ended.err.splitlines() if line.startswith("error: "))
+    assert error.startswith(f"error: host {two_hosts.names[1]} (rank 1): not reached for {LIMIT} s")
+
+
 def test_the_defaults_end_a_job_within_two_minutes_and_outlast_a_stand_still() -> None:
     silent = hosts.SILENT_SECONDS + hosts.SILENT_SECONDS // 12  # a probe late
     launcher = host_watch.LAUNCHER_SECONDS + 4  # signals

@@ -92,6 +92,14 @@ def test_hidden_and_system_names_are_left_out_and_told(tmp_path: Path) -> None:
     assert find_images([root / "a" / "._0.png"]) == [root / "a" / "._0.png"]  # asked for
 
 
+@pytest.mark.parametrize("name", ["#recycle", "@Recycle", "$Recycle.Bin", "__pycache__"])
+def test_what_was_deleted_on_network_storage_is_no_class(tmp_path: Path, name: str) -> None:
+    root = make_folder(tmp_path, "a/0.png", "b/1.png", f"{name}/2.png")
+    folder = scan_folder(root)
+    assert folder.classes == ("a", "b")
+    assert folder.notes == (f"{root}: 1 hidden or system name ({name}) ignored",)
+
+
 @pytest.mark.parametrize(
     "target", [".", "..", "../..", "../../..", "{root}", "{root}/a", "/", "in"]
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from overwriting import overwriting
 from PIL import Image
 from scripts import write_images
 
@@ -37,6 +38,16 @@ def batches(logits: np.ndarray, labels: np.ndarray, size: int) -> list[tuple[Ten
     return [
         (Tensor(padded[i : i + size]), Tensor(targets[i : i + size])) for i in range(0, count, size)
     ]
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_what_a_batch_gave_stays_when_others_follow(overwrites: bool) -> None:
+    logits = np.random.default_rng(2).standard_normal((12, 20)).astype(np.float32)
+    network = overwriting(Scores()) if overwrites else Scores()
+    found = tally(network, batches(logits, np.zeros(12, int), 4), bar=False)
+    assert found.predictions.tolist() == logits.argmax(axis=1).tolist()
+    odds = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(found.confidences, odds.max(1) / odds.sum(1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4, 13, 50])

@@ -10,6 +10,7 @@ import pytest
 from colours import tell_colours
 from mindspore import Parameter, Tensor, nn
 from official import load_official_weights, transformers_twin
+from overwriting import overwriting
 
 from mindcv_poolformer.explaining.gradcam import GradCam, heat, places, stage_for
 from mindcv_poolformer.models import MetaFormer, PoolFormer, StagedClassifier
@@ -42,6 +43,18 @@ def test_the_map_lights_up_where_the_class_is(head: str, mode: int) -> None:
         y, x = np.unravel_index(large.argmax(), large.shape)
         assert top - 8 <= y < top + 40 and left - 8 <= x < left + 40  # a place is 32 pixels
         assert large[top : top + 32, left : left + 32].mean() > 3 * large.mean()
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_maps_stay_when_others_follow(monkeypatch: pytest.MonkeyPatch, overwrites: bool) -> None:
+    cam = GradCam(colour_network())
+    if overwrites:
+        monkeypatch.setattr(GradCam, "__call__", overwriting(nn.Cell.__call__))
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
+    found = cam.maps(images, [0, 1])
+    before = found.copy()
+    assert (cam.maps(-images, [1, 0]) != before).any()
+    assert found.tobytes() == before.tobytes()
 
 
 def test_an_earlier_stage_tells_the_place_more_finely(pynative_mode: None) -> None:

@@ -14,6 +14,7 @@ import pytest
 from bundles import redescribe, sign
 from mindspore import Tensor
 from mindspore.train.mind_ir_pb2 import ModelProto
+from overwriting import overwriting
 
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export.bundle import Bundle, load_bundle
@@ -55,6 +56,21 @@ def test_runs_are_of_one_size_and_padding_is_cut_off(
 
     logits = dataclasses.replace(bundle, network=recording).logits(inputs, batch_size=3)
     assert sizes == [3, 3]
+    np.testing.assert_allclose(logits, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_answers_stay_when_others_follow(
+    bundle: Bundle, inputs: np.ndarray, expected: np.ndarray, overwrites: bool
+) -> None:
+    """Those of other runs of one call, and of a later call: so a server's."""
+    network = overwriting(bundle.network) if overwrites else bundle.network
+    asked = dataclasses.replace(bundle, network=network)
+    logits = asked.logits(inputs, batch_size=3)
+    before = logits.copy()
+    asked.logits(inputs[::-1].copy(), batch_size=3)
+    asked.logits(inputs[::-1].copy())
+    assert logits.tobytes() == before.tobytes()
     np.testing.assert_allclose(logits, expected, atol=5e-5)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
+from overwriting import overwriting
 from PIL import Image
+from toy_classifier import ToyClassifier
 
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export.bundle import load_bundle
@@ -92,6 +94,21 @@ def test_several_image_sizes(
     ):
         load_bundle(tmp_path / "bundle", image_size=48)
     assert "or with `--image_size` 64, each" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_golden_answers_stay_when_others_follow(
+    toy: Trained,
+    tmp_path: Path,
+    inputs: np.ndarray,
+    toy_logits: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ToyClassifier, "__call__", overwriting(nn.Cell.__call__))
+    choices = Choices(deploy=False)
+    further = [np.tile(inputs[::-1], (1, 1, 2, 2))]
+    write_bundle(toy, tmp_path / "bundle", inputs, choices, further=further)
+    with np.load(tmp_path / "bundle" / "golden.npz") as golden:
+        np.testing.assert_allclose(golden["logits"], toy_logits[:4], atol=1e-4)
 
 
 def test_several_batch_sizes(

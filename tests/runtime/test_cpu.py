@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import mindspore as ms
+import psutil
 import pytest
 
 from mindcv_poolformer.runtime import cpu
@@ -202,6 +205,42 @@ except BrokenPipeError:
     print(GELU()(ms.Tensor([[1.0, 2.0]] * 3)).shape)
 """
     assert run(COMPILE + broken, tmp_path).splitlines()[-2:] == ["(3,)", "(3, 2)"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which processes there are is told by Linux")
+def test_signals_to_all_processes_do_not_end_compiling(tmp_path: Path) -> None:
+    """As a batch system sends them; MindSpore would give up after three."""
+    heeding = """
+from mindcv_poolformer.runtime.interrupts import StopRequest
+with StopRequest() as request:
+    print(GELU()(ms.Tensor([1.0, 2.0, 3.0])).shape, request.received.name)
+"""
+    code = COMPILE.replace(COMPILE.splitlines()[-1], heeding)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": ROOT}
+    running = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def apart() -> bool:
+        children = psutil.Process(running.pid).children()
+        return any(os.getpgid(child.pid) != running.pid for child in children)
+
+    while not apart():
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.01)
+    for _ in range(6):
+        os.killpg(running.pid, signal.SIGTERM)
+        time.sleep(0.02)
+    out, err = running.communicate()
+    assert (running.returncode, out.splitlines()[-1]) == (0, "(3,) SIGTERM"), err
+    assert "interrupted" not in err
+    assert any((tmp_path / "cache").rglob("*.o")), "nothing was compiled"
 
 
 def test_a_users_file_of_that_name_stays(tmp_path: Path) -> None:

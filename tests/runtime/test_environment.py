@@ -31,6 +31,16 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
+@pytest.mark.parametrize("given", ["~", "$HOME", "home", ""])
+def test_a_home_that_is_no_absolute_path_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("HOME", given)
+    assert home() == Path(pwd.getpwuid(os.getuid()).pw_dir)
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert home() == Path("/somewhere")
+
+
 @pytest.mark.parametrize(("text", "number"), [("", None), (" ", None), ("3", 3), (" 12 ", 12)])
 def test_whole_numbers(monkeypatch: pytest.MonkeyPatch, text: str, number: int | None) -> None:
     monkeypatch.setenv("COUNT", text)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """\
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import numpy as np
 from mindcv_poolformer.runtime.arguments import OneLineParser
@@ -25,8 +25,12 @@ def nameless():
     with open("/dev/full", "w") as file: file.write("text")
 def memory(): np.zeros(10**18)
 def flags(): OneLineParser().parse_args(["--no_such_flag"])
+class Cell:
+    def __del__(self): os.kill(os.getpid(), signal.SIGINT)
+def compiling(): Cell(); raise RuntimeError("Response is empty.")
 def words(): print(sys.argv[1:], "\\udcff")
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 run(globals()[sys.argv.pop(1)])
 """
 
@@ -43,6 +47,10 @@ def end_of(folder: Path, *words: str, stdout: int = subprocess.PIPE) -> tuple[in
         timeout=120,
     )
     return ended.returncode, ended.stdout or "", ended.stderr
+
+
+def test_ctrl_c_where_python_drops_it_is_the_cause_of_what_follows(tmp_path: Path) -> None:
+    assert end_of(tmp_path, "compiling") == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -88,16 +87,19 @@ def test_a_host_is_told_by_name_and_ranks() -> None:
     assert hosts._name(["a 1", "b 2", "b 2"], 0) == "host a (rank 0)"
 
 
+def test_seats_go_through_mindspores_collectives_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosts, "all_gather", lambda array, size: np.stack([array] * size))
+    seat = {"host": "b\u00fccher 2", "address": "10.0.0.1", "port": "1", "key": "k" * 32}
+    assert hosts.exchange_by_mindspore(3)(seat) == [seat] * 3
+
+
 def test_a_host_that_knows_itself_as_loopback_alone_is_told_what_to_give(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def gather(array: np.ndarray, size: int) -> np.ndarray:
-        other = json.dumps({"host": "b 2"}).encode().ljust(hosts._RECORD)
-        return np.stack([array, np.frombuffer(other, np.uint16)])
-
-    monkeypatch.setattr(hosts, "all_gather", gather)
     for address, known in (("127.0.0.1", "127.0.0.1"), ("256.1.1.1", "0.0.0.0")):
         caplog.clear()
         monkeypatch.setenv("MS_SCHED_HOST", address)
-        hosts.watch(0, 2)
+        hosts.watch(0, 2, lambda own: [own, {"host": "b 2"}])
         assert f"knows itself as {known}: give mpirun -x MS_SCHED_HOST=ADDRESS" in caplog.text

@@ -98,7 +98,10 @@ def test_a_script_that_has_imported_all_is_interrupted_in_the_usual_way(
 ) -> None:
     main = sys.modules["__main__"]  # of pytest-xdist, it has no file
     monkeypatch.setattr(main, "__file__", str(ROOT / "train.py"), raising=False)
+    monkeypatch.setattr(interrupts, "_interrupted", threading.Event())
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     interrupts.quit_while_importing()
     assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     interrupts.end_of_imports()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -244,6 +244,27 @@ def test_the_average_goes_before_the_weights(tmp_path: Path, torch: Any) -> None
         assert source.taken == taken
 
 
+def test_a_state_dict_by_another_name_and_deeper(tmp_path: Path, torch: Any) -> None:
+    weights = {"fc.weight": torch.ones(2)}
+    moments = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"params": [0]}]}
+    endless: dict[str, Any] = {"epoch": 1}
+    endless["self"] = endless
+    for content, taken, left in (
+        ({"weights": weights, "epoch": 3, "optimizer": moments}, "weights", ("epoch", "optimizer")),
+        ({"checkpoint": {"model": {"state_dict": weights}}}, "checkpoint.model.state_dict", ()),
+        ({"params": weights, "others": weights}, None, ()),
+        (endless, None, ()),
+    ):
+        torch.save(content, tmp_path / "x.pth")
+        if taken is None:
+            with pytest.raises(UserError, match="found no state dict"):
+                read_source(tmp_path / "x.pth")
+            continue
+        source = read_source(tmp_path / "x.pth")
+        assert (source.taken, source.left) == (taken, left)
+        assert source.values["fc.weight"].tolist() == [1, 1]
+
+
 def test_an_index_of_several_files(tmp_path: Path, torch: Any) -> None:
     index = tmp_path / "model.safetensors.index.json"
     for number, (name, value) in enumerate(VALUES.items()):
