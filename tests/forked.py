@@ -10,14 +10,15 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from scripts import NO_KERNELS, ROOT, Ended
+from scripts import NO_KERNELS, ROOT, Ended, command
 
 SECONDS = 240
 _processes = multiprocessing.get_context("forkserver")
@@ -33,12 +34,20 @@ def _start_server() -> None:
         forkserver.ensure_running()
 
 
+def run(script: str, folder: Path, **keys: Any) -> Ended:
+    """Run a script as `scripts.run` does, on one rank."""
+    _, *words = command(script, **keys)
+    return call(folder, words)
+
+
 def call(folder: Path, words: Sequence[str]) -> Ended:
     """Run a script of the project, or `-m` and a module, in a folder; no process may outlive it."""
     _start_server()
     with tempfile.TemporaryDirectory() as told:
         code, *streams = (Path(told, name) for name in ("code", "out", "err"))
-        process = _processes.Process(target=_run, args=(folder, words, code, streams))
+        environment = {**NO_KERNELS, **os.environ}
+        given = (folder, words, environment, code, streams)
+        process = _processes.Process(target=_run, args=given)
         process.start()
         process.join(SECONDS)
         left = [each for each in psutil.process_iter() if _session(each.pid) == process.pid]
@@ -50,9 +59,17 @@ def call(folder: Path, words: Sequence[str]) -> Ended:
         return Ended(int(code.read_text()), *(stream.read_text() for stream in streams))
 
 
-def _run(folder: Path, words: Sequence[str], code: Path, streams: Sequence[Path]) -> None:
+def _run(
+    folder: Path,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    code: Path,
+    streams: Sequence[Path],
+) -> None:
     """Run the words, and write the exit code: on a busy machine forkserver may lose it."""
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     os.chdir(folder)
     for descriptor, stream in enumerate(streams, 1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)

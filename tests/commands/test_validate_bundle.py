@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import mindspore as ms
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def truth(workspace: Path) -> dict[str, float]:
 
 
 def validate(folder: Path, **keys: Any) -> Ended:
-    return Running(folder, command("validate.py", **keys)).finish()
+    return forked.run("validate.py", folder, **keys)
 
 
 def check(folder: Path, ended: Ended, truth: dict[str, float]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import forked
 import mindspore as ms
 import numpy as np
 import pytest
@@ -288,6 +289,8 @@ def truth(workspace: Path) -> tuple[list[str], np.ndarray]:
 
 def validate(folder: Path, ranks: int = 1, **keys: Any) -> Ended:
     keys = {"ckpt_path": "net.ckpt", "crop_pct": 0.8, "val_interpolation": "bicubic"} | keys
+    if ranks == 1:
+        return forked.run("validate.py", folder, **keys)
     return run("validate.py", folder, ranks, **keys)
 
 
@@ -369,6 +372,6 @@ def test_the_deploy_form_and_bundles_have_reports(
     onnx = "ONNX" if find_spec("onnx") and find_spec("onnxruntime") else None
     write_bundle(trained, workspace / "bundle", samples, Choices(beside=onnx))
     for name in filter(None, ("MINDIR", onnx)):
-        ended = run("validate.py", workspace, bundle="bundle", file_format=name, report=name)
+        ended = forked.run("validate.py", workspace, bundle="bundle", file_format=name, report=name)
         assert (ended.code, ended.err) == (0, "")
         assert_true(workspace / name, truth, within=1e-4)

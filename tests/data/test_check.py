@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 from scripts import ROOT, Ended, Running, run_on_terminal, write_images
@@ -26,7 +27,7 @@ def words(*arguments: str | Path) -> list[str]:
 
 
 def check(folder: Path, *arguments: str) -> Ended:
-    return Running(folder, words(*arguments)).finish()
+    return forked.call(folder, words(*arguments)[1:])
 
 
 @pytest.fixture
