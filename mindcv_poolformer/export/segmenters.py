@@ -24,7 +24,7 @@ from ..weights import ModelWeights
 from .image_size import Size, shown
 from .mindir import Trained
 
-MOST_SCENES = 2  # whose maps at 512 px take a gigabyte in one run
+MOST_SCENES = 2  # in one run: their maps are large
 SMALLEST = 32  # pixels, of which the last stage leaves one
 
 
