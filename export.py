@@ -26,7 +26,6 @@ from mindcv_poolformer.config import GraphSize, PathText, Recipe, parse_recipe, 
 from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform as SceneTransform
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.description import MINDIR, ONNX
@@ -39,11 +38,11 @@ from mindcv_poolformer.export.segmenters import (
     scenes_at,
     trained_segmenter,
 )
-from mindcv_poolformer.models import SEGMENTERS
-from mindcv_poolformer.models.variants import check_image_size
+from mindcv_poolformer.models.variants import check_image_size, find_segmenter
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
+from mindcv_poolformer.tasks.validating_scenes import eval_transform as eval_transform_of_scenes
 from mindcv_poolformer.weights import find_weights, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
@@ -110,7 +109,8 @@ def main() -> None:
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     sizes = tuple(dict.fromkeys(map(read_size, options.export_image_size)))
-    prepare = prepare_segmenter if recipe.model.model in SEGMENTERS else prepare_classifier
+    segments = recipe.model.task == "segmentation"
+    prepare = prepare_segmenter if segments else prepare_classifier
     trained, (samples, *further), origin = prepare(recipe, sizes, options)
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
@@ -169,21 +169,15 @@ def prepare_segmenter(
 ) -> tuple[Trained, list[np.ndarray], str]:
     """As :func:`prepare_classifier`; where no size is asked for, a square of the scale's edge."""
     check_sizes(sizes)
-    name, augmentation = recipe.model.model, recipe.augmentation
-    if recipe.model.in_channels != 3:
-        raise UserError(
-            f"in_channels: found {recipe.model.in_channels} with model {name}, expected 3: "
-            "scenes are read as RGB"
-        )
+    name = recipe.model.model
+    find_segmenter(name)
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
     if weights.note:
         print(f"{weights.path}: {weights.note}")
     count = recipe.model.num_classes or weights.num_classes
     network = mindcv.create_model(name, **weights.settings | {"num_classes": count})
     load_weights(network, weights)
-    scale, divisor = recipe.segmentation.img_scale, recipe.segmentation.size_divisor
-    transform = SceneTransform(scale, divisor, augmentation.mean, augmentation.std)
-    trained = trained_segmenter(network, name, weights, transform)
+    trained = trained_segmenter(network, name, weights, eval_transform_of_scenes(recipe))
     pictures, origin = proof_scenes(recipe, options.sample_images)
     return trained, scenes_at(trained, sizes, pictures), origin
 

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import mindspore as ms
 import pytest
+from mindcv.models import registry as mindcvs
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
 
 from scripts import Twins, train_twins  # noqa: E402
 
+from mindcv_poolformer.models import registry, variants  # noqa: E402
+from mindcv_poolformer.models.dense import segmenters  # noqa: E402
 from mindcv_poolformer.models.parts.layout import layout  # noqa: E402
 from mindcv_poolformer.runtime.cpu import KERNEL_FLAGS  # noqa: E402
 from mindcv_poolformer.runtime.mindspore_log import unlogged  # noqa: E402
@@ -76,3 +79,24 @@ def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     """One recipe trained twice at the same time, for the tests of train.py to look at."""
     return train_twins(tmp_path_factory.mktemp("twins"))
+
+
+@pytest.fixture(scope="module")
+def tiny_segmenter() -> Iterator[str]:
+    """The name of a segmentation model on a tiny backbone, known as long as a file's tests run."""
+    backbone, name = "poolformer_tiny", "semantic_fpn_poolformer_tiny"
+    registry.register(
+        backbone,
+        variants.Variant(
+            (1, 1, 1, 1), (8, 16, 24, 40), 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5
+        ),
+    )
+    segmenters.register(backbone)
+    yield name
+    for known, module in ((backbone, registry), (name, segmenters)):
+        del module.default_cfgs[known]
+        mindcvs._model_entrypoints.pop(known)
+        mindcvs._model_to_module.pop(known)
+        for models in mindcvs._module_to_models.values():
+            models.discard(known)
+    del variants._TABLE[backbone], variants._SEGMENTERS[name]

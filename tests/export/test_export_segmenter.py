@@ -1,4 +1,4 @@
-"""export.py with a segmentation model, whose weights come in by another door here."""
+"""export.py with the checkpoint of a segmentation model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import mindcv
+import mindspore as ms
 import numpy as np
 import pytest
 from PIL import Image
-from toy_segmenter import ToySegmenter
 
 import export
 from mindcv_poolformer.config.parse import RecipeError
@@ -19,9 +20,8 @@ from mindcv_poolformer.data.segmentation.stretch import StretchTransform
 from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.runtime.errors import UserError
-from mindcv_poolformer.weights import ModelWeights
+from mindcv_poolformer.weights import save_weights
 
-NAME = "semantic_fpn_poolformer_s12"
 CLASSES = ("sky", "sea", "sand", "boat", "bird")
 TRANSFORM = EvalTransform((128, 64), 32, (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 
@@ -29,26 +29,15 @@ Export = Callable[..., None]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
+def run(tmp_path: Path, tiny_segmenter: str, monkeypatch: pytest.MonkeyPatch) -> Export:
     """``run(*flags)`` for a recipe of the model."""
-    (tmp_path / "best.ckpt").write_bytes(b"")
-    weights = ModelWeights(
-        values={},
-        model=NAME,
-        num_classes=5,
-        in_channels=3,
-        head="",
-        classes=CLASSES,
-        preprocessing=TRANSFORM.to_dict(),
-        origin="test",
-        path=tmp_path / "best.ckpt",
-    )
-    monkeypatch.setattr(export, "find_weights", lambda *_: weights)
-    monkeypatch.setattr(export, "load_weights", lambda *_: None)
-    monkeypatch.setattr(export.mindcv, "create_model", lambda *_, **__: ToySegmenter())
+    ms.set_seed(1)
+    network = mindcv.create_model(tiny_segmenter, num_classes=5, neck_channels=12, head_channels=8)
+    network.classes, network.preprocessing = CLASSES, TRANSFORM.to_dict()
+    save_weights(network, tmp_path / "best.ckpt")
     (tmp_path / "recipe.yaml").write_text(
-        f"model: {NAME}\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
-        f"data_dir: {tmp_path / 'data'}\nckpt_save_dir: {tmp_path}\n"
+        f"task: segmentation\nmodel: {tiny_segmenter}\ndataset: scenes\ndevice_target: CPU\n"
+        f"lr: 0.001\nscheduler: constant\ndata_dir: {tmp_path / 'data'}\nckpt_save_dir: {tmp_path}\n"
     )
 
     def run(*flags: str) -> None:
@@ -100,14 +89,14 @@ def test_several_sizes_proven_on_the_validation_split(
         (["--output", "probabilities"], "output: found probabilities with a segmentation model"),
         (
             ["--in_channels", "1", "--mean", "1", "--std", "1"],
-            "in_channels: found 1 with model",
+            "in_channels: found 1 with task segmentation",
         ),
         (["--export_image_size", "64x31"], "export_image_size: found 64x31, expected edges of 32"),
         (["--export_image_size", "64x"], "export_image_size: found .*64x.*, expected a list"),
         (["--export_image_size", "0"], "export_image_size: found .*0.*, expected a list"),
         (
-            ["--model", "poolformer_s12", "--export_image_size", "32x48"],
-            "export_image_size: found 32x48 with model poolformer_s12, expected an edge",
+            ["--model", "poolformer_s12"],
+            "model: found 'poolformer_s12', a classifier, with task segmentation",
         ),
     ],
 )
