@@ -1,4 +1,4 @@
-"""A PoolFormer of four narrow blocks for scripts whose subject is no variant.
+"""PoolFormers of few blocks, narrow and wide, for scripts whose subject is no variant.
 
     python tests/small_network.py SCRIPT FLAGS...
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 
 SMALL = "poolformer_t4"
 SMALL_SEGMENTER = "semantic_fpn_poolformer_t4"
-WIDE = "poolformer_w4"  # of PoolFormer-S12's channels: its steps and its files take their time
-DEPTHS = (1, 1, 1, 1)
+WIDE = "poolformer_w2"  # of PoolFormer-S12's channels: its steps and its files take their time
+DEPTHS, WIDE_DEPTHS = (1, 1, 1, 1), (1, 0, 0, 1)
 DIMS, WIDE_DIMS = (8, 16, 24, 32), (64, 128, 320, 512)
 
 
@@ -28,6 +30,17 @@ def small(num_classes: int, in_channels: int = 3) -> PoolFormer:
     return PoolFormer(DEPTHS, DIMS, num_classes=num_classes, in_channels=in_channels)
 
 
+@contextmanager
+def small_is_known() -> Iterator[None]:
+    """Let this process know the two by name for a while."""
+    from mindcv_poolformer.models import variants
+
+    register_small()
+    yield
+    for name in (SMALL, WIDE):
+        del variants._TABLE[name]
+
+
 def register_small() -> None:
     """Let MindCV and the scripts know the two by name, and their segmentation models."""
     from mindcv_poolformer.models.dense import segmenters
@@ -35,8 +48,8 @@ def register_small() -> None:
     from mindcv_poolformer.models.variants import Variant
 
     # Their own parameters and MACs are nobody's subject.
-    for name, dims in ((SMALL, DIMS), (WIDE, WIDE_DIMS)):
-        register(name, Variant(DEPTHS, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
+    for name, depths, dims in ((SMALL, DEPTHS, DIMS), (WIDE, WIDE_DEPTHS, WIDE_DIMS)):
+        register(name, Variant(depths, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
         segmenters.register(name)
 
 

@@ -37,7 +37,7 @@ def run(tmp_path: Path, tiny_segmenter: str, monkeypatch: pytest.MonkeyPatch) ->
     save_weights(network, tmp_path / "best.ckpt")
     (tmp_path / "recipe.yaml").write_text(
         f"task: segmentation\nmodel: {tiny_segmenter}\ndataset: scenes\ndevice_target: CPU\n"
-        f"lr: 0.001\nscheduler: constant\ndata_dir: {tmp_path / 'data'}\nckpt_save_dir: {tmp_path}\n"
+        f"lr: 0.001\nscheduler: constant\ndata_dir: {tmp_path}/data\nckpt_save_dir: {tmp_path}\n"
     )
 
     def run(*flags: str) -> None:
