@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import NO_KERNELS
 
 from benchmarks import bench
 from benchmarks.contenders.serve import images, targets
@@ -102,10 +103,10 @@ def test_stock_mindcv_is_left_alone() -> None:
 
 @pytest.mark.long
 def test_all_networks_agree(tmp_path: Path) -> None:
-    """The contenders of the real benchmark, on small images."""
+    """The contenders of the real benchmark, on small images and without graph kernels."""
     pytest.importorskip("torch", reason="needs torch to compare with")
     pytest.importorskip("transformers", reason="needs transformers to compare with")
-    environment = clean_environment(os.environ)
+    environment = clean_environment(os.environ) | NO_KERNELS
     write_weights("poolformer_s12", tmp_path, environment)
     known = contenders("poolformer_s12", tmp_path, tmp_path, tmp_path, 1)
     names = ("deploy", "evaluation", "training", "mindcv", "mindcv_training", "hf", "hf_training")
@@ -122,7 +123,7 @@ def test_all_networks_agree(tmp_path: Path) -> None:
 def test_a_metaformer_agrees_with_timm(tmp_path: Path) -> None:
     """Where timm is installed; where it is not, the others go on."""
     pytest.importorskip("torch", reason="needs torch to compare with")
-    environment, model = clean_environment(os.environ), "poolformerv2_s12"
+    environment, model = clean_environment(os.environ) | NO_KERNELS, "poolformerv2_s12"
     write_weights(model, tmp_path, environment)
     known = contenders(model, tmp_path, tmp_path, tmp_path, 1)
     with Contest(known, environment, tmp_path) as contest:

@@ -1,27 +1,27 @@
-"""The demo, killed ten times at random, three of them while it saves: the end is the same."""
+"""A run killed ten times at random, three of them while it saves: the end is the same."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts import ROOT, Running, assert_equal_weights
+from scripts import Running, assert_equal_weights, command, write_workspace
+from small_network import WIDE
 
 pytestmark = pytest.mark.long
 
 KILLS = 10
 IN_A_SAVE = 3
-SECONDS = 8.0  # from the first step of a life to its latest end
-# 3 epochs of 44 steps, saved at every fourth
-FLAGS = "--epoch_size 3 --ckpt_save_steps 4 --log_interval 1 --ckpt_save_dir".split()
+SECONDS = 4.0  # from the first step of a life to its latest end
+# 5 epochs of 8 steps
+KEYS = {"epoch_size": 5, "ckpt_save_steps": 2, "log_interval": 1, "val_while_train": True}
 
 
 def start(folder: Path, save_dir: str) -> Running:
-    return Running(folder, [sys.executable, str(ROOT / "train.py"), *FLAGS, save_dir])
+    return Running(folder, command("train.py", ckpt_save_dir=save_dir, **KEYS))
 
 
 def kill_at_random(running: Running, rng: np.random.Generator) -> bool:
@@ -48,6 +48,7 @@ def kill_in_a_save(running: Running, folder: Path, rng: np.random.Generator) -> 
 
 
 def test_a_storm_of_kills_changes_nothing(tmp_path: Path) -> None:
+    write_workspace(tmp_path, 22, WIDE)
     whole = start(tmp_path, "whole").finish()
     assert (whole.code, whole.err) == (0, "")
     rng = np.random.default_rng(0)

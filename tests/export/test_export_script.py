@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
 from checkpoints import logits_of, write_checkpoint
 from mindspore import nn
 from official import load_official_weights
+from small_network import SMALL, small, small_is_known
 
 import export
 from mindcv_poolformer.data.photographs import photograph_crops
@@ -30,16 +30,20 @@ pytestmark = pytest.mark.long
 Export = Callable[..., None]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _known() -> Iterator[None]:
+    with small_is_known():
+        yield
+
+
 def make_network() -> nn.Cell:
-    """Of a variant, as scripts take them."""
-    network = mindcv.create_model("poolformer_s12", num_classes=10)
-    return load_official_weights(network).set_train(False)
+    return load_official_weights(small(num_classes=10)).set_train(False)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    return write_checkpoint(make_network(), "poolformer_s12", path)
+    return write_checkpoint(make_network(), SMALL, path)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def run_export(
     """``run_export(*flags)`` for the recipe that ``checkpoint`` was trained with."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        "model: poolformer_s12\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
+        f"model: {SMALL}\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
         "image_resize: 32\ncrop_pct: 0.8\nval_interpolation: bicubic\n"
         "mean: [120, 115, 100]\nstd: [60, 50, 55]\n"
         f"data_dir: {tmp_path / 'data'}\nckpt_save_dir: {checkpoint.parent}\n"
@@ -141,7 +145,7 @@ def test_pynative_recipe_and_foreign_checkpoint(
     np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-5)
     printed = capsys.readouterr().out
     assert printed.count("classes: outputs 0 to 9 have no name") == 1
-    assert f"{tmp_path / 'out' / 'model.mindir'}: poolformer_s12 in fp32, deploy form, 4" in printed
+    assert f"{tmp_path / 'out' / 'model.mindir'}: {SMALL} in fp32, deploy form, 0." in printed
 
 
 @pytest.mark.parametrize(("flags", "form"), [((), "deploy"), (("--deploy", "false"), "plain")])
@@ -278,7 +282,7 @@ def test_class_names(
         (["--image_resize", "64"], "image_resize: found 64 in the recipe, expected 32"),
         (["--val_interpolation", "bilinear"], "val_interpolation: found bilinear .* bicubic"),
         (["--mean", "1", "2", "3"], r"mean: found \(1.0, 2.0, 3.0\) .* \(120.0, 115.0, 100.0\)"),
-        (["--model", "poolformer_s24"], "model: found poolformer_s24 .* poolformer_s12"),
+        (["--model", "poolformer_s24"], f"model: found poolformer_s24 .* {SMALL}"),
         (["--num_classes", "7"], r"best.ckpt: 2 parameters .* head.weight"),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: found no such file"),
         (["--data_dir", "."], "sample_images: found no folder val, expected --sample_images"),

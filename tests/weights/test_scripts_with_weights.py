@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import scripts
@@ -21,7 +22,14 @@ FOLDERS = ("class0", "class1", "class2")
 LABELS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
 HUB = "/sail/poolformer_s12/resolve/main"
 # One epoch that leaves the weights as they were, but for the last bits.
-STILL = {"epoch_size": 1, "warmup_epochs": 0, "lr": 1e-12, "min_lr": 0.0, "ckpt_save_policy": None}
+STILL = {
+    "mode": 1,
+    "epoch_size": 1,
+    "warmup_epochs": 0,
+    "lr": 1e-12,
+    "min_lr": 0.0,
+    "ckpt_save_policy": None,
+}
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def test_only_the_same_classes_keep_their_head(
     workspace: Path, three: ModelWeights, folders: tuple[str, ...]
 ) -> None:
     write_weights(replace(three, classes=folders), workspace / "start.ckpt", "ckpt")
-    ended = scripts.run("train.py", workspace, ckpt_path="start.ckpt", **STILL)
+    ended = forked.run("train.py", workspace, ckpt_path="start.ckpt", **STILL)
     last = last_weights(workspace, ended)
     told = "; the head is new and untrained, for 3 classes: class 0 is 0 in the weights, class0 in"
     assert (told in ended.out) == (folders != FOLDERS)
@@ -85,7 +93,7 @@ def test_names_for_people_are_no_folders(
     write_weights(read_weights(tmp_path / "hf"), tmp_path / "x.ckpt", "ckpt")
     server.files["/w/x.ckpt"] = (tmp_path / "x.ckpt").read_bytes()
     keys = {"ckpt_path": f"{server.url}/w/x.ckpt", "result_file": "result.json"}
-    ended = scripts.run("validate.py", workspace, **keys)
+    ended = forked.run("validate.py", workspace, **keys)
     assert (ended.code, ended.err) == (0, "")
     report = json.loads((workspace / "result.json").read_text())
     assert (report["images"], report["checkpoint"]) == (21, ended.out.partition(" on ")[0])
@@ -98,7 +106,7 @@ def test_names_for_people_are_no_folders(
 def test_names_for_people_keep_the_head(workspace: Path, three: ModelWeights) -> None:
     labelled = replace(three, classes=LABELS, for_people=True)
     write_weights(labelled, workspace / "start.ckpt", "ckpt")
-    ended = scripts.run("train.py", workspace, ckpt_path="start.ckpt", **STILL)
+    ended = forked.run("train.py", workspace, ckpt_path="start.ckpt", **STILL)
     assert_close(last_weights(workspace, ended)["head.weight"], three.values["head.weight"])
     assert "3 classes, 3 input channels, head norm_pool\n" in ended.out
 
