@@ -5,7 +5,7 @@ RUN := runs/digits
 SCENES := runs/digit_scenes
 SEGMENTATION := --config configs/semantic_fpn_poolformer_s12_digits.yaml
 
-.PHONY: demo demo-segmentation serve test test-all test-layout test-hosts test-with test-page lint bench
+.PHONY: demo demo-segmentation serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -30,17 +30,21 @@ serve: .venv/installed-serving
 	$(BIN)/python -m mindcv_poolformer.serving $(RUN)/bundle
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
 
 # The long ones keep their order: by size the kill storm, five minutes, would run last and alone.
 test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "long and not hosts" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "long and not rare and not hosts" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The layout that Ascend has, on the CPU: MindSpore's own operators, on maps (N, C, H, W). For
 # convolutions with AVX-512 oneDNN has no kernel but its slow reference.
 test-layout: .venv/installed-test
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
+
+# What CI has no time for: the notebook's outputs, and that the benchmark's contenders agree.
+test-rare: $(addprefix .venv/installed-,test parity serving onnx)
+	$(BIN)/python -m pytest -m rare -n 2
 
 # Two hosts out of one, and a cable that is cut: as root on Linux, with iproute2.
 test-hosts: .venv/installed-test
@@ -48,7 +52,7 @@ test-hosts: .venv/installed-test
 
 # The fast tests of what the NPU needs on another MindSpore: make test-with MINDSPORE=2.7.0
 test-with: .venv-$(MINDSPORE)/installed
-	.venv-$(MINDSPORE)/bin/python -m pytest -m "not long" -n 2 --dist loadfile $(addprefix tests/,ascend config models training export)
+	.venv-$(MINDSPORE)/bin/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile $(addprefix tests/,ascend config models training export)
 
 # The demo page, in Debian's Chromium. Gradio and MLServer cannot share an environment.
 test-page: .venv-page/installed

@@ -101,7 +101,7 @@ def test_stock_mindcv_is_left_alone() -> None:
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_all_networks_agree(tmp_path: Path) -> None:
     """The contenders of the real benchmark, on small images and without graph kernels."""
     pytest.importorskip("torch", reason="needs torch to compare with")
@@ -119,7 +119,7 @@ def test_all_networks_agree(tmp_path: Path) -> None:
         assert losses.shape == (2,) and losses[1] < losses[0]  # the step has learnt
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_a_metaformer_agrees_with_timm(tmp_path: Path) -> None:
     """Where timm is installed; where it is not, the others go on."""
     pytest.importorskip("torch", reason="needs torch to compare with")
@@ -135,7 +135,7 @@ def test_a_metaformer_agrees_with_timm(tmp_path: Path) -> None:
         assert ("timm" in contest.unavailable) == (find_spec("timm") is None)
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_breakdown(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photographs" / "train", 2)
     environment = clean_environment(os.environ)

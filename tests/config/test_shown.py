@@ -9,12 +9,13 @@ import pytest
 import export
 import validate
 from mindcv_poolformer.config import Recipe, parse_recipe, shown
+from mindcv_poolformer.tasks.validation import ValidationOptions
 
 KEYS = {key.name for section in fields(Recipe) for key in fields(section.default_factory)}
 TRAINING = {"lr", "lr_base", "mixup", "warmup_epochs", "opt", "ema", "hflip", "loss_scale", "seed"}
 NEEDED = {"device_target", "data_dir", "val_split", "crop_pct", "model", "ckpt_path"}
 SCRIPTS = {
-    "validate": (validate.main, validate.Options, shown.VALIDATION),
+    "validate": (validate.main, ValidationOptions, shown.VALIDATION),
     "export": (export.main, export.ExportOptions, shown.EXPORT),
 }
 

@@ -13,20 +13,21 @@ from mindcv_poolformer.data.segmentation.scenes import own_scenes
 from mindcv_poolformer.runtime.errors import UserError
 
 
-def test_scenes_are_whole_and_their_labels_lie_on_the_ink(tmp_path: Path) -> None:
+def test_scenes_are_whole_and_their_labels_lie_on_the_notes(tmp_path: Path) -> None:
     root = tmp_path / "scenes"
     write_digit_scenes(root)
     counts = np.zeros(11, np.int64)
-    for split, count in (("train", 2400), ("val", 100)):
+    for split, count in (("train", 2000), ("val", 100)):
         scenes = own_scenes(root, split, reduce_zero_label=False)
         assert len(scenes) == count and scenes.classes == ("ground", *"0123456789")
         for number in range(0, count, 8):
             picture, label = scenes.read(number)
-            assert 1 <= len(np.unique(label[label > 0])) <= 2
-            grey = picture.mean(axis=2)
-            assert grey[label > 0].mean() > grey[label == 0].mean() + 60
+            assert 1 <= len(np.unique(label[label > 0])) <= 3
+            brightest = picture.max(axis=2)
+            assert np.median(brightest[label > 0]) < np.median(brightest[label == 0])  # ink is rare
+            assert brightest[label > 0].max() > 180
             counts += np.bincount(label.ravel(), minlength=11)
-    assert (counts > 0).all() and 0.5 < counts[0] / counts.sum() < 0.9
+    assert (counts > 0).all() and 0.4 < counts[0] / counts.sum() < 0.8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes"]
     (root / "images" / "val" / "0000.png").unlink()
     with pytest.raises(UserError, match="not the complete digit scenes data set"):

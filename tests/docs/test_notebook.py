@@ -128,7 +128,7 @@ def numbers(pattern: str, cell: NotebookNode) -> list[tuple[float, ...]]:
     return [tuple(map(float, groups)) for groups in found]
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_it_says_what_its_committed_outputs_say(executed: dict[str, NotebookNode]) -> None:
     for cell in CELLS:
         ran = executed[cell.id]
@@ -136,7 +136,7 @@ def test_it_says_what_its_committed_outputs_say(executed: dict[str, NotebookNode
         assert len(pictures_of(ran)) == len(pictures_of(cell)), cell.id
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_the_backbone_and_the_head_have_learnt(executed: dict[str, NotebookNode]) -> None:
     ((backbone,),) = numbers(r"^best: top-1 ([\d.]+) %", executed["train"])
     assert backbone > 90
@@ -145,7 +145,7 @@ def test_the_backbone_and_the_head_have_learnt(executed: dict[str, NotebookNode]
     assert before < 60 < 85 < after  # five classes: 20 % by chance
 
 
-@pytest.mark.long
+@pytest.mark.rare
 @pytest.mark.parametrize("name", ["top5", "save"])
 def test_the_classes_are_those_of_the_folders(executed: dict[str, NotebookNode], name: str) -> None:
     found = numbers(r"/val/(\d)/\d+\.png +(\d) ", executed[name])
@@ -153,7 +153,7 @@ def test_the_classes_are_those_of_the_folders(executed: dict[str, NotebookNode],
     assert sum(folder == predicted for folder, predicted in found) >= 4
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_the_bundle_answers_as_its_checkpoint(executed: dict[str, NotebookNode]) -> None:
     ((agreement,),) = numbers(r"^self test .* top-1 equal on (\d+)%$", executed["bundle"])
     assert agreement == 100
@@ -161,7 +161,7 @@ def test_the_bundle_answers_as_its_checkpoint(executed: dict[str, NotebookNode])
     assert same == images > 10
 
 
-@pytest.mark.long
+@pytest.mark.rare
 @pytest.mark.parametrize("name", ["show-maps", "show-cam"])
 def test_the_pictures_show_something(executed: dict[str, NotebookNode], name: str) -> None:
     (picture,) = pictures_of(executed[name])

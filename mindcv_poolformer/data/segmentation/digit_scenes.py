@@ -1,4 +1,4 @@
-"""The segmentation demo's scenes: scikit-learn's handwritten digits on textured grounds."""
+"""The segmentation demo's scenes: notes with scikit-learn's handwritten digits on grounds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from PIL import Image
 from ..digits import digits_by_split, written_once
 from .scenes import ANNOTATIONS, CLASSES, IMAGES
 
-EDGE = 48  # of a scene, pixels
-DIGITS = (1, 2)  # on a scene, lowest and highest number
-SIZES = (26, 38)  # of a digit, lowest and highest edge
-INK = 96  # of 255: from here on a digit's pixel is labelled as it
+EDGE = 64  # of a scene, pixels
+NOTES = (1, 3)  # on a scene, lowest and highest number
+SIZES = (28, 36)  # of a note, lowest and highest edge
 TRIES = 20  # at a place where no other digit is
-SCENES = {"train": 2400, "val": 100}
+SCENES = {"train": 2000, "val": 100}
 
 
 def write_digit_scenes(root: str | Path) -> None:
-    """Write 2,500 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
+    """Write 2,100 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
 
-    Each scene is 48 pixels wide and high and has one digit or two; a pixel's class is its digit
-    where there is ink, or ground. Those of val show other handwriting than those of train. The
-    folder appears as a whole or not at all, and always with the same content.
+    Each scene is 64 pixels wide and high and has one to three notes, a dark square with a digit on
+    it each; the class of a pixel is the digit of its note, or ground. Those of val show other
+    handwriting than those of train. The folder appears as a whole or not at all, and always with
+    the same content.
 
     Raises:
         UserError: ``root`` holds something else, or scikit-learn is not installed.
@@ -57,7 +57,7 @@ def _scene(
     """Draw a scene (H, W, 3) uint8 and its label (H, W) uint8: 0 is ground, k + 1 the digit k."""
     label = np.zeros((EDGE, EDGE), np.uint8)
     picture = _texture(rng)
-    for _ in range(rng.integers(DIGITS[0], DIGITS[1] + 1)):
+    for _ in range(rng.integers(NOTES[0], NOTES[1] + 1)):
         digit, pixels = digits[rng.integers(len(digits))]
         size = int(rng.integers(SIZES[0], SIZES[1] + 1))
         ink = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
@@ -69,14 +69,13 @@ def _scene(
                 break
         else:
             continue
-        colour = rng.uniform(170, 255, 3)
-        picture[place] = picture[place] * (1 - share) + colour * share
-        label[place][share[..., 0] >= INK / 255] = digit + 1
+        picture[place] = share * rng.uniform(190, 255, 3)
+        label[place] = digit + 1
     return picture.round().astype(np.uint8), label
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Draw a ground (H, W, 3) float32, dark: blots of colour, and grain."""
-    blots = Image.fromarray(rng.integers(0, 90, (6, 6, 3), dtype=np.uint8))
+    """Draw a ground (H, W, 3) float32: blots of colour, and grain."""
+    blots = Image.fromarray(rng.integers(40, 200, (6, 6, 3), dtype=np.uint8))
     smooth = np.asarray(blots.resize((EDGE, EDGE), Image.Resampling.BICUBIC), np.float32)
     return (smooth + rng.normal(0, 8, (EDGE, EDGE, 1))).clip(0, 255).astype(np.float32)
