@@ -22,12 +22,15 @@ def test_scenes_are_whole_and_their_labels_lie_on_the_notes(tmp_path: Path) -> N
         assert len(scenes) == count and scenes.classes == ("ground", *"0123456789")
         for number in range(0, count, 8):
             picture, label = scenes.read(number)
-            assert 1 <= len(np.unique(label[label > 0])) <= 3
-            brightest = picture.max(axis=2)
-            assert np.median(brightest[label > 0]) < np.median(brightest[label == 0])  # ink is rare
-            assert brightest[label > 0].max() > 180
+            quarters = label.reshape(2, 32, 2, 32).swapaxes(1, 2).reshape(4, -1)
+            for quarter in quarters:
+                assert len(np.unique(quarter[quarter > 0])) <= 1
+                assert (quarter > 0).sum() == 0 or 26**2 <= (quarter > 0).sum() <= 32**2
+            if label.any():
+                brightest = picture.max(axis=2)
+                assert np.median(brightest[label > 0]) < np.median(brightest[label == 0])
             counts += np.bincount(label.ravel(), minlength=11)
-    assert (counts > 0).all() and 0.4 < counts[0] / counts.sum() < 0.8
+    assert (counts > 0).all() and 0.3 < counts[0] / counts.sum() < 0.8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes"]
     (root / "images" / "val" / "0000.png").unlink()
     with pytest.raises(UserError, match="not the complete digit scenes data set"):

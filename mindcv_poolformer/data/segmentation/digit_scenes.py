@@ -11,19 +11,19 @@ from ..digits import digits_by_split, written_once
 from .scenes import ANNOTATIONS, CLASSES, IMAGES
 
 EDGE = 64  # of a scene, pixels
-NOTES = (1, 3)  # on a scene, lowest and highest number
-SIZES = (28, 36)  # of a note, lowest and highest edge
-TRIES = 20  # at a place where no other digit is
+CELL = 32  # of a scene, which has four
+FILLED = 0.6  # share of the cells that have a note in them
+SIZES = (26, 32)  # of a note, lowest and highest edge
 SCENES = {"train": 2000, "val": 100}
 
 
 def write_digit_scenes(root: str | Path) -> None:
     """Write 2,100 scenes in ADE20K's layout, splits train and val, with ``classes.txt``.
 
-    Each scene is 64 pixels wide and high and has one to three notes, a dark square with a digit on
-    it each; the class of a pixel is the digit of its note, or ground. Those of val show other
-    handwriting than those of train. The folder appears as a whole or not at all, and always with
-    the same content.
+    Each scene is 64 pixels wide and high and has up to four notes, dark squares with a digit each,
+    one in a quarter; the class of a pixel is the digit of its note, or ground. Those of val show
+    other handwriting than those of train. The folder appears as a whole or not at all, and always
+    with the same content.
 
     Raises:
         UserError: ``root`` holds something else, or scikit-learn is not installed.
@@ -57,18 +57,15 @@ def _scene(
     """Draw a scene (H, W, 3) uint8 and its label (H, W) uint8: 0 is ground, k + 1 the digit k."""
     label = np.zeros((EDGE, EDGE), np.uint8)
     picture = _texture(rng)
-    for _ in range(rng.integers(NOTES[0], NOTES[1] + 1)):
+    for corner in np.ndindex(EDGE // CELL, EDGE // CELL):
+        if rng.random() >= FILLED:
+            continue
         digit, pixels = digits[rng.integers(len(digits))]
         size = int(rng.integers(SIZES[0], SIZES[1] + 1))
         ink = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
         share = np.asarray(ink, np.float32)[..., None] / 255
-        for _ in range(TRIES):
-            top, left = rng.integers(EDGE - size + 1, size=2)
-            place = slice(top, top + size), slice(left, left + size)
-            if not label[place].any():
-                break
-        else:
-            continue
+        top, left = rng.integers(CELL - size + 1, size=2) + CELL * np.array(corner)
+        place = slice(top, top + size), slice(left, left + size)
         picture[place] = share * rng.uniform(190, 255, 3)
         label[place] = digit + 1
     return picture.round().astype(np.uint8), label
