@@ -77,7 +77,7 @@ def train(recipe: Recipe, world: World) -> None:
     task = task_of(recipe)(recipe, world)
     images = task.images
     global_batch = recipe.data.batch_size * world.size
-    epoch_steps = recipe.schedule.epoch_steps or task.pass_steps()
+    epoch_steps = recipe.schedule.epoch_steps or task.pass_steps
 
     # Step, validation
     images_per_update = global_batch * recipe.optimizer.gradient_accumulation_steps

@@ -50,6 +50,8 @@ class Classification:
         self.images = self.training_data(recipe)
         self.num_classes = recipe.model.num_classes or len(self.images.classes)
         self.notes = self.images.notes
+        size, drop_remainder = recipe.data.batch_size, recipe.data.drop_remainder
+        self.pass_steps = loader.steps_per_epoch(len(self.images), size, world.size, drop_remainder)
         self.network = build_network(
             recipe,
             lambda weights: self.create_network(
@@ -123,13 +125,6 @@ class Classification:
             Tensor(shape=(batch, recipe.model.in_channels, edge, edge), dtype=ms.float32),
             Tensor(shape=(batch, network.num_classes), dtype=ms.float32),
             Tensor(shape=(len(network.drop_path_rates), 2, batch), dtype=ms.float32),
-        )
-
-    def pass_steps(self) -> int:
-        """Give the steps of a pass over the training images."""
-        data = self.recipe.data
-        return loader.steps_per_epoch(
-            len(self.images), data.batch_size, self.world.size, data.drop_remainder
         )
 
     def evaluator(self) -> Evaluator:

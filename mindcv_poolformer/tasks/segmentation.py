@@ -50,6 +50,8 @@ class Segmentation:
         self.images = self.training_data(recipe)
         self.num_classes = recipe.model.num_classes or len(self.images.classes)
         self.notes = self.images.notes
+        size = recipe.data.batch_size
+        self.pass_steps = steps_per_epoch(len(self.images), size, world.size, drop_remainder=True)
         self.network = build_network(
             recipe,
             lambda weights: self.create_network(recipe, self.num_classes),
@@ -112,11 +114,6 @@ class Segmentation:
             Tensor(shape=(batch, *crop), dtype=ms.int32),
             Tensor(shape=(batch, recipe.segmentation.head_channels), dtype=ms.float32),
         )
-
-    def pass_steps(self) -> int:
-        """Give the steps of a pass over the training scenes."""
-        size = self.recipe.data.batch_size
-        return steps_per_epoch(len(self.images), size, self.world.size, drop_remainder=True)
 
     def evaluator(self) -> SegmentationEvaluator:
         """Give what validates the network in training.
