@@ -103,15 +103,15 @@ def test_two_ranks_follow_one(workspace: Path) -> None:
         "photometric_distortion": False,
         "epoch_steps": 3,
         "ckpt_save_steps": None,
+        "val_while_train": False,
     }
     alone = run("train.py", workspace, ckpt_save_dir="alone", **still)
     both = run("train.py", workspace, ranks=2, ckpt_save_dir="both", batch_size=2, **still)
     assert (alone.code, alone.err, both.code, both.err) == (0, "", 0, "")
     found, expected = records(workspace / "both"), records(workspace / "alone")
-    for key in ("loss", "mIoU", "aAcc"):
-        ours, theirs = ([row[key] for row in rows if key in row] for rows in (found, expected))
-        assert len(ours) == (6 if key == "loss" else 2)
-        np.testing.assert_allclose(ours, theirs, atol=2e-3 if key == "loss" else 0.5)
+    ours, theirs = ([row["loss"] for row in rows] for rows in (found, expected))
+    assert len(ours) == 6 and np.ptp(ours) > 0.02
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
     ours, theirs = (weights(workspace / name / "last.ckpt") for name in ("both", "alone"))
     running = [name for name in ours if name.endswith(("moving_mean", "moving_variance"))]
     assert len(running) == 14
