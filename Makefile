@@ -2,10 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
 
-SCENES := runs/digit_scenes
-SEGMENTATION := --config configs/semantic_fpn_poolformer_s12_digits.yaml
 
-.PHONY: demo demo-segmentation serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
+.PHONY: demo serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -14,16 +12,6 @@ demo: .venv/installed
 	$(BIN)/python predict.py data/digits/val/2/0022.png --json > $(RUN)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
-
-# Digits on scenes, from the classifier of the digits.
-demo-segmentation: .venv/installed
-	test -f $(RUN)/best.ckpt || $(BIN)/python train.py
-	$(BIN)/python train.py $(SEGMENTATION)
-	$(BIN)/python validate.py $(SEGMENTATION) --val_amp_level O3 --compare_amp_level O0 --result_file $(SCENES)/validation.json
-	$(BIN)/python export.py $(SEGMENTATION) --overwrite
-	$(BIN)/python predict.py --bundle $(SCENES)/bundle data/digit_scenes/images/val/0000.png --output_dir $(SCENES)/predictions --json > $(SCENES)/prediction.json
-	@echo
-	@$(BIN)/python -m mindcv_poolformer.summary $(SCENES)
 
 # The inference server with the demo's bundle, on this machine alone.
 serve: .venv/installed-serving
