@@ -158,10 +158,9 @@ def training_dataset(
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     drop_path = ["drop_path"] if any(drop_path_rates) else []
     batches = (per_epoch * epochs if steps is None else steps) - start_step
+    loads = dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
     return loaded_batches(
-        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1).take(
-            batches * (batch_size // at_once)
-        ),
+        first_rows(loads, batches * (batch_size // at_once)),
         _LoadTraining(folder, transform, seed, shard.rank, reader),
         ["images", "labels", "rows"],
         _FinishBatch(batch_transform, drop_path_rates, seed, shard.rank),
@@ -170,6 +169,11 @@ def training_dataset(
         workers,
         python_multiprocessing,
     )
+
+
+def first_rows(dataset: ds.Dataset, count: int) -> ds.Dataset:
+    """Give a data set's first rows; all of them where a run is done, which takes none."""
+    return dataset.take(count) if count else dataset
 
 
 def loaded_batches(

@@ -187,3 +187,10 @@ def test_a_label_of_another_size_is_one_line(workspace: Path) -> None:
     ended = run("train.py", workspace, data_dir="odd", ckpt_save_dir="odd_run")
     assert ended.code == 1
     assert re.fullmatch(r"error: label [^\n]*03\.png: found 47 x 40 pixels, [^\n]*\n", ended.err)
+
+
+def test_a_finished_run_is_left_as_it_is(workspace: Path) -> None:
+    before = (workspace / "whole" / "last.ckpt").read_bytes()
+    ended = run("train.py", workspace, ckpt_save_dir="whole")
+    assert (ended.code, ended.err) == (0, "") and "the run is complete" in ended.out
+    assert (workspace / "whole" / "last.ckpt").read_bytes() == before

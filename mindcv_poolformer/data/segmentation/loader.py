@@ -13,7 +13,7 @@ import numpy as np
 
 from ...runtime.errors import UserError
 from .. import draws
-from ..loader import loaded_batches, prepare_engine, usable_workers
+from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard, TrainingRows, steps_per_epoch
 from .scenes import SceneFolder
 from .transforms import EvalTransform, TrainTransform
@@ -122,10 +122,9 @@ def training_scenes(
     rows = TrainingRows(len(scenes), batch_size, shard, seed, True, per_epoch, epochs, start_step)
     at_once = math.gcd(batch_size, SCENES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
+    loads = dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
     return loaded_batches(
-        dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1).take(
-            (steps - start_step) * (batch_size // at_once)
-        ),
+        first_rows(loads, (steps - start_step) * (batch_size // at_once)),
         _LoadTraining(scenes, transform, seed, shard.rank),
         ["images", "labels", "sizes", "rows"],
         _FinishBatch(transform, dropout, seed, shard.rank),
