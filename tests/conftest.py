@@ -16,11 +16,11 @@ from pathlib import Path
 
 import mindspore as ms
 import pytest
-from mindcv.models import registry as mindcvs
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
 
 from scripts import Twins, train_twins  # noqa: E402
+from small_network import forget  # noqa: E402
 
 from mindcv_poolformer.models import registry, variants  # noqa: E402
 from mindcv_poolformer.models.dense import segmenters  # noqa: E402
@@ -93,10 +93,4 @@ def tiny_segmenter() -> Iterator[str]:
     )
     segmenters.register(backbone)
     yield name
-    for known, module in ((backbone, registry), (name, segmenters)):
-        del module.default_cfgs[known]
-        mindcvs._model_entrypoints.pop(known)
-        mindcvs._model_to_module.pop(known)
-        for models in mindcvs._module_to_models.values():
-            models.discard(known)
-    del variants._TABLE[backbone], variants._SEGMENTERS[name]
+    forget(backbone)

@@ -33,12 +33,27 @@ def small(num_classes: int, in_channels: int = 3) -> PoolFormer:
 @contextmanager
 def small_is_known() -> Iterator[None]:
     """Let this process know the two by name for a while."""
-    from mindcv_poolformer.models import variants
-
     register_small()
     yield
     for name in (SMALL, WIDE):
-        del variants._TABLE[name]
+        forget(name)
+
+
+def forget(backbone: str) -> None:
+    """Take a variant that was registered, and its segmentation model, out of all tables again."""
+    from mindcv.models import registry as mindcvs
+
+    from mindcv_poolformer.models import registry, variants
+    from mindcv_poolformer.models.dense import segmenters
+
+    segmenter = variants.PREFIX + backbone
+    for known, module in ((backbone, registry), (segmenter, segmenters)):
+        del module.default_cfgs[known]
+        mindcvs._model_entrypoints.pop(known)
+        mindcvs._model_to_module.pop(known)
+        for models in mindcvs._module_to_models.values():
+            models.discard(known)
+    del variants._TABLE[backbone], variants._SEGMENTERS[segmenter]
 
 
 def register_small() -> None:

@@ -118,8 +118,10 @@ def _data_contradictions(recipe: Recipe) -> Iterator[str]:
             f"dataset_download: found true with dataset {data.dataset!r}, "
             "expected false: only digits can be written"
         )
-    for name in ("scale", "ratio", "re_scale", "re_ratio", "ratio_range"):
-        low, high = getattr(recipe.segmentation if name == "ratio_range" else augmentation, name)
+    ranges = {
+        name: getattr(augmentation, name) for name in ("scale", "ratio", "re_scale", "re_ratio")
+    }
+    for name, (low, high) in {**ranges, "ratio_range": recipe.segmentation.ratio_range}.items():
         if low > high:
             yield f"{name}: found [{low}, {high}], expected the lower bound first"
     for name in ("mixup", "cutmix"):

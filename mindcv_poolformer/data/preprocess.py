@@ -169,15 +169,7 @@ class EvalTransform:
         Raises:
             UserError: a key is missing or unknown, or a value has no meaning here.
         """
-        expected = {"image_size", "crop_pct", "interpolation", "mean", "std", "pixel_range"}
-        if set(values) != expected:
-            raise UserError(
-                f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}"
-            )
-        if list(values["pixel_range"]) != [0, 255]:
-            raise UserError(
-                f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]"
-            )
+        check_told(values, {"image_size", "crop_pct", "interpolation", "mean", "std"})
         if values["interpolation"] not in RESAMPLING:
             raise UserError(
                 f"preprocessing interpolation is {values['interpolation']!r}, "
@@ -193,3 +185,16 @@ class EvalTransform:
             )
         except (TypeError, ValueError) as error:
             raise UserError(f"preprocessing is malformed: {error}") from error
+
+
+def check_told(values: Mapping[str, Any], keys: set[str]) -> None:
+    """Refuse a preprocessing that does not tell these keys alone, and pixels of 0 to 255.
+
+    Raises:
+        UserError: a key is missing or unknown, or the unit is another.
+    """
+    expected = keys | {"pixel_range"}
+    if set(values) != expected:
+        raise UserError(f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}")
+    if list(values["pixel_range"]) != [0, 255]:
+        raise UserError(f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]")

@@ -22,6 +22,8 @@ from .remedies import DAMAGED, OVERFLOW
 
 # Images (1, 3, h, w) and the height and width of the answer to the class of each place, (1, H, W).
 Labeller = Callable[[Tensor, tuple[int, int]], np.ndarray]
+# Takes the number of a scene, what it is labelled as, and its label, (H, W) each.
+Seen = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +115,6 @@ class SegmentationEvaluator:
             bar=self._bar,
             see=see,
         )
-
-
-Seen = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 def _labeller(runner: nn.Cell, level: str) -> Labeller:

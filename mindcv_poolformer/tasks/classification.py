@@ -18,12 +18,11 @@ from ..data.transforms import eval_transform
 from ..evaluation.classification import Evaluator
 from ..models import StagedClassifier, find_variant
 from ..models.outputs import soft_cross_entropy
-from ..models.parts.mixers import choose_attention
 from ..models.variants import FAMILIES, check_image_size
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.checkpoint import TOP1
-from ..training.network import build_network
+from ..training.network import arrange_blocks, build_network
 from ..training.step import Loss
 from . import validating_images
 from .levels import check_levels
@@ -107,9 +106,7 @@ class Classification:
             **_drop_rates(model),
             **({"head": head} if head else {}),
         )
-        choose_attention(network, recipe.system.flash_attention)
-        if recipe.system.recompute:
-            network.recompute_blocks()
+        arrange_blocks(network, recipe)
         return network
 
     @staticmethod

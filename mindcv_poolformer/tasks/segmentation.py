@@ -15,15 +15,14 @@ from ..data.order import Shard, steps_per_epoch
 from ..data.segmentation import splits
 from ..data.segmentation.loader import training_scenes
 from ..data.segmentation.palette import palette_of
-from ..data.segmentation.scenes import SceneFolder
+from ..data.segmentation.scenes import IGNORED, SceneFolder
 from ..data.segmentation.transforms import TrainTransform
 from ..evaluation.segmentation import SegmentationEvaluator
 from ..models import SEGMENTERS, VARIANTS, SemanticFPN
 from ..models.dense import SegmentationLoss
-from ..models.parts.mixers import choose_attention
 from ..models.variants import find_segmenter
 from ..runtime.launch import World
-from ..training.network import build_network
+from ..training.network import arrange_blocks, build_network
 from ..training.step import Loss
 from . import validating_scenes
 from .levels import check_levels
@@ -95,15 +94,13 @@ class Segmentation:
             head_channels=settings.head_channels,
             dropout=settings.head_dropout,
         )
-        choose_attention(network, recipe.system.flash_attention)
-        if recipe.system.recompute:
-            network.recompute_blocks()
+        arrange_blocks(network, recipe)
         return network
 
     @staticmethod
     def create_loss() -> Loss:
         """Give the loss of logits and the labels of a batch."""
-        return SegmentationLoss()
+        return SegmentationLoss(IGNORED)
 
     @staticmethod
     def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from mindspore.dataset import vision
 
 from ...config import AugmentationConfig
 from ...runtime.errors import UserError
-from ..preprocess import normalize
+from ..preprocess import check_told, normalize
 from .photometric import Photometric
 from .scenes import IGNORED
 
@@ -199,15 +199,7 @@ class EvalTransform:
         Raises:
             UserError: a key is missing or unknown, or the unit is another.
         """
-        expected = {*_LISTS, "size_divisor", "pixel_range"}
-        if set(values) != expected:
-            raise UserError(
-                f"preprocessing has the keys {sorted(values)}, expected {sorted(expected)}"
-            )
-        if list(values["pixel_range"]) != [0, 255]:
-            raise UserError(
-                f"preprocessing pixel_range is {values['pixel_range']}, expected [0, 255]"
-            )
+        check_told(values, {*_LISTS, "size_divisor"})
         lists = {name: tuple(values[name]) for name in _LISTS}
         return cls(size_divisor=int(values["size_divisor"]), **lists)
 

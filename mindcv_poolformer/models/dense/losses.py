@@ -7,15 +7,20 @@ from mindspore import Tensor, nn, ops
 
 from ..parts.resizing import resize_channels_first
 
-IGNORED = 255  # the label of places without a class, as MMSegmentation has it
-
 
 class SegmentationLoss(nn.Cell):
     """Softmax cross entropy of logits that are first resized to the labels' size, in float32.
 
-    Places with the label 255 count nothing and are still counted: the mean is over all places, as
-    in MMSegmentation 0.19.
+    Places without a class add nothing and are still counted: the mean is over all places, as in
+    MMSegmentation 0.19.
+
+    Args:
+        ignore_index: the label of places without a class, 255 in MMSegmentation.
     """
+
+    def __init__(self, ignore_index: int) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Give the loss, a scalar.
@@ -27,6 +32,6 @@ class SegmentationLoss(nn.Cell):
         _, height, width = labels.shape
         wide = resize_channels_first(logits.astype(ms.float32), (height, width))
         total = ops.cross_entropy(
-            wide, labels.astype(ms.int32), ignore_index=IGNORED, reduction="sum"
+            wide, labels.astype(ms.int32), ignore_index=self.ignore_index, reduction="sum"
         )
         return total / labels.size

@@ -116,7 +116,7 @@ def check_training() -> None:
     official = np.load(DENSE / "fpn_s12_train_128x160.npz")
     images = official_images(110, 2, 3, 128, 160)
     labels, everything = Tensor(official["labels"]), Tensor(np.ones((2, 128), np.float32))
-    network, loss = official_network().set_train(), SegmentationLoss()
+    network, loss = official_network().set_train(), SegmentationLoss(255)
 
     def forward(images: Tensor, labels: Tensor) -> Tensor:
         return loss(network(images, everything), labels)
@@ -143,7 +143,7 @@ def check_training() -> None:
 def test_the_loss_before_training_is_the_official_one(pynative_mode: None) -> None:
     official = np.load(DENSE / "fpn_s12_train_128x160.npz")
     logits = official_network().set_train(False)(official_images(110, 2, 3, 128, 160))
-    loss = SegmentationLoss()(logits, Tensor(official["labels"]))
+    loss = SegmentationLoss(255)(logits, Tensor(official["labels"]))
     assert float(loss) == pytest.approx(float(official["eval_bn.loss"]), rel=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_the_loss_is_the_mean_over_ignored_places_too(pynative_mode: None) -> No
     spread = np.log(np.exp(wide).sum(1))
     picked = np.take_along_axis(wide, np.minimum(labels, 4)[:, None], 1)[:, 0]
     expected = ((spread - picked) * (labels != 255)).sum() / labels.size
-    loss = SegmentationLoss()
+    loss = SegmentationLoss(255)
     assert float(loss(Tensor(logits), Tensor(labels))) == pytest.approx(expected, rel=1e-6)
     nothing = Tensor(np.full((2, 6, 9), 255))
     assert float(loss(Tensor(logits), nothing)) == 0
