@@ -34,6 +34,9 @@ SYNONYMS = {
 }
 
 
+# Two keys that say one thing in different ways.
+_PAIRS = (("lr", "lr_base"), ("ckpt_path", "pretrained"))
+_INSTEAD = (*_PAIRS, *(pair[::-1] for pair in _PAIRS))
 _DIGITS = r"(0|[1-9][0-9]*(_[0-9]+)*)"
 _NUMBER = re.compile(rf"[-+]?({_DIGITS}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _AMBIGUOUS = re.compile(r"[-+]?(0[0-9bBoOxX][0-9A-Fa-f_.]*|[0-9_]+(:[0-9_.]+)+)")
@@ -151,7 +154,7 @@ def _merge(
 ) -> dict[str, Any]:
     """Every value that the recipe and the flags give, checked: bases < file < flags.
 
-    Who gives one of lr and lr_base also takes out the other one of those before.
+    Who gives one of a pair such as lr and lr_base also takes out the other one of those before.
     """
     kinds = {key: kind for group in groups for key, kind in get_type_hints(group).items()}
     flags = _read_flags(words, {**kinds, "config": str})
@@ -163,8 +166,8 @@ def _merge(
         given = mindcv.translated(given, source)
         factor = given.pop(mindcv.WARMUP_FACTOR, None)
         checked = {key: _check_value(parser, key, given[key], kinds[key], source) for key in given}
-        for key, other in (("lr", "lr_base"), ("lr_base", "lr")):
-            if checked.get(key) is not None:
+        for key, other in _INSTEAD:
+            if checked.get(key):
                 values.pop(other, None)
         values |= checked
         if factor is not None:

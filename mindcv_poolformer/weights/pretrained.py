@@ -47,18 +47,15 @@ def find_weights(model: ModelConfig, default: str | Path | None = None) -> Model
             address of such a file or of a repository of the hub, or a key of ``MINDCV_FILES``.
         default: the file or folder to read if the recipe names none, of weights to use as they are.
             Without it they are to start from, and those of the other task will do: a segmentation
-            model's for its backbone, and the other way round. Published are backbones alone.
+            model's for its backbone, and the other way round. Of segmentation models backbones
+            alone are published: ``pretrained`` tells what they start from, and nothing else.
 
     Raises:
         UserError: as :func:`fetch` and :func:`read_weights`, or the weights are of another network
             than the model's. Models for other image sizes or classes may share a network.
     """
-    if model.pretrained:
-        if default is not None and model.model in SEGMENTERS:
-            raise UserError(
-                f"pretrained: found true with model {model.model}, expected ckpt_path: published "
-                "is its backbone alone, to train from"
-            )
+    segments = model.model in SEGMENTERS
+    if model.pretrained and (default is None or not segments):
         return read_published(model.model, model.cache_dir)
     source = str(model.ckpt_path or default or "")
     if not Path(source).exists():
@@ -69,7 +66,7 @@ def find_weights(model: ModelConfig, default: str | Path | None = None) -> Model
     if remote and published(source):  # the cache has no folder of a repository's name
         weights = weights.with_imagenet_names()
     if default is not None:
-        weights.check_task(model.model in SEGMENTERS)
+        weights.check_task(segments)
     return _of_network(weights, model.model)
 
 

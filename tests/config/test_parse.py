@@ -109,11 +109,16 @@ def test_flags_win_wherever_they_stand(tmp_path: Path) -> None:
     assert values == (9, 16, 0.0)
 
 
-def test_a_flag_for_the_learning_rate_replaces_the_files_other_one(parse: Parse) -> None:
+def test_a_flag_replaces_the_files_other_key_of_a_pair(parse: Parse) -> None:
     schedule = parse(VALID, "--lr_base", "0.01").schedule
     assert (schedule.lr, schedule.lr_base) == (None, 0.01)
     schedule = parse(VALID.replace("lr:", "lr_base:"), "--lr", "0.01").schedule
     assert (schedule.lr, schedule.lr_base) == (0.01, None)
+    model = parse(VALID + "pretrained: true\n", "--ckpt_path", "a.ckpt").model
+    assert (model.pretrained, model.ckpt_path) == (False, "a.ckpt")
+    model = parse(VALID + "ckpt_path: a.ckpt\n", "--pretrained", "true").model
+    assert (model.pretrained, model.ckpt_path) == (True, "")
+    assert parse(VALID + "pretrained: true\n", "--ckpt_path", "").model.pretrained
 
 
 @pytest.mark.parametrize(
