@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from ..runtime.errors import UserError
 from ..runtime.figures import drawn, short
 from ..runtime.files import replaced_folder
 from ..runtime.launch import World
+from ..runtime.lock import SEEN_SECONDS
 from .folder import DESCRIPTION
 from .page import PAGE, page_of, table
 
@@ -32,6 +34,8 @@ MOST_NAMED = 30  # classes with a name beside the confusion matrix
 
 class SceneReport:
     """Takes in what a network says of scenes, while it is evaluated, and writes a report of it.
+
+    Entering raises UserError: the place cannot be written to, or is another one for some ranks.
 
     All ranks take part; each writes its own scenes' labels beside ``folder``, which must be one
     place for all of them, and the main one puts the whole in its place.
@@ -64,7 +68,22 @@ class SceneReport:
                     "write to"
                 ) from None
         barrier(self.world.size)
+        self._check_shared()
         return self
+
+    def _check_shared(self) -> None:
+        """Refuse a place that other ranks do not see, before the work."""
+        deadline = time.monotonic() + SEEN_SECONDS
+        while not self._part.is_dir() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        size = self.world.size
+        seen = int(all_reduce_sum(np.array([self._part.is_dir()], np.int64), size)[0])
+        if seen < size:
+            self._remove_part()
+            raise UserError(
+                f"report: found {self.folder} to be one place for {seen} of {size} ranks, expected "
+                "a folder that all hosts share"
+            )
 
     def __exit__(
         self,
@@ -72,6 +91,9 @@ class SceneReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._remove_part()
+
+    def _remove_part(self) -> None:
         if self.world.is_main:
             shutil.rmtree(self._part, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import Ended, Running, assert_equal_weights, command, run, weights
+from scripts import MPIRUN, Ended, Running, assert_equal_weights, command, run, weights
 from small_network import SMALL_SEGMENTER
 
 pytestmark = pytest.mark.long
@@ -178,6 +178,20 @@ def test_two_ranks_validate_as_one(workspace: Path, validated: Ended) -> None:
     assert len(labels) == 5
     for path in labels:
         assert path.read_bytes() == (workspace / "two" / "labels" / path.name).read_bytes()
+
+
+def test_a_report_that_ranks_do_not_share_is_refused(workspace: Path) -> None:
+    """Each rank in a folder of its own, as on two hosts that share none."""
+    for name in ("a", "b"):
+        (workspace / name).mkdir()
+    config = {"config": workspace / "recipe.yaml", "data_dir": workspace / "scenes"}
+    words = command("validate.py", ckpt_path=workspace / "whole/best.ckpt", report="r", **config)
+    first, second = (["1", "-wdir", str(workspace / name), *words] for name in ("a", "b"))
+    ended = Running(workspace, [*MPIRUN, *first, ":", "-n", *second]).finish()
+    assert ended.code == 1
+    said = "error: report: found r to be one place for 1 of 2 ranks, expected a folder that all"
+    assert said in ended.err and "Traceback" not in ended.err
+    assert [list((workspace / name).iterdir()) for name in ("a", "b")] == [[], []]
 
 
 def test_a_label_of_another_size_is_one_line(workspace: Path) -> None:

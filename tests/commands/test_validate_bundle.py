@@ -21,12 +21,12 @@ from PIL import Image
 from scripts import RECIPE, Ended, Running, command, write_images
 from small_network import SMALL, small
 
-import validate as script
 from mindcv_poolformer.config import DataConfig, Recipe
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.tasks import validating_images
 
 CLASSES = tuple(f"class{label}" for label in (4, 0, 6, 2, 1, 3, 5, 7))  # class7 has no images
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
@@ -158,7 +158,7 @@ def test_order_tells_only_where_there_are_as_many_folders(
     write_images(tmp_path / "val", per_class=1, classes=2)
     recipe = Recipe(data=DataConfig(data_dir=str(tmp_path)))
     with pytest.raises(UserError, match=f"class0 among 2, .* in their order: {len(names)}"):
-        script.images_for(SimpleNamespace(classes=names), recipe)
+        validating_images.images_for(SimpleNamespace(classes=names), recipe)
 
 
 @pytest.mark.parametrize(

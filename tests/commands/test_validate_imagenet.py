@@ -17,9 +17,9 @@ from official import official_state_dict
 from safetensors.numpy import save_file
 from scripts import RECIPE, write_images
 
-import validate
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.tasks import validating_images
 from mindcv_poolformer.weights import ModelWeights, imagenet, read_weights, write_weights
 
 FOLDERS = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # tench, tabby, toilet tissue
@@ -49,7 +49,7 @@ def recipe_in(folder: Path) -> Recipe:
 
 
 def test_labels_are_the_outputs_of_the_ids(workspace: Path, published: ModelWeights) -> None:
-    images, said = validate.images_for_weights(published, recipe_in(workspace))
+    images, said = validating_images.images_for_weights(published, recipe_in(workspace))
     assert said == [] and images.classes == imagenet.folders()
     assert [Path(path).parent.name for path in images.paths[::4]] == list(FOLDERS)
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
@@ -64,13 +64,13 @@ def test_a_training_folder_with_few_classes_changes_nothing(
     workspace: Path, published: ModelWeights
 ) -> None:
     (workspace / "data" / "train").symlink_to("val")
-    images, said = validate.images_for_weights(published, recipe_in(workspace))
+    images, said = validating_images.images_for_weights(published, recipe_in(workspace))
     assert (said, set(images.labels.tolist())) == ([], set(FOLDERS.values()))
 
 
 def test_a_bundle_is_looked_at_the_same_way(workspace: Path) -> None:
     bundle = SimpleNamespace(classes=imagenet.names())
-    images, note = validate.images_for(bundle, recipe_in(workspace))
+    images, note = validating_images.images_for(bundle, recipe_in(workspace))
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
     assert note == []
 
@@ -79,7 +79,7 @@ def test_outputs_without_names_are_said_to_be_imagenets(
     workspace: Path, published: ModelWeights
 ) -> None:
     nameless = replace(published, classes=(), for_people=False)
-    images, (said,) = validate.images_for_weights(nameless, recipe_in(workspace))
+    images, (said,) = validating_images.images_for_weights(nameless, recipe_in(workspace))
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
     assert said.startswith("labels: the weights name none of their 1000 outputs")
 
@@ -95,9 +95,9 @@ def test_some_classes_are_taken_in_their_order_only_where_asked_for(
         recipe_in(workspace),
     )
     with pytest.raises(UserError, match="3 class folders, 1000 outputs.*; num_classes 1000 takes"):
-        validate.images_for_weights(weights, recipe)
+        validating_images.images_for_weights(weights, recipe)
     asked = replace(recipe, model=replace(recipe.model, num_classes=1000))
-    images, (said,) = validate.images_for_weights(weights, asked)
+    images, (said,) = validating_images.images_for_weights(weights, asked)
     np.testing.assert_array_equal(images.labels, np.repeat([0, 1, 2], 4))
     assert "the folders are taken for outputs 0 to 2 in their order" in said
 
@@ -105,7 +105,7 @@ def test_some_classes_are_taken_in_their_order_only_where_asked_for(
 def test_a_stranger_among_the_ids_is_refused(workspace: Path, published: ModelWeights) -> None:
     (workspace / "data" / "val" / "n15075141").rename(workspace / "data" / "val" / "n00000001")
     with pytest.raises(UserError, match="n00000001 is not among the 1000"):
-        validate.images_for_weights(published, recipe_in(workspace))
+        validating_images.images_for_weights(published, recipe_in(workspace))
 
 
 @pytest.mark.long
