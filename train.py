@@ -9,7 +9,7 @@ import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imp
 
 # isort: split
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,9 @@ def train(recipe: Recipe, world: World) -> None:
     evaluator = task.evaluator() if recipe.checkpointing.val_while_train else None
 
     folder = Path(recipe.checkpointing.ckpt_save_dir)
-    with locked(folder) if world.is_main else nullcontext():
+    with ExitStack() as folder_is_ours:
+        if world.is_main:
+            folder_is_ours.enter_context(locked(folder))
         check_shared(folder, world.rank, world.size)
 
         # Resume
@@ -116,8 +118,8 @@ def train(recipe: Recipe, world: World) -> None:
         run_folder = None
         if world.is_main:
             names = images.named_labels()
-            run_folder = RunFolder(
-                folder, recipe, metadata, step, progress, found, names, task.metric
+            run_folder = folder_is_ours.enter_context(
+                RunFolder(folder, recipe, metadata, step, progress, found, names, task.metric)
             )
         train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
         barrier(world.size)  # the main rank has saved

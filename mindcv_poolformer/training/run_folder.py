@@ -70,6 +70,13 @@ class RunFolder:
             metric=metric,
         )
 
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Else TensorBoard's thread may end with a traceback when a failed run does.
+        self._records.close()
+
     def record(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one record: kind is train or val."""
         self._records.write(kind, self._progress.step, values)
@@ -93,5 +100,4 @@ class RunFolder:
 
     def finish(self) -> list[str]:
         """Draw the curves; give what there is to tell."""
-        self._records.close()
         return [*self._checkpoints.summary(), f"curves: {draw_curves(self.folder)}"]

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,13 +157,10 @@ def test_requests_under_way_are_answered_before_the_end(
     with serving(served, tmp_path, variables=variables) as service:
         service.wait()
         expected = ask(service)
-        many = np.repeat(IMAGES, 32, axis=0)
+        tensors = [over_grpc("images", np.repeat(IMAGES, 12, axis=0), "FP32")]
         with ThreadPoolExecutor(6) as pool:
-            asked = [
-                pool.submit(service.grpc.infer, MODEL, [over_grpc("images", many[:40], "FP32")])
-                for _ in range(5)
-            ]
-            time.sleep(0.15)
+            asked = [pool.submit(service.grpc.infer, MODEL, tensors) for _ in range(5)]
+            wait(asked, return_when=FIRST_COMPLETED)
             assert not all(one.done() for one in asked)
             service.running.process.send_signal(sign)
             for one in asked:
