@@ -237,12 +237,13 @@ def _decode_all(
 
 
 def _from_base64(element: Any, index: int) -> bytes:
-    """The file in base64, broken into lines or not, alone or as a data URI."""
+    """The file in base64, of either alphabet, with padding or without, in lines, as a data URI."""
     try:
         text = element.encode("ascii") if isinstance(element, str) else bytes(memoryview(element))
         if uri := _DATA_URI.match(text):
             text = urllib.parse.unquote_to_bytes(text[uri.end() :])
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        text = b"".join(text.split()).translate(bytes.maketrans(b"-_", b"+/"))
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError, TypeError):
         raise BadRequestError(
             f"image {index}: found no base64, expected a file in base64"

@@ -269,3 +269,10 @@ def test_validation_does_not_repeat_the_data(service: Service) -> None:
     )
     assert status == 422
     assert answer["error"].startswith("body.inputs: ") and len(answer["error"]) < 300
+
+
+@pytest.mark.parametrize("text", ["++//+w==", "++//+w", "--__-w", "++//\n+w=="])
+def test_base64_as_its_writers_differ(text: str) -> None:
+    from mindcv_poolformer.serving.payload import _from_base64
+
+    assert _from_base64(text, 0) == b"\xfb\xef\xff\xfb"
