@@ -1,9 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits
+SCENES := runs/digit_scenes
+SEGMENTER := configs/semantic_fpn_poolformer_s12_digits.yaml
 
 
-.PHONY: demo serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
+.PHONY: demo demo-segmentation serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -12,6 +14,18 @@ demo: .venv/installed
 	$(BIN)/python predict.py data/digits/val/2/0022.png --json > $(RUN)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
+
+# Starts from the digits classifier, and trains it first if it is not there.
+demo-segmentation: .venv/installed $(RUN)/best.ckpt
+	$(BIN)/python train.py --config $(SEGMENTER) --ckpt_path $(RUN)/best.ckpt
+	$(BIN)/python validate.py --config $(SEGMENTER) --val_amp_level O3 --compare_amp_level O0 --result_file $(SCENES)/validation.json
+	$(BIN)/python export.py --config $(SEGMENTER) --overwrite
+	$(BIN)/python predict.py data/digit_scenes/images/val/0000.png --bundle $(SCENES)/bundle --output_dir $(SCENES)/predictions --json > $(SCENES)/prediction.json
+	@echo
+	@$(BIN)/python -m mindcv_poolformer.summary $(SCENES)
+
+$(RUN)/best.ckpt: | .venv/installed
+	$(BIN)/python train.py
 
 # The inference server with the demo's bundle, on this machine alone.
 serve: .venv/installed-serving

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from . import interrupts, scheduler
 
@@ -52,10 +52,10 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except SystemExit as stop:
-        if not stop.code and {"-h", "--help"} & set(sys.argv) and not _on_many_ranks():
-            print(f"\nevery command:\n  {DEBUG:<22}{DEBUG_HELP}")
         if stop.code is None or isinstance(stop.code, int):
-            _end(stop.code or 0, "")
+            helped = not stop.code and {"-h", "--help"} & set(sys.argv) and not _on_many_ranks()
+            more = f"\nevery command:\n  {DEBUG:<22}{DEBUG_HELP}\n" if helped else ""
+            _end(stop.code or 0, "", more)
         _end(1, f"{stop.code}\n")
     except argparse.ArgumentError as error:
         _end(2, _line(str(error), debug))
@@ -111,16 +111,13 @@ def _environment(error: OSError) -> str:
     return f"{name}: {error.strerror}" if name else f"{error.strerror} ({DEBUG} tells where)"
 
 
-def _end(code: int, message: str) -> NoReturn:
+def _end(code: int, message: str, output: str = "") -> NoReturn:
     """Leaves with `code`, and thereby has the launcher end the other ranks if it is not 0."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:  # a full disk, or a reader that has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
-        if not message:
-            code, message = 1, f"error: standard output: {error.strerror}\n"
+    unwritten = _write_last(sys.stdout, output)
+    if unwritten and not message:
+        code, message = 1, f"error: standard output: {unwritten}\n"
     if not message or not _on_many_ranks() or _may_speak():
-        sys.stderr.write(message)
+        _write_last(sys.stderr, message)
     if not _on_many_ranks() or (code == 0 and not _in_cluster_under_mpirun()):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
@@ -132,6 +129,17 @@ def _end(code: int, message: str) -> NoReturn:
     # Past the destructors of MPI and MindSpore: there a failed rank waits for the others, and
     # one that succeeded reports that the scheduler has left.
     os._exit(code)
+
+
+def _write_last(stream: TextIO, text: str) -> str | None:
+    """Gives why it cannot be written: a full disk, a reader that has gone."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more
+        return error.strerror
+    return None
 
 
 def _may_speak() -> bool:

@@ -25,7 +25,7 @@ def renamed(): Path("file").touch(); os.rename("file", "nowhere/file")
 def nameless():
     with open("/dev/full", "w") as file: file.write("text")
 def memory(): np.zeros(10**18)
-def flags(): OneLineParser().parse_args(["--no_such_flag"])
+def flags(): OneLineParser().parse_args(sys.argv[1:] or ["--no_such_flag"])
 class Cell:
     def __del__(self): os.kill(os.getpid(), signal.SIGINT)
 def compiling(): Cell(); raise RuntimeError("Response is empty.")
@@ -36,18 +36,20 @@ run(globals()[sys.argv.pop(1)])
 """
 
 
-def end_of(folder: Path, *words: str, stdout: int = subprocess.PIPE) -> tuple[int, str, str]:
+def end_of(
+    folder: Path, *words: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> tuple[int, str, str]:
     """Run a function of SCRIPT; give exit code, standard output and standard error."""
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=120,
     )
-    return ended.returncode, ended.stdout or "", ended.stderr
+    return ended.returncode, ended.stdout or "", ended.stderr or ""
 
 
 def test_ctrl_c_where_python_drops_it_is_the_cause_of_what_follows(tmp_path: Path) -> None:
@@ -108,10 +110,17 @@ def test_main_sees_no_debug_and_prints_any_file_name(tmp_path: Path) -> None:
     assert end_of(tmp_path, *words) == (0, "['--seed', '3'] \\udcff\n", "")
 
 
-def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["words"], ["flags", "--help"]])
+def test_output_that_cannot_be_written(tmp_path: Path, words: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        code, _, err = end_of(tmp_path, "words", stdout=full.fileno())
+        code, _, err = end_of(tmp_path, *words, stdout=full.fileno())
     assert (code, err) == (1, "error: standard output: No space left on device\n")
+
+
+def test_errors_that_cannot_be_written(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        assert end_of(tmp_path, "words", stderr=full.fileno()) == (0, "[] \\udcff\n", "")
+        assert end_of(tmp_path, "flags", stderr=full.fileno()) == (2, "", "")
 
 
 @pytest.mark.parametrize(
