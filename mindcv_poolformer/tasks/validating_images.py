@@ -19,7 +19,7 @@ from ..report.outcome import Outcome
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
-from ..weights.labels import folders_of, match, order_tells
+from ..weights.labels import folders_of, match, order_tells, strangers
 from .validation import ValidationOptions
 
 
@@ -129,11 +129,7 @@ def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
             f"those of the bundle, or as many in their order: {len(bundle.classes)}"
         )
     said = order_tells(bundle.classes, images.classes, bundle.folder)
-    return images, [
-        said
-        or f"classes: the folders are not named as the bundle's ({stranger} is none of them), "
-        "so their order tells"
-    ]
+    return images, [said or strangers(bundle.classes, images.classes)]
 
 
 def evaluate_at(

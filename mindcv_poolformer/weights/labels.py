@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,13 +20,25 @@ def folders_of(classes: Sequence[str], found: Sequence[str]) -> tuple[str, ...] 
         found: the class folders that there are.
 
     Returns:
-        a folder for each output: the names themselves where all of ``found`` are among them, or
-        ImageNet's WordNet ids, see :func:`imagenet.folders_of`; None if neither can be told.
+        a folder for each output: the names themselves where all of ``found`` are among them, be it
+        in another spelling, see :func:`_plain`; or ImageNet's WordNet ids, see
+        :func:`imagenet.folders_of`; None if none of this can be told.
     """
     times = Counter(classes)
     if found and all(times[folder] == 1 for folder in found):
         return tuple(classes)
-    return imagenet.folders_of(classes, found)
+    if ids := imagenet.folders_of(classes, found):
+        return ids
+    spelled = {_plain(folder): folder for folder in found}
+    times = Counter(map(_plain, classes))
+    if found and len(spelled) == len(found) and all(times[name] == 1 for name in spelled):
+        return tuple(spelled.get(_plain(name), name) for name in classes)
+    return None
+
+
+def _plain(name: str) -> str:
+    """A name without what file systems and tools change: case, Unicode's form, what parts words."""
+    return " ".join(re.sub(r"[_-]", " ", unicodedata.normalize("NFKC", name).casefold()).split())
 
 
 def match(
@@ -39,7 +53,7 @@ def match(
 
     Returns:
         a folder for each output, None where the order of ``found`` tells; and one line, empty where
-        names tell or there are as many folders as outputs, and neither has names in common.
+        names tell, or outputs without names are as many as the folders.
 
     Raises:
         UserError: there is no classifier; there are more folders than outputs, or fewer and
@@ -70,10 +84,20 @@ def match(
     if said := order_tells(weights.classes, found, weights.path):
         return None, said
     if len(found) == outputs:
-        return None, ""
+        return None, strangers(weights.classes, found)
     return None, (
         f"labels: found {fact}: the folders are taken for outputs 0 to {len(found) - 1} in their "
         "order; where these are other classes, the scores mean nothing"
+    )
+
+
+def strangers(classes: Sequence[str], found: Sequence[str]) -> str:
+    """Give what to say where as many folders as outputs have names, but none in common."""
+    if not classes:
+        return ""
+    return (
+        f"labels: no class folder has the name of an output ({found[0]} is none of them), so the "
+        "folders' order tells"
     )
 
 

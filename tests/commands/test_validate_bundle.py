@@ -148,7 +148,7 @@ def test_names_for_people_go_by_the_folders_order(workspace: Path, tmp_path: Pat
     write_images(tmp_path / "eight" / "val", per_class=3, classes=8)
     ended = validate(tmp_path, bundle="people", data_dir="eight")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("classes: the folders are not named as the bundle's (class0 is")
+    assert ended.out.startswith("labels: no class folder has the name of an output (class0 is")
 
 
 @pytest.mark.parametrize("names", [("cat",), ("cat", "dog", "crane")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from mindcv_poolformer.weights.labels import match, order_tells
 S12 = {"depths": (2, 2, 6, 2), "dims": (64, 128, 320, 512), "layer_scale_init": 1e-5}
 
 
-def outputs(number: int, names: str = "", for_people: bool = True) -> ModelWeights:
+SPELLED = ("New York", "Cafe\u0301", "A-b")  # é in two characters, as macOS writes file names
+
+
+def outputs(number: int, names: Sequence[str] = "", for_people: bool = True) -> ModelWeights:
     """Weights as far as their labels go."""
     facts = ("poolformer_s12", number, 3, "norm_pool", tuple(names), None, "", Path("x.ckpt"))
     return ModelWeights({}, *facts, for_people=for_people)
@@ -38,12 +42,12 @@ def outputs(number: int, names: str = "", for_people: bool = True) -> ModelWeigh
         (outputs(3, "cab"), "a", "cab"),  # some of them
         (outputs(4, "cab"), "bc", "cab"),  # the last has no name
         (outputs(3, "cab", for_people=False), "abc", "cab"),
-        (outputs(3, "xyz"), "abc", None),
+        (outputs(3, SPELLED), ("a_b", "caf\u00e9", "new_york"), ("new_york", "caf\u00e9", "a_b")),
         (outputs(3), "abc", None),
     ],
 )
 def test_names_tell_or_there_are_none(
-    weights: ModelWeights, found: str, folders: str | None
+    weights: ModelWeights, found: Sequence[str], folders: Sequence[str] | None
 ) -> None:
     assert match(weights, tuple(found), None) == (folders and tuple(folders), "")
 
@@ -52,13 +56,14 @@ def test_names_tell_or_there_are_none(
     ("weights", "found", "asked", "said"),
     [
         (outputs(5), "abc", 5, "the folders are taken for outputs 0 to 2"),
+        (outputs(3, "xyz"), "abc", None, "has the name of an output (a is none of them), so the"),
         (outputs(5, "vwxyz"), "abc", 5, "not all of which have such a name: the folders are taken"),
         (outputs(3, "abz"), "abc", None, "2 of 3 class folders are names of outputs, c is none"),
         (outputs(3, "aab"), "axy", None, "1 of 3 class folders are names of outputs, a is one of"),
     ],
 )
 def test_where_order_tells_it_is_said(
-    weights: ModelWeights, found: str, asked: int | None, said: str
+    weights: ModelWeights, found: Sequence[str], asked: int | None, said: str
 ) -> None:
     folders, line = match(weights, tuple(found), asked)
     assert folders is None
@@ -72,10 +77,18 @@ def test_where_order_tells_it_is_said(
         (outputs(5, "vwxyz"), "abc", None, "expected weights that name the folders"),
         (outputs(2), "abc", 2, "3 class folders, 2 outputs, .* or as many outputs$"),
         (outputs(3, "bax"), "abc", None, "and a, output 1, is class 0 in the folders' order"),
+        (
+            outputs(3, ("A-b", "a_b", "c")),
+            ("a b", "c", "d"),
+            None,
+            "c, output 2, is class 1 in the",
+        ),
         (outputs(0), "abc", None, "found no classifier"),
     ],
 )
-def test_what_is_refused(weights: ModelWeights, found: str, asked: int | None, said: str) -> None:
+def test_what_is_refused(
+    weights: ModelWeights, found: Sequence[str], asked: int | None, said: str
+) -> None:
     with pytest.raises(UserError, match=f"x.ckpt: .*{said}"):
         match(weights, tuple(found), asked)
 
