@@ -16,7 +16,12 @@ from .classifier import POOL_NORM, StagedClassifier, initialize_linear
 from .parts.activations import SquaredReLU, StarReLU
 from .parts.convolutions import DepthwiseConv, StridedConv
 from .parts.layers import DropPath
-from .parts.layout import lay_for_device, on_channels_last
+from .parts.layout import (
+    lay_for_device,
+    move_channels_first,
+    move_channels_last,
+    on_channels_last,
+)
 from .parts.mixers import GRIDS, Attention, ChannelsLastPooling, RandomMixing, SepConv
 from .parts.norms import ChannelNorm, LayerNorm, SampleNorm
 from .variants import FAMILIES
@@ -222,10 +227,10 @@ class MetaFormer(StagedClassifier):
         return FAMILIES[self.family].token_mixers[stage]
 
     def _enter(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 2, 3, 1)
+        return move_channels_last(x)
 
     def _leave(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 3, 1, 2)
+        return move_channels_first(x)
 
     def _lay_for_device(self, x: Tensor) -> Tensor:
         return lay_for_device(x)

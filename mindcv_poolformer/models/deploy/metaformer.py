@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..metaformer import Downsampling, MetaFormer, MetaFormerBlock, MlpHead
 from ..parts.activations import squared_relu
 from ..parts.convolutions import DepthwiseConv
-from ..parts.layout import lay_for_device, on_channels_last
+from ..parts.layout import lay_for_device, move_channels_last, on_channels_last
 from ..parts.mixers import Attend, Attention, ChannelsLastPooling, SepConv
 from ..parts.norms import NORM_EPS, SampleNorm, center, standardize, standardize_channels
 from .folding import copy_of, embed_like, fill, values_of
@@ -61,7 +61,7 @@ class DeployedMetaFormer(nn.Cell):
         return [lay_for_device(x) for x in self._stages(x)]
 
     def _stages(self, x: Tensor) -> list[Tensor]:
-        x = x.transpose(0, 2, 3, 1)
+        x = move_channels_last(x)
         maps = []
         for downsampling, stage in zip(self.downsample_layers, self.stages):
             x = downsampling(x)

@@ -52,12 +52,29 @@ def channels_last() -> bool:
 
 def from_channels_first(x: Tensor) -> Tensor:
     """Lay a map (N, C, H, W) as the device likes it."""
-    return x.transpose(0, 2, 3, 1) if channels_last() else x
+    return move_channels_last(x) if channels_last() else x
 
 
 def to_channels_first(x: Tensor) -> Tensor:
     """Lay a map (N, C, H, W) again, whatever the device likes."""
-    return x.transpose(0, 3, 1, 2) if channels_last() else x
+    return move_channels_first(x) if channels_last() else x
+
+
+def move_channels_last(x: Tensor) -> Tensor:
+    """Lay a map (N, C, H, W) as (N, H, W, C) on any device."""
+    return _transpose(x, (0, 2, 3, 1))
+
+
+def move_channels_first(x: Tensor) -> Tensor:
+    """Lay a map (N, H, W, C) as (N, C, H, W) on any device."""
+    return _transpose(x, (0, 3, 1, 2))
+
+
+def _transpose(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    if x.dtype == ms.float16 and channels_last():
+        # As graph kernels MindSpore 2.10 mixes up float16 where the last axis moves.
+        return x.astype(ms.float32).transpose(axes).astype(ms.float16)
+    return x.transpose(axes)
 
 
 def on_channels_last(cell: nn.Cell, x: Tensor) -> Tensor:
