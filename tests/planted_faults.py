@@ -770,7 +770,7 @@ FAULTS = (
     ),
     # serving
     Fault(
-        "/serving/payload.py",
+        "/serving/classifier.py",
         "np.argsort(-probabilities, axis=1",
         "np.argsort(probabilities, axis=1",
         "tests/serving/test_serving_answers.py -k 'labels or over_grpc'",
