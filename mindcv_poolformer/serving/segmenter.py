@@ -47,13 +47,7 @@ class ServedSegmenter:
     def __init__(self, folder: str, options: Options) -> None:
         """Raises UserError as ``load_segmenter_bundle``."""
         self._bundle = bundle = load_segmenter_bundle(folder, key_file=options.key_file)
-        edge = max(max(size) for size in bundle.graphs)
-        self._pictures = Pictures(
-            CHANNELS,
-            options.max_pixels,
-            # Of logits on their way from the graph's size to that of a line of pixels.
-            lambda width, height: edge * max(width, height),
-        )
+        self._pictures = Pictures(CHANNELS, options.max_pixels, bundle.resized_pixels)
         self.precision = next(iter(bundle.graphs.values())).precision
         self.inputs = self._pictures.tensors
         self.outputs = [
