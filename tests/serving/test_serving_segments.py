@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import NO_KERNELS, ROOT
 from toy_segmenter import ToySegmenter
 
+import predict
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
 from mindcv_poolformer.data.segmentation.transforms import EvalTransform
@@ -72,17 +71,19 @@ def written(
 ) -> list[dict[str, Any]]:
     """What predict.py tells and writes for each photo, as OUTPUTS: pixels twice, and classes."""
     folder = tmp_path_factory.mktemp("written")
-    words = [sys.executable, str(ROOT / "predict.py"), *map(str, photos), "--json"]
-    words += ["--bundle", str(bundle), "--output_dir", str(folder), "--top_k", "5"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, env=NO_KERNELS)
-    assert done.returncode == 0, done.stderr
+    words = ["predict.py", *map(str, photos), "--json", "--top_k", "5"]
+    words += ["--bundle", str(bundle), "--output_dir", str(folder)]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr("sys.argv", words)
+        predict.main()
     return [
         {
             "label_map": np.asarray(Image.open(one["files"]["labels"])),
             "overlay": np.asarray(Image.open(one["files"]["overlay"])),
             "classes": one["classes"],
         }
-        for one in json.loads(done.stdout)
+        for one in json.loads(said.getvalue())
     ]
 
 
