@@ -768,12 +768,24 @@ FAULTS = (
         "if times[name] > 2 else name",
         "tests/page",
     ),
+    Fault(
+        "/page/segments.py",
+        '.style.setProperty("--opacity", value)',
+        '.style.setProperty("--opaque", value)',
+        "tests/page",
+    ),
     # serving
     Fault(
-        "/serving/payload.py",
+        "/serving/classifier.py",
         "np.argsort(-probabilities, axis=1",
         "np.argsort(probabilities, axis=1",
         "tests/serving/test_serving_answers.py -k 'labels or over_grpc'",
+    ),
+    Fault(
+        "/serving/segmenter.py",
+        "graph_for((picture.height, picture.width))",
+        "graph_for((picture.width, picture.height))",
+        "tests/serving/test_serving_segments.py -k over_grpc",
     ),
     Fault(
         "/serving/batching.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -79,7 +79,7 @@ class LoadedGraph(Generic[Preparation]):
             return images
         return np.ascontiguousarray(images.astype(np.uint8).transpose(0, 2, 3, 1))
 
-    def prepare(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def prepare(self, images: Iterable[Image.Image]) -> np.ndarray:
         """From images of any size, with ``channels`` channels, to what the network takes."""
         return self.to_input(np.stack([self.loading(image) for image in images]))
 

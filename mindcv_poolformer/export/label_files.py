@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,30 @@ def write_label_files(
             strict=True,
         ):
             with replaced_file(file) as staging:
-                image.save(staging, "PNG")
+                staging.write_bytes(as_png(image))
         yield {
             "image": str(path),
             "files": dict(zip(KINDS, map(str, files), strict=True)),
-            "classes": [
-                {"index": index, "class": bundle.classes[index], "share": share}
-                for index, share in shares_of(labels)
-            ],
+            "classes": told_classes(labels, bundle.classes),
         }
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The content of the file for an image."""
+    content = BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def told_classes(labels: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What is said of class indices (H, W): "index", "class" and "share" of the pixels.
+
+    The largest comes first.
+    """
+    return [
+        {"index": index, "class": classes[index], "share": share}
+        for index, share in shares_of(labels)
+    ]
 
 
 def _segmented(bundle: SegmenterBundle, picture: Image.Image, path: Path) -> np.ndarray:

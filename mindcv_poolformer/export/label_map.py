@@ -28,23 +28,20 @@ def label_map(logits: np.ndarray, input_size: Size, original_size: Size) -> np.n
         (height, width) int32; of classes that are equal the first one.
     """
     classes, *size = logits.shape
-    (high, wide) = (
-        _resizing(old, seen) for old, seen in zip(size, input_size, strict=True)
+    high, wide = (
+        _resized(np.eye(old), seen, slice(0, seen))
+        for old, seen in zip(size, input_size, strict=True)
     )  # (seen, old)
-    tall, broad = (
-        (_resizing(seen, new) @ first).astype(np.float32)
-        for first, seen, new in zip((high, wide), input_size, original_size, strict=True)
-    )  # (new, old)
     height, width = original_size
     places = np.ascontiguousarray(logits.transpose(1, 2, 0), np.float32)  # (h, w, classes)
     labels = np.empty(original_size, np.int32)
     columns = min(width, 512)
     rows = max(1, BLOCK_BYTES // (4 * classes * columns))
     for left in range(0, width, columns):
-        across, reach = _part(broad, left, columns)
+        across, reach = _part(wide, width, slice(left, min(left + columns, width)))
         block = np.matmul(across, places[:, reach])  # (h, columns, classes)
         for top in range(0, height, rows):
-            down, reach = _part(tall, top, rows)
+            down, reach = _part(high, height, slice(top, min(top + rows, height)))
             resized = down @ block[reach].reshape(reach.stop - reach.start, -1)
             labels[top : top + rows, left : left + columns] = resized.reshape(
                 len(down), len(across), classes
@@ -52,21 +49,22 @@ def label_map(logits: np.ndarray, input_size: Size, original_size: Size) -> np.n
     return labels
 
 
-def _resizing(old: int, new: int) -> np.ndarray:
-    """The matrix (new, old) of a bilinear resize of one axis; half-pixel centres, float64."""
-    place = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
+def _resized(matrix: np.ndarray, new: int, rows: slice) -> np.ndarray:
+    """Some of the ``new`` rows of a matrix (old, ...) that is resized; float64."""
+    old = len(matrix)
+    place = np.maximum((np.arange(rows.start, rows.stop) + 0.5) * (old / new) - 0.5, 0)
     lower = np.minimum(place.astype(np.int64), old - 1)
     upper = np.minimum(lower + 1, old - 1)
-    matrix = np.zeros((new, old))
-    part = place - lower
-    np.add.at(matrix, (np.arange(new), lower), 1 - part)
-    np.add.at(matrix, (np.arange(new), upper), part)
-    return matrix
+    part = (place - lower)[:, None]
+    return (1 - part) * matrix[lower] + part * matrix[upper]
 
 
-def _part(matrix: np.ndarray, start: int, count: int) -> tuple[np.ndarray, slice]:
-    """Some rows of a banded matrix without the zeros on both sides, and where these columns are."""
-    rows = matrix[start : start + count]
-    used = np.flatnonzero(rows.any(axis=0))
+def _part(first: np.ndarray, new: int, rows: slice) -> tuple[np.ndarray, slice]:
+    """Some rows of both resizes without the zeros on both sides, and where these columns are.
+
+    Not all at once: a picture of a single line may have millions of columns.
+    """
+    both = _resized(first, new, rows).astype(np.float32)
+    used = np.flatnonzero(both.any(axis=0))
     reach = slice(int(used[0]), int(used[-1]) + 1)
-    return np.ascontiguousarray(rows[:, reach]), reach
+    return np.ascontiguousarray(both[:, reach]), reach

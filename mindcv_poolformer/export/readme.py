@@ -42,7 +42,8 @@ python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving
 
 _SEGMENTATION = """\
 python predict.py --bundle "$BUNDLE" --self_test{key}
-python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}"""
+python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}
+python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]\""""
 
 _HOST = """\
 The logits are those of every fourth pixel each way. For the classes of all pixels resize them

@@ -40,6 +40,10 @@ class SegmenterBundle:
         """Give the graph whose shape is nearest to a picture's height and width."""
         return self.graphs[nearest_shape(*size, list(self.graphs))]
 
+    def resized_pixels(self, width: int, height: int) -> int:
+        """Give the pixels of a picture's logits halfway to its size: many for a line of pixels."""
+        return max(max(size) for size in self.graphs) * max(width, height)
+
     def logits(self, picture: Image.Image | np.ndarray) -> np.ndarray:
         """Give the logits (classes, h, w) float32 of an RGB picture, or its (H, W, 3) uint8.
 

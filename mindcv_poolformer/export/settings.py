@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .description import SEGMENTATION
+
 SETTINGS = "model-settings.json"
 RUNTIME = "mindcv_poolformer.serving.runtime.PoolFormerRuntime"
 BATCH_SIZE = 16  # requests that are answered together, for a bundle of any batch size
@@ -15,17 +17,24 @@ _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}  # in the Open Inference Prot
 
 def write_settings(folder: Path, description: dict[str, Any]) -> None:
     """Write model-settings.json for the content of model.json."""
-    fixed = [graph["batch_size"] for graph in description["graphs"].values()]
     settings = {
         "name": description["model"],
         "implementation": RUNTIME,
         "parameters": {"uri": "."},
+    }
+    if description["task"] != SEGMENTATION:  # which answers one by one, and gives no logits
+        settings |= _batches(description)
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _batches(description: dict[str, Any]) -> dict[str, Any]:
+    fixed = [graph["batch_size"] for graph in description["graphs"].values()]
+    return {
         "max_batch_size": max((size for size in fixed if size), default=BATCH_SIZE),
         "max_batch_time": BATCH_SECONDS,
         "inputs": [_tensor(description["input"])],
         "outputs": [_tensor(description["output"])],
     }
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _tensor(end: dict[str, Any]) -> dict[str, Any]:

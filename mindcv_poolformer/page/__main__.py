@@ -1,6 +1,8 @@
 """Try a bundle in the browser: drop an image, see what the network says of it, and why.
 
 python -m mindcv_poolformer.page --bundle runs/digits/bundle --examples data/digits/val
+
+Of a segmenter's bundle it shows the classes of the pixels, in colours over the image.
 """
 
 from __future__ import annotations
@@ -8,13 +10,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data.folder import find_images
 from ..data.preprocess import silence_pillow
+from ..export.description import SEGMENTATION, read_description
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
 from .model import load_page_model
+from .segmenter import load_page_segmenter
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 MAX_EXAMPLES = 12
 MAX_FILE_SIZE = 32 << 20
@@ -30,7 +39,9 @@ def parse_arguments() -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--bundle", required=True, help="folder export.py wrote")
-    parser.add_argument("--ckpt_path", help="checkpoint of the bundle, for the Grad-CAM overlay")
+    parser.add_argument(
+        "--ckpt_path", help="checkpoint of a classifier's bundle, for the Grad-CAM overlay"
+    )
     parser.add_argument("--examples", help="folder of images to pick from")
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
     parser.add_argument("--device_target", choices=["CPU", "Ascend"], default="CPU", help="device")
@@ -47,17 +58,11 @@ def main() -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError('gradio: found no such package, expected it: pip install ".[demo]"')
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read as gradio is imported
-    from .layout import CSS, HEAD, build, theme
+    from .frame import CSS, HEAD, theme
 
     examples = [] if arguments.examples is None else pick_examples(arguments.examples)
     silence_pillow()
-    model = load_page_model(
-        arguments.bundle,
-        arguments.ckpt_path,
-        device_target=arguments.device_target,
-        key_file=arguments.dec_key_file,
-    )
-    page = build(model, examples).queue(max_size=MAX_WAITING)
+    page = build(arguments, examples).queue(max_size=MAX_WAITING)
     try:
         page.launch(
             server_name=arguments.host,
@@ -76,6 +81,26 @@ def main() -> None:
         reason = " ".join(str(error).split())
         where = f"{arguments.host}:{arguments.port}"
         raise UserError(f"{where}: cannot listen there ({reason:.160})") from error
+
+
+def build(arguments: argparse.Namespace, examples: Sequence[Path]) -> gr.Blocks:
+    """Load what is asked for, and put its page together.
+
+    Raises:
+        UserError: it cannot be loaded, or a checkpoint is given with a segmenter's bundle.
+    """
+    from . import classes, segments
+
+    folder, checkpoint = arguments.bundle, arguments.ckpt_path
+    options = {"device_target": arguments.device_target, "key_file": arguments.dec_key_file}
+    if read_description(folder).task != SEGMENTATION:
+        return classes.build(load_page_model(folder, checkpoint, **options), examples)
+    if checkpoint is not None:
+        raise UserError(
+            f"--ckpt_path: found {checkpoint} with {folder}, a segmenter's bundle, expected none: "
+            "Grad-CAM explains classes of whole images"
+        )
+    return segments.build(load_page_segmenter(folder, **options), examples)
 
 
 def pick_examples(folder: str) -> list[Path]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
-from ..data.pixels import MOST_PIXELS, resized_pixels
-from ..data.preprocess import MODES, EvalTransform, convert, turn_upright
+from ..data.pixels import MOST_PIXELS
+from ..data.preprocess import MODES, convert, turn_upright
 from ..runtime.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
-def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Image.Image:
+def read_image(
+    path: str | Path, channels: int, resized_pixels: Callable[[int, int], int]
+) -> Image.Image:
     """Read an image that a visitor sends, upright as the browser shows it.
+
+    Args:
+        path: of the file.
+        channels: of the result.
+        resized_pixels: gives the pixels that one of a width and a height will have, resized.
 
     Raises:
         UserError: the file is no image, is damaged, or has more pixels than are good for a server,
@@ -22,7 +30,7 @@ def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Ima
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(*image.size, transform)
+            _check_size(*image.size, resized_pixels(*image.size))
             upright = turn_upright(image)
             upright.load()
             return upright if upright.mode == MODES[channels] else convert(upright, channels)
@@ -38,9 +46,8 @@ def read_image(path: str | Path, channels: int, transform: EvalTransform) -> Ima
         raise UserError(f"The image cannot be read: {reason:.120}.") from None
 
 
-def _check_size(width: int, height: int, transform: EvalTransform) -> None:
+def _check_size(width: int, height: int, resized: int) -> None:
     """Refuse an image that is large, or will be."""
-    resized = resized_pixels(width, height, transform)
     if max(width * height, resized) > MOST_PIXELS:
         found = f"{width:,} x {height:,} = {width * height:,} pixels"
         if width * height <= MOST_PIXELS:

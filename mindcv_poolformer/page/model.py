@@ -69,7 +69,7 @@ class PageModel:
             row = self.bundle.probabilities(pixels)[0]
             return row, time.perf_counter() - begun
 
-        row, seconds = _on_device(run)
+        row, seconds = on_device(run)
         return Answer(row, prepared - started, seconds)
 
     def explain(self, image: Image.Image, label: int) -> np.ndarray:
@@ -82,7 +82,7 @@ class PageModel:
         if cam is None:
             raise ValueError("explain: found no checkpoint, expected one")
         pixels = self.bundle.transform(image)[None]
-        return _on_device(lambda: cam.maps(pixels, [label])[0])
+        return on_device(lambda: cam.maps(pixels, [label])[0])
 
 
 def load_page_model(
@@ -104,7 +104,7 @@ def load_page_model(
         cam = None if ckpt_path is None else _load_cam(bundle, Path(ckpt_path))
         return PageModel(bundle, cam)
 
-    model = _on_device(load)
+    model = on_device(load)
     edge = model.bundle.transform.image_size
     blank = Image.new(MODES[model.bundle.channels], (edge, edge))
     model.classify(blank)
@@ -134,5 +134,6 @@ def _load_cam(bundle: Bundle, path: Path) -> GradCam:
     return GradCam(network, stage_for(bundle.transform.image_size))
 
 
-def _on_device(call: Callable[[], T]) -> T:
+def on_device(call: Callable[[], T]) -> T:
+    """Call in the thread of ``DEVICE``."""
     return DEVICE.submit(call).result()

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's tensors, from and to what a bundle understands."""
+"""The Open Inference Protocol's tensors, read whatever a bundle is for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import re
 import urllib.parse
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
@@ -16,17 +16,13 @@ from typing import Any
 
 import numpy as np
 from mlserver.errors import MLServerError
-from mlserver.types import InferenceRequest, MetadataTensor, RequestInput, ResponseOutput
+from mlserver.types import InferenceRequest, MetadataTensor, RequestInput
 from PIL import Image
 
-from ..data.pixels import MOST_PIXELS, resized_pixels
-from ..data.preprocess import MODES, EvalTransform, convert
-from ..export.bundle import Bundle, softmax
+from ..data.preprocess import MODES, convert
 
-IMAGES, PIXELS, ENCODED = "images", "pixels", "encoded"
-LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"
+PIXELS, ENCODED = "pixels", "encoded"
 FORMATS = ("JPEG", "PNG")
-TOP_K = 5
 _CODES = {"FP32": "f", "UINT8": "B"}  # of the module array
 _ID = re.compile(r"([!-~]([ -~]{0,126}[!-~])?)?")
 _DATA_URI = re.compile(rb"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -37,52 +33,92 @@ class BadRequestError(MLServerError):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one request may ask for, and all of them together.
+class Wanted:
+    """What a request asks for: names of outputs, none for what is usual; of how many classes."""
 
-    Args:
-        images: in one request.
-        pixels: of an image, as it comes and as it is resized.
-        queue: images under way at once.
-    """
-
-    images: int = 64
-    pixels: int = MOST_PIXELS
-    queue: int = 256
+    names: tuple[str, ...]
+    top_k: int | None
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The outputs that a request asks for, and how many labels."""
+class Pictures:
+    """Reads the pictures of requests.
 
-    names: tuple[str, ...]
-    top_k: int
+    Args:
+        channels: that each is converted to: 1 grey, 3 RGB, 4 RGBA.
+        most_pixels: of a picture, as it comes and as it is resized.
+        resized_pixels: gives the pixels that one of a width and a height will have, resized.
+    """
 
+    channels: int
+    most_pixels: int
+    resized_pixels: Callable[[int, int], int]
 
-def input_metadata(bundle: Bundle) -> list[MetadataTensor]:
-    """The inputs, of which a request has one."""
-    edge, channels = bundle.transform.image_size, bundle.channels
-    tensors = [
-        MetadataTensor(name=PIXELS, datatype="UINT8", shape=[-1, -1, -1, channels]),
-        MetadataTensor(name=ENCODED, datatype="BYTES", shape=[-1]),
-    ]
-    if bundle.takes == "float32":
-        shape = [-1, channels, edge, edge]
-        tensors.insert(0, MetadataTensor(name=IMAGES, datatype="FP32", shape=shape))
-    return tensors
+    @property
+    def tensors(self) -> list[MetadataTensor]:
+        """The inputs that pictures come in, of any size."""
+        return [
+            MetadataTensor(name=PIXELS, datatype="UINT8", shape=[-1, -1, -1, self.channels]),
+            MetadataTensor(name=ENCODED, datatype="BYTES", shape=[-1]),
+        ]
 
+    def read(self, tensor: RequestInput) -> Iterator[Image.Image]:
+        """Each picture in turn, of an input that :func:`count_images` has let pass.
 
-def output_metadata(bundle: Bundle) -> list[MetadataTensor]:
-    """The outputs, of which a request names those it wants."""
-    tensors = [
-        MetadataTensor(name=PROBABILITIES, datatype="FP32", shape=[-1, len(bundle.classes)]),
-        MetadataTensor(name=LABELS, datatype="BYTES", shape=[-1, -1]),
-        MetadataTensor(name=SCORES, datatype="FP32", shape=[-1, -1]),
-    ]
-    if bundle.gives == "logits":
-        shape = [-1, len(bundle.classes)]
-        tensors.insert(0, MetadataTensor(name=LOGITS, datatype="FP32", shape=shape))
-    return tensors
+        Raises:
+            BadRequestError: the data is not what name, datatype and shape say, or exceeds a limit.
+        """
+        if tensor.name == ENCODED:
+            yield from self._decode_all(tensor)
+            return
+        values = read_numbers(tensor)
+        self._check_size(tensor.shape[2], tensor.shape[1])
+        for picture in values[..., 0] if self.channels == 1 else values:
+            yield Image.fromarray(picture)
+
+    def _decode_all(self, tensor: RequestInput) -> Iterator[Image.Image]:
+        data = _listed(tensor)
+        if len(data) != tensor.shape[0]:
+            raise BadRequestError(
+                f"input {ENCODED}: found {len(data)} elements, expected {tensor.shape[0]} for "
+                f"shape {tensor.shape}"
+            )
+        is_base64 = tensor.parameters is not None and tensor.parameters.content_type == "base64"
+        for index, element in enumerate(data):
+            if isinstance(element, str) or is_base64:  # JSON holds no bytes
+                element = _from_base64(element, index)
+            if not isinstance(element, bytes):
+                raise BadRequestError(f"image {index}: found no bytes, expected a JPEG or PNG file")
+            yield self._decode(element, index)
+
+    def _decode(self, content: bytes, index: int) -> Image.Image:
+        try:
+            image = Image.open(BytesIO(content), formats=FORMATS)
+            self._check_size(*image.size)
+            image.load()
+            wanted = MODES[self.channels]
+            return image if image.mode == wanted else convert(image, self.channels)
+        except Image.UnidentifiedImageError:
+            raise BadRequestError(f"image {index}: found no JPEG or PNG, expected one") from None
+        except Image.DecompressionBombError:
+            raise BadRequestError(
+                f"image {index}: found too many pixels, expected at most {self.most_pixels:,}", 413
+            ) from None
+        # Pillow's decoders answer damaged data with any of these.
+        except (OSError, SyntaxError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise BadRequestError(f"image {index}: cannot be read ({reason:.120})") from None
+
+    def _check_size(self, width: int, height: int) -> None:
+        """Refuse an image that is large, or will be."""
+        resized = self.resized_pixels(width, height)
+        for pixels, how in ((width * height, ""), (resized, ", resized,")):
+            if pixels > self.most_pixels:
+                raise BadRequestError(
+                    f"image of {width} x {height}: found {pixels:,} pixels{how} "
+                    f"expected at most {self.most_pixels:,}",
+                    413,
+                )
 
 
 def check_id(request: InferenceRequest) -> None:
@@ -99,7 +135,7 @@ def check_id(request: InferenceRequest) -> None:
 
 
 def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) -> Wanted:
-    """The outputs that are named; or else labels and scores with ``top_k``, probabilities without.
+    """The outputs that are named, and the parameter ``top_k``.
 
     Raises:
         BadRequestError: an output is unknown, or ``top_k`` no count.
@@ -108,13 +144,12 @@ def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) ->
     top_k = parameters.get("top_k")
     if top_k is not None and (type(top_k) is not int or top_k < 1):
         raise BadRequestError(f"parameter top_k: found {top_k!r:.40}, expected a whole number >= 1")
-    default = [PROBABILITIES] if top_k is None else [LABELS, SCORES]
-    names = [output.name for output in request.outputs or []] or default
+    names = [output.name for output in request.outputs or []]
     known = [tensor.name for tensor in outputs]
     for name in names:
         if name not in known:
             raise BadRequestError(f"output {name!r:.60}: found no such, expected {_either(known)}")
-    return Wanted(tuple(dict.fromkeys(names)), top_k or TOP_K)
+    return Wanted(tuple(dict.fromkeys(names)), top_k)
 
 
 def count_images(request: InferenceRequest, inputs: Sequence[MetadataTensor], most: int) -> int:
@@ -150,57 +185,13 @@ def count_images(request: InferenceRequest, inputs: Sequence[MetadataTensor], mo
     return shape[0]
 
 
-def read_images(tensor: RequestInput, bundle: Bundle, limits: Limits) -> np.ndarray:
-    """What the bundle's network takes, from an input that :func:`count_images` has let pass.
+def read_numbers(tensor: RequestInput) -> np.ndarray:
+    """An array of the tensor's shape and datatype, from flat or nested lists.
 
     Raises:
-        BadRequestError: the data is not what name, datatype and shape say, or exceeds a limit.
+        BadRequestError: the data is no such thing.
     """
-    data = getattr(tensor.data, "root", tensor.data)
-    if isinstance(data, (str, bytes, dict)) or not hasattr(data, "__len__"):
-        raise BadRequestError(f"input {tensor.name}: found no list as data, expected one")
-    if tensor.name == ENCODED:
-        return bundle.prepare(_decode_all(tensor, data, bundle, limits))
-    values = _numbers(tensor, data)
-    if tensor.name == IMAGES:
-        if not np.isfinite(values).all():
-            raise BadRequestError(f"input {IMAGES}: found Inf or NaN, expected numbers")
-        return values
-    _check_size(tensor.shape[2], tensor.shape[1], bundle.transform, limits)
-    pictures = values[..., 0] if bundle.channels == 1 else values
-    return bundle.prepare([Image.fromarray(picture) for picture in pictures])
-
-
-def write_outputs(wanted: Wanted, found: np.ndarray, bundle: Bundle) -> list[ResponseOutput]:
-    """The outputs that are wanted, for (N, classes) float32 of the bundle.
-
-    Raises:
-        BadRequestError: the network overflowed, which finite images of absurd size can do.
-    """
-    if not np.isfinite(found).all():
-        raise BadRequestError("logits: found Inf or NaN, expected images normalised as documented")
-    probabilities = softmax(found) if bundle.gives == "logits" else found
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : wanted.top_k]
-    tensors = {
-        LOGITS: found,
-        PROBABILITIES: probabilities,
-        LABELS: np.array(bundle.classes, dtype=object)[best],
-        SCORES: np.take_along_axis(probabilities, best, axis=1),
-    }
-    return [
-        ResponseOutput(
-            name=name,
-            datatype="BYTES" if name == LABELS else "FP32",
-            shape=list(tensors[name].shape),
-            data=tensors[name].ravel().tolist(),
-        )
-        for name in wanted.names
-    ]
-
-
-def _numbers(tensor: RequestInput, data: Sequence[Any]) -> np.ndarray:
-    """An array of the tensor's shape, from flat or nested lists."""
-    code = _CODES[tensor.datatype]
+    data, code = _listed(tensor), _CODES[tensor.datatype]
     try:
         while len(data) and isinstance(data[0], list):
             data = list(chain.from_iterable(data))
@@ -217,23 +208,11 @@ def _numbers(tensor: RequestInput, data: Sequence[Any]) -> np.ndarray:
     return flat.reshape(tensor.shape)
 
 
-def _decode_all(
-    tensor: RequestInput, data: Sequence[Any], bundle: Bundle, limits: Limits
-) -> list[Image.Image]:
-    if len(data) != tensor.shape[0]:
-        raise BadRequestError(
-            f"input {ENCODED}: found {len(data)} elements, expected {tensor.shape[0]} for shape "
-            f"{tensor.shape}"
-        )
-    is_base64 = tensor.parameters is not None and tensor.parameters.content_type == "base64"
-    images = []
-    for index, element in enumerate(data):
-        if isinstance(element, str) or is_base64:  # JSON holds no bytes
-            element = _from_base64(element, index)
-        if not isinstance(element, bytes):
-            raise BadRequestError(f"image {index}: found no bytes, expected a JPEG or PNG file")
-        images.append(_decode(element, index, bundle, limits))
-    return images
+def _listed(tensor: RequestInput) -> Sequence[Any]:
+    data = getattr(tensor.data, "root", tensor.data)
+    if isinstance(data, (str, bytes, dict)) or not hasattr(data, "__len__"):
+        raise BadRequestError(f"input {tensor.name}: found no list as data, expected one")
+    return data
 
 
 def _from_base64(element: Any, index: int) -> bytes:
@@ -248,37 +227,6 @@ def _from_base64(element: Any, index: int) -> bytes:
         raise BadRequestError(
             f"image {index}: found no base64, expected a file in base64"
         ) from None
-
-
-def _decode(content: bytes, index: int, bundle: Bundle, limits: Limits) -> Image.Image:
-    try:
-        image = Image.open(BytesIO(content), formats=FORMATS)
-        _check_size(*image.size, bundle.transform, limits)
-        image.load()
-        wanted = MODES[bundle.channels]
-        return image if image.mode == wanted else convert(image, bundle.channels)
-    except Image.UnidentifiedImageError:
-        raise BadRequestError(f"image {index}: found no JPEG or PNG, expected one") from None
-    except Image.DecompressionBombError:
-        raise BadRequestError(
-            f"image {index}: found too many pixels, expected at most {limits.pixels:,}", 413
-        ) from None
-    # Pillow's decoders answer damaged data with any of these.
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise BadRequestError(f"image {index}: cannot be read ({reason:.120})") from None
-
-
-def _check_size(width: int, height: int, transform: EvalTransform, limits: Limits) -> None:
-    """Refuse an image that is large, or will be."""
-    resized = resized_pixels(width, height, transform)
-    for pixels, how in ((width * height, ""), (resized, ", resized,")):
-        if pixels > limits.pixels:
-            raise BadRequestError(
-                f"image of {width} x {height}: found {pixels:,} pixels{how} "
-                f"expected at most {limits.pixels:,}",
-                413,
-            )
 
 
 def _either(names: Sequence[str]) -> str:

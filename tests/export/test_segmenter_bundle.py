@@ -116,7 +116,12 @@ def test_the_description_tells_all_of_it(toy_folder: Path, toy: Trained) -> None
         assert proof["label_agreement"] > 0.99 and proof["images"] == 2
     readme = (toy_folder / "README.md").read_text()
     assert "Images of 64x96, 64 px (height x width)" in readme and "--output_dir" in readme
-    assert "serving" not in readme
+    assert 'python -m mindcv_poolformer.serving "$BUNDLE"' in readme
+    assert json.loads((toy_folder / "model-settings.json").read_text()) == {
+        "name": NAME,
+        "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime",
+        "parameters": {"uri": "."},
+    }
 
 
 def test_a_picture_goes_to_the_graph_of_its_shape(toy_folder: Path, toy: Trained) -> None:

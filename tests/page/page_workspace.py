@@ -51,11 +51,10 @@ def write_page_workspace(folder: Path) -> None:
 
 
 @contextmanager
-def page_at_work(folder: Path) -> Iterator[tuple[str, psutil.Process, Path]]:
+def page_at_work(folder: Path, *flags: str) -> Iterator[tuple[str, psutil.Process, Path]]:
     """Serve the page from a workspace; give its address, its process and its log."""
     port = free_port()
-    words = [*DEMO, "--bundle", "bundle", "--ckpt_path", "best.ckpt"]
-    words += ["--examples", "examples", "--port", str(port)]
+    words = [*DEMO, "--bundle", "bundle", "--port", str(port), *flags]
     log, url = folder / "server.log", f"http://127.0.0.1:{port}/"
     with log.open("w") as stream:
         running = Running(folder, words, stdout=stream, stderr=stream)

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
-import os
 import re
-import shutil
 import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from page_browser import PICTURES, opened, upload
 from page_workspace import CLASSES, DEMO, GREEN, RED, TRANSFORM, page_at_work, write_page_workspace
 from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect  # noqa: E402
 from scripts import ROOT, Running
 
 from mindcv_poolformer.data.processor import ImageProcessor
 from mindcv_poolformer.explaining.explanation import Explainer
 from mindcv_poolformer.explaining.overlay import as_picture
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
-if not BROWSER:
-    MISSING.append("chromium")
-if MISSING:
-    REASON = f"needs {', '.join(MISSING)}: the extra demo and a Chromium of the system"
-    if os.environ.get("PAGE") == "required":  # as make test-page does
-        pytest.fail(REASON, pytrace=False)
-    pytest.skip(REASON, allow_module_level=True)
-
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
-
 pytestmark = pytest.mark.long
-
-PICTURES = ROOT / "runs" / "page"  # screenshots, for people to look at
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +41,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
     """Of the page."""
-    with page_at_work(workspace) as (url, process, log):
+    flags = ["--ckpt_path", "best.ckpt", "--examples", "examples"]
+    with page_at_work(workspace, *flags) as (url, process, log):
         listening = {
             connection.laddr.ip
             for connection in process.net_connections()
@@ -67,15 +53,6 @@ def address(workspace: Path) -> Iterator[str]:
         assert "Traceback" not in log.read_text()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's has no use for root
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=flags)
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, freshly opened. It asks no other host for anything, and reports no error."""
@@ -83,24 +60,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
         one = context.new_page()
         with opened(one, address):
             yield one
-
-
-@contextmanager
-def opened(page: Page, address: str) -> Iterator[None]:
-    asked, errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
-    page.goto(address)
-    expect(page.locator("#status")).to_contain_text("Drop an image")
-    yield
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert errors == []
-
-
-def upload(page: Page, path: Path) -> None:
-    page.locator("#image input[type=file]").set_input_files(path)
 
 
 def bars(page: Page) -> dict[str, float]:

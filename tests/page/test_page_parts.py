@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,27 +10,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindcv_poolformer.data.pixels import resized_pixels
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.page.image import read_image
 from mindcv_poolformer.page.model import PageModel
 from mindcv_poolformer.runtime.errors import UserError
 
-TRANSFORM = EvalTransform(32, 1.0, "bicubic", (0.0,), (255.0,))
+
+def resized(width: int, height: int, image_size: int = 32) -> int:
+    transform = EvalTransform(image_size, 1.0, "bicubic", (0.0,), (255.0,))
+    return resized_pixels(width, height, transform)
 
 
 def test_a_photo_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     Image.fromarray(np.uint8([[0, 255], [50, 100]])).save(tmp_path / "x.png", exif=exif)
-    found = read_image(tmp_path / "x.png", 1, TRANSFORM)
+    found = read_image(tmp_path / "x.png", 1, resized)
     assert np.asarray(found).tolist() == [[50, 0], [100, 255]]
 
 
 def test_an_image_may_not_become_too_large_either(tmp_path: Path) -> None:
     Image.new("L", (20_000, 1)).save(tmp_path / "line.png")
-    assert read_image(tmp_path / "line.png", 1, TRANSFORM).size == (20_000, 1)
+    assert read_image(tmp_path / "line.png", 1, resized).size == (20_000, 1)
     with pytest.raises(UserError, match="20,000 x 1 pixels, and 1,003,520,000 once resized"):
-        read_image(tmp_path / "line.png", 1, replace(TRANSFORM, image_size=224))
+        read_image(tmp_path / "line.png", 1, partial(resized, image_size=224))
 
 
 def test_each_class_has_a_name_of_its_own() -> None:

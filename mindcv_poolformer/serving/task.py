@@ -1,0 +1,45 @@
+"""What the runtime asks of a bundle, whatever it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
+
+from .batching import Batcher
+from .payload import Wanted
+
+
+class ServedBundle(Protocol):
+    """A bundle at work.
+
+    Attributes:
+        precision: of its weights, fp32 or fp16.
+        inputs: of which a request has one.
+        outputs: of which a request names those it wants.
+        run_size: images in one run.
+        shapes: what is to be compiled before the bundle is ready, one :meth:`warm_up` each.
+    """
+
+    precision: str
+    inputs: list[MetadataTensor]
+    outputs: list[MetadataTensor]
+    run_size: int
+    shapes: Sequence[Any]
+
+    def warm_up(self, shape: Any) -> None:
+        """Compile for one of ``shapes``; called in the thread of ``DEVICE`` alone."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Run the network, which takes ``images``: what a Batcher runs."""
+
+    async def answer(
+        self, tensor: RequestInput, wanted: Wanted, batcher: Batcher
+    ) -> list[ResponseOutput]:
+        """Answer to an input whose name, datatype and shape are right.
+
+        Raises:
+            BadRequestError: its data is not.
+        """
