@@ -30,6 +30,29 @@ class UserError(Exception):
     """
 
 
+class UnreadableError(UserError):
+    """A file of a data set that cannot be read, or not as what it is to be; see :meth:`of`.
+
+    Of the message alone MindSpore makes it again where a data worker has raised it.
+    """
+
+    path = reason = ""
+
+    @classmethod
+    def of(cls, kind: str, path: str | Path, reason: str) -> UnreadableError:
+        """Give the error of a file.
+
+        Args:
+            kind: what it is to be, such as "image".
+            path: of it.
+            reason: why it cannot, as it follows the two: with its own blank or colon.
+        """
+        error = cls(f"{kind} {path}{reason}")
+        error.path = str(path)
+        error.reason = " ".join(reason.removeprefix(":").split())  # another path may be in it
+        return error
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's `main` and ends the process; alone, under mpirun and under msrun.
 
