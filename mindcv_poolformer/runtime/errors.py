@@ -7,6 +7,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import re
 import sys
 import time
 import traceback
@@ -91,6 +92,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (KeyboardInterrupt, Exception) as error:
         if isinstance(error, KeyboardInterrupt) or interrupts.interrupted():
             _end(interrupts.INTERRUPTED, "interrupted\n")
+        # MindSpore raises the line that kernel_compiler answers instead of its kernels.
+        if failed := re.search(r"graph kernels: found .+", str(error)):
+            _end(1, _line(failed[0], debug))
         _end(1, _trace())  # the edge of the process: told in full, then passed on as the exit code
     _end(0, "")
 
