@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from mindcv_poolformer.runtime import cpu
+from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.runtime.mindspore_log import unlogged
 
 CHOSEN = ("OMP_WAIT_POLICY", "MS_COMPILER_CACHE_PATH", "AKG_WHITE_LIST_PATH")
@@ -152,6 +153,17 @@ def test_graph_kernels_are_on(unfused: None, caplog: pytest.LogCaptureFixture) -
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert cpu.FUSION_SWITCH in record.getMessage()
+
+
+def test_graph_kernels_are_off_within_a_block(unfused: None) -> None:
+    with cpu.unfused():
+        assert not ms.get_context("enable_graph_kernel")
+    assert not ms.get_context("enable_graph_kernel")
+    cpu.fuse()
+    with pytest.raises(UserError), cpu.unfused():
+        assert not ms.get_context("enable_graph_kernel")
+        raise UserError("within it")
+    assert ms.get_context("enable_graph_kernel")
 
 
 @pytest.mark.parametrize("switch", [cpu.SWITCH, cpu.FUSION_SWITCH])
