@@ -95,7 +95,7 @@ def train(recipe: Recipe, world: World) -> None:
         # Resume
         identity = resume.run_identity(recipe, world.size, images.named_labels())
         found = resume.find(folder, recipe.checkpointing.resume)
-        corrupt = CorruptImages(folder, images.root, len(images))
+        corrupt = CorruptImages(folder, images)
         if found:
             force = recipe.checkpointing.resume_force
             resume.go_on(found, identity, images.named_labels(), step, global_batch, force)

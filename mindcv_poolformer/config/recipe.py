@@ -81,7 +81,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
 
 # What segmentation does not read, by section; classification does not read its section.
 _CLASSIFICATION_ONLY = {
-    "data": {"shuffle", "drop_remainder", "on_corrupt"},
+    "data": {"shuffle", "drop_remainder"},
     "augmentation": {field.name for field in fields(AugmentationConfig)} - {"hflip", "mean", "std"},
     "model": {"in_channels", "drop_rate", "drop_path_rate", "head_drop_rate"},
     "loss": {"label_smoothing"},

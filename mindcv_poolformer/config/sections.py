@@ -106,9 +106,9 @@ class DataConfig:
         batch_size: images of one rank and one step.
         drop_remainder: true leaves the last, incomplete batch of an epoch out, false fills it up
             from the start of the epoch's order.
-        on_corrupt: training image that cannot be read: error stops, skip takes another image in
-            its place and lists it in corrupt_images.txt of the run folder, up to 1 % of them;
-            validation always stops.
+        on_corrupt: training image, or with task segmentation its label, that cannot be read: error
+            stops, skip takes another image in its place and lists it in corrupt_images.txt of the
+            run folder, up to 1 % of them; validation always stops.
     """
 
     dataset: Literal["imagenet", "digits", "ade20k", "scenes", ""] = "imagenet"

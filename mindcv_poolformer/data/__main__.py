@@ -1,4 +1,4 @@
-"""Read every image of a data set as training does, and tell which cannot be read.
+"""Read every image or scene of a data set as training does, and tell which cannot be read.
 
 python -m mindcv_poolformer.data check data/imagenet
 """
@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import argparse
 import io
-import signal
 import sys
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from multiprocessing import active_children, cpu_count, get_context
+from multiprocessing import cpu_count
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..runtime.arguments import OneLineParser, at_least_one
-from ..runtime.errors import UserError, run
-from .corrupt import why_unreadable
+from ..runtime.errors import UnreadableError, UserError, run
 from .folder import files_below
-from .preprocess import silence_pillow
-
-IMAGES_AT_ONCE = 16  # of one worker, between two reports
+from .preprocess import open_image
+from .reading import looked_at, tell
+from .segmentation.check import check_scenes, holds_scenes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,7 +29,12 @@ def parse_arguments() -> argparse.Namespace:
     command = commands.add_parser(
         "check", help="read every image as training does, and list those that cannot be read"
     )
-    command.add_argument("folder", type=Path, metavar="DIR", help="folder with images anywhere")
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="folder with images anywhere, or of scenes: with images/SPLIT and annotations/SPLIT",
+    )
     command.add_argument(
         "--workers",
         type=at_least_one,
@@ -44,15 +42,26 @@ def parse_arguments() -> argparse.Namespace:
         default=cpu_count(),
         help="processes that read images, by default one per core",
     )
+    command.add_argument(
+        "--reduce_zero_label",
+        choices=("true", "false"),
+        help="of scenes with a classes.txt, as in their recipe: true, the default, if 0 means "
+        "unlabelled in their labels",
+    )
     command.set_defaults(command=check)
     return parser.parse_args()
 
 
-def check(folder: Path, workers: int) -> int:
-    """Print path and reason of each corrupt image below a folder, and a summary.
+def check(folder: Path, workers: int, reduce_zero_label: bool | None = None) -> int:
+    """Print path and reason of each corrupt image or scene below a folder, and a summary.
+
+    Args:
+        folder: of images, or of scenes, which its layout tells.
+        workers: processes that read, at most.
+        reduce_zero_label: of scenes, see :func:`check_scenes`.
 
     Returns:
-        The number of corrupt images.
+        How many are corrupt.
 
     Raises:
         UserError: the folder is missing, cannot be read or holds no image; a worker has died.
@@ -60,57 +69,45 @@ def check(folder: Path, workers: int) -> int:
     if not folder.is_dir():
         there = "a file" if folder.exists() else "no such folder"
         raise UserError(f"{folder}: found {there}, expected a folder of images")
+    if holds_scenes(folder):
+        return check_scenes(folder, workers, reduce_zero_label)
+    if reduce_zero_label is not None:
+        raise UserError(
+            f"reduce_zero_label: found it with {folder}, which holds images alone, expected a "
+            "folder of scenes: images/SPLIT and annotations/SPLIT"
+        )
+    return check_images(folder, workers)
+
+
+def check_images(folder: Path, workers: int) -> int:
+    """Check a folder with images anywhere in it, as :func:`check` does."""
     paths, left_out = files_below(folder)
     corrupt = 0
-    with (
-        closing(reasons(paths, min(workers, len(paths)))) as found,
-        tqdm(desc="checking", total=len(paths), unit="img", disable=not sys.stderr.isatty()) as bar,
-    ):
-        for path, reason in zip(paths, found, strict=True):
+    with closing(looked_at(_why_unreadable, paths, workers, "img")) as looks:
+        for path, reason in looks:
             if reason:
                 corrupt += 1
-                tqdm.write(f"{path}\t{reason}", file=sys.stdout)
-                sys.stdout.flush()
-            bar.update()
+                tell(path, reason)
     ignored = f", {left_out} ignored" if str(left_out) else ""
     print(f"{folder}: {corrupt:,} of {len(paths):,} images cannot be read{ignored}")
     return corrupt
 
 
-def reasons(paths: Sequence[str], workers: int) -> Generator[str | None]:
-    """Give, image by image, why it cannot be read, None if it can.
-
-    Closing it ends the workers, whatever they are at.
-
-    Raises:
-        UserError: a worker has died.
-    """
-    context = get_context("fork")  # the others would import MindSpore in every worker
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
+def _why_unreadable(path: str) -> str | None:
     try:
-        yield from pool.map(why_unreadable, paths, chunksize=IMAGES_AT_ONCE)
-    except BrokenProcessPool:
-        raise UserError(
-            f"workers: found one of {workers} killed, expected them to live: "
-            "with too little memory give a smaller --workers"
-        ) from None
-    finally:
-        for process in active_children():
-            process.kill()
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers
-    silence_pillow()
+        open_image(path)
+    except UnreadableError as error:
+        return error.reason
+    return None
 
 
 def main() -> None:
     """The command line."""
-    arguments = parse_arguments()
+    given = parse_arguments()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names may hold any bytes
-    sys.exit(1 if arguments.command(arguments.folder, arguments.workers) else 0)
+    zero = given.reduce_zero_label and given.reduce_zero_label == "true"
+    sys.exit(1 if given.command(given.folder, given.workers, zero) else 0)
 
 
 if __name__ == "__main__":

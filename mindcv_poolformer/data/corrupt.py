@@ -1,22 +1,22 @@
-"""Training images that cannot be read: others in their place, and a list that tells of them.
+"""Training images and scenes that cannot be read: others in their place, and a list of them.
 
 Each data worker replaces and lists what it meets; the main process reads the list.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from PIL import Image
-
+from ..config import Recipe
 from ..runtime.collectives import barrier
-from ..runtime.errors import UserError
+from ..runtime.errors import UnreadableError, UserError
 from ..runtime.launch import World
 from . import draws
-from .folder import ImageFolder
-from .preprocess import open_image
 
 LIST = "corrupt_images.txt"
 TOLERATED_PERCENT = 1
@@ -24,24 +24,51 @@ TOLERATED_PERCENT = 1
 ATTEMPTS = 10
 
 
+Read = TypeVar("Read")
+
+
+class TrainingFiles(Protocol):
+    """Training images, each in a file, or in several such as a picture and its label."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that they lie in."""
+
+    @property
+    def check_words(self) -> str:
+        """What `data check` is to be given to look at them."""
+
+    def __len__(self) -> int: ...
+
+    def files(self, index: int) -> tuple[str, ...]:
+        """Give the paths of an image's files."""
+
+    def read(self, index: int) -> object:
+        """Read an image.
+
+        Raises:
+            UnreadableError: of one of its files.
+        """
+
+
 @dataclass(frozen=True)
-class SubstitutingReader:
+class SubstitutingReader(Generic[Read]):
     """Reads training images, and a random other one in the place of each that cannot be read.
 
     Args:
         folder: the training images.
-        channels: of an image, see open_image.
+        read: gives the one of a number, or raises an UnreadableError.
         seed: of the run; it, epoch and image alone decide the substitute.
-        list_path: file that gets a line `path<TAB>reason` for each image that cannot be read.
+        list_path: file that gets a line `path<TAB>reason` for each file that cannot be read.
     """
 
-    folder: ImageFolder
-    channels: int
+    folder: TrainingFiles
+    read: Callable[[int], Read]
     seed: int
     list_path: Path
     _listed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def open(self, epoch: int, image: int) -> tuple[Image.Image, int]:
+    def open(self, epoch: int, image: int) -> tuple[Read, int]:
         """Read image number `image`, or its substitute of this epoch; give its number, too.
 
         Raises:
@@ -49,17 +76,16 @@ class SubstitutingReader:
         """
         rng = draws.generator(draws.SUBSTITUTE, self.seed, epoch, image)
         for _ in range(1 + ATTEMPTS):
-            path = self.folder.paths[image]
             try:
-                return open_image(path, self.channels), image
-            except UserError as error:
-                reason = _reason(error, path)
+                return self.read(image), image
+            except UnreadableError as error:
+                path, reason = error.path, error.reason
             self._list(path, reason)
             image = int(rng.integers(len(self.folder)))
         raise UserError(
             f"on_corrupt: found {1 + ATTEMPTS} images in a row that cannot be read, the last "
             f"{path} ({reason}), expected at most {TOLERATED_PERCENT} % of "
-            f"{self.folder.root}; {_look(self.folder.root)}"
+            f"{self.folder.root}; {_look(self.folder)}"
         )
 
     def _list(self, path: str, reason: str) -> None:
@@ -77,17 +103,11 @@ class SubstitutingReader:
             raise UserError(f"{self.list_path}: cannot be written: {error.strerror}") from None
 
 
-def why_unreadable(path: str) -> str | None:
-    """What open_image says of an image that it cannot read, without the name; None if it can."""
-    try:
-        open_image(path)
-    except UserError as error:
-        return _reason(error, path)
-    return None
-
-
-def _reason(error: UserError, path: str) -> str:
-    return str(error).removeprefix(f"image {path} ")
+def list_of(recipe: Recipe) -> Path | None:
+    """The file in which a run lists its corrupt images, None where it stops at the first."""
+    if recipe.data.on_corrupt != "skip":
+        return None
+    return Path(recipe.checkpointing.ckpt_save_dir) / LIST
 
 
 class CorruptImages:
@@ -95,14 +115,12 @@ class CorruptImages:
 
     Args:
         run_folder: whose file LIST the data workers write to.
-        root: of the training images.
-        count: how many these are.
+        folder: the training images.
     """
 
-    def __init__(self, run_folder: Path, root: Path, count: int) -> None:
+    def __init__(self, run_folder: Path, folder: TrainingFiles) -> None:
         self.path = run_folder / LIST
-        self._root = root
-        self._images = count
+        self._folder = folder
         self._repaired: set[str] = set()
 
     def start_anew(self, world: World) -> None:
@@ -131,17 +149,27 @@ class CorruptImages:
             UserError: more than TOLERATED_PERCENT of the training images are corrupt, still: a run
                 that goes on may have them listed from before they were repaired.
         """
-        count = len(self.found())
-        if 100 * count > TOLERATED_PERCENT * self._images:
-            self._repaired |= {path for path in self.found() if why_unreadable(path) is None}
+        count, images = len(self.found()), len(self._folder)
+        if 100 * count > TOLERATED_PERCENT * images:
+            self._repaired |= self._readable(self.found().keys())
             count = len(self.found())
-        if 100 * count > TOLERATED_PERCENT * self._images:
+        if 100 * count > TOLERATED_PERCENT * images:
             raise UserError(
-                f"on_corrupt: found {count:,} of {self._images:,} training images "
-                f"({100 * count / self._images:.2f} %) that cannot be read, listed in {self.path}, "
-                f"expected at most {TOLERATED_PERCENT} %; {_look(self._root)}"
+                f"on_corrupt: found {count:,} of {images:,} training images "
+                f"({100 * count / images:.2f} %) that cannot be read, listed in {self.path}, "
+                f"expected at most {TOLERATED_PERCENT} %; {_look(self._folder)}"
             )
         return count
+
+    def _readable(self, paths: Set[str]) -> set[str]:
+        """Those of some files whose images can be read now."""
+        readable: set[str] = set()
+        for index in range(len(self._folder)):
+            if listed := paths & set(self._folder.files(index)):
+                with contextlib.suppress(UnreadableError):
+                    self._folder.read(index)
+                    readable |= listed
+        return readable
 
     def summary(self) -> list[str]:
         """One line for the end of a run, none if all images could be read."""
@@ -152,5 +180,5 @@ class CorruptImages:
         return [f"{images} corrupt and replaced by others: {self.path}"]
 
 
-def _look(root: Path) -> str:
-    return f"look with python -m mindcv_poolformer.data check {root}"
+def _look(folder: TrainingFiles) -> str:
+    return f"look with python -m mindcv_poolformer.data check {folder.check_words}"

@@ -9,8 +9,10 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..runtime.errors import UserError
+from .preprocess import open_image
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # What macOS, Windows, Linux, network storage and Python put into folders, beside dotted names; in
@@ -74,6 +76,23 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def check_words(self) -> str:
+        """What `data check` is to be given to look at the images."""
+        return str(self.root)
+
+    def files(self, index: int) -> tuple[str, ...]:
+        """Give the path of an image."""
+        return (self.paths[index],)
+
+    def read(self, index: int, channels: int = 3) -> Image.Image:
+        """Read an image.
+
+        Raises:
+            UnreadableError: as :func:`open_image`.
+        """
+        return open_image(self.paths[index], channels)
 
     def named_labels(self) -> Iterator[tuple[str, int]]:
         """Give each image's path within the folder, and its label."""

@@ -13,23 +13,24 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing import cpu_count
 from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
+from PIL import Image
 from tqdm import tqdm
 
-from ..runtime.errors import UserError
+from ..runtime.errors import UnreadableError, UserError
 from . import draws
 from .augment import TrainTransform
 from .corrupt import SubstitutingReader
 from .folder import ImageFolder
 from .mix import BatchTransform
 from .order import Shard, TrainingRows, steps_per_epoch
-from .preprocess import EvalTransform, open_image, silence_pillow
+from .preprocess import EvalTransform, silence_pillow
 
 # A forked worker must not collect its parent's garbage: it dies of stopping a dataset iterator
 # whose threads it has not inherited, and MindSpore then waits for it for ever.
@@ -47,7 +48,7 @@ class _LoadTraining:
     transform: TrainTransform
     seed: int
     rank: int
-    reader: SubstitutingReader | None
+    reader: SubstitutingReader[Image.Image] | None
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         loaded = [self._load(epoch, image) for epoch, _, image in rows.tolist()]
@@ -57,7 +58,7 @@ class _LoadTraining:
     def _load(self, epoch: int, image: int) -> tuple[np.ndarray, np.int32]:
         rng = draws.generator(draws.IMAGE, self.seed, self.rank, epoch, image)
         if self.reader is None:
-            opened = open_image(self.folder.paths[image], len(self.transform.mean))
+            opened = self.folder.read(image, len(self.transform.mean))
         else:
             opened, image = self.reader.open(epoch, image)
         return self.transform(opened, rng), self.folder.labels[image]
@@ -153,7 +154,8 @@ def training_dataset(
     rows = TrainingRows(size, batch_size, shard, seed, shuffle, per_epoch, epochs, start_step)
     reader = None
     if corrupt_log:
-        reader = SubstitutingReader(folder, len(transform.mean), seed, corrupt_log)
+        read = partial(folder.read, channels=len(transform.mean))
+        reader = SubstitutingReader(folder, read, seed, corrupt_log)
     at_once = math.gcd(batch_size, IMAGES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     drop_path = ["drop_path"] if any(drop_path_rates) else []
@@ -225,7 +227,7 @@ class _LoadEvaluation:
         channels, size = len(self.transform.mean), self.transform.image_size
         if image < 0:
             return np.zeros((channels, size, size), dtype=np.float32), np.int32(-1)
-        opened = open_image(self.folder.paths[int(image)], channels)
+        opened = self.folder.read(int(image), channels)
         return self.transform(opened), self.folder.labels[image]
 
 
@@ -313,8 +315,11 @@ def worker_error(error: RuntimeError) -> UserError | None:
     """Find the UserError of a data worker in what MindSpore made of it.
 
     MindSpore raises a RuntimeError whose text embeds the worker's traceback; its last line that
-    names UserError in full carries our message. None if the error has another cause.
+    names UserError, or the kind of it that files have, in full carries our message. None if the
+    error has another cause.
     """
-    name = re.escape(f"{UserError.__module__}.{UserError.__qualname__}")
-    matched = re.search(rf"^{name}: (.+)$", str(error), re.MULTILINE)
+    names = (
+        re.escape(f"{kind.__module__}.{kind.__qualname__}") for kind in (UserError, UnreadableError)
+    )
+    matched = re.search(rf"^(?:{'|'.join(names)}): (.+)$", str(error), re.MULTILINE)
     return UserError(matched[1]) if matched else None

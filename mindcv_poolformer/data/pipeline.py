@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import mindspore as ms
 from mindspore import Tensor
@@ -27,7 +26,6 @@ def training_batches(
     """The batches of a run of so many steps, from one on; see :func:`loader.training_dataset`."""
     system, data = recipe.system, recipe.data
     in_pass = loader.steps_per_epoch(len(images), data.batch_size, shard.size, data.drop_remainder)
-    corrupt_log = Path(recipe.checkpointing.ckpt_save_dir) / corrupt.LIST
     return loader.training_dataset(
         images,
         transforms.train_transform(recipe.augmentation),
@@ -43,7 +41,7 @@ def training_batches(
         drop_path_rates=drop_path_rates,
         start_step=first_step,
         steps=steps,
-        corrupt_log=corrupt_log if data.on_corrupt == "skip" else None,
+        corrupt_log=corrupt.list_of(recipe),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..runtime.errors import UserError
+from ..runtime.errors import UnreadableError, UserError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -29,7 +29,8 @@ def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) ->
             ImageFolder does; published accuracies count on that.
 
     Raises:
-        UserError: the file is missing, not an image, damaged, or of pixels with no known range.
+        UnreadableError: the file is missing, not an image, damaged, or of pixels with no known
+            range.
     """
     try:
         with Image.open(path) as image:
@@ -37,14 +38,16 @@ def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) ->
             opened.load()
             return opened if opened.mode == MODES[channels] else convert(opened, channels)
     except FileNotFoundError:
-        raise UserError(f"image {path} does not exist") from None
+        raise UnreadableError.of("image", path, " does not exist") from None
     except Image.UnidentifiedImageError:
         if Path(path).stat().st_size == 0:
-            raise UserError(f"image {path} is an empty file") from None
-        raise UserError(f"image {path} is not in an image format that Pillow reads") from None
+            raise UnreadableError.of("image", path, " is an empty file") from None
+        reason = " is not in an image format that Pillow reads"
+        raise UnreadableError.of("image", path, reason) from None
     # Pillow's decoders answer damaged data with any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
+        reason = f" cannot be read: {' '.join(str(error).split())}"
+        raise UnreadableError.of("image", path, reason) from error
 
 
 def silence_pillow() -> None:

@@ -20,6 +20,7 @@ from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
+from ..runtime.cpu import unfused
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
 from .bundle import load_graph
@@ -116,11 +117,12 @@ def write_bundle(
     if trained.labelling is not None:
         choices.check_for_segmenter()
     network = trained.network.set_train(False)
-    goldens = [
-        # Copied, since the next run may use the graph's memory.
-        Golden.of(images, trained.transform, network(Tensor(images)).asnumpy().copy())
-        for images in (samples, *further)
-    ]
+    with unfused():
+        goldens = [
+            # Copied, since the next run may use the graph's memory.
+            Golden.of(images, trained.transform, network(Tensor(images)).asnumpy().copy())
+            for images in (samples, *further)
+        ]
     with replaced_folder(target) as staging, layout(choices.layout):
         network = to_deploy(network) if choices.deploy else deepcopy(network)
         leave_out_ascend_operators(network)

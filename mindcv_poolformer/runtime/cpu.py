@@ -8,10 +8,12 @@ NPUs, or where MindSpore simulates one (``MS_SIMULATION_LEVEL``).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from .environment import home
@@ -101,6 +103,26 @@ def fuse() -> bool:
         atexit.register(Path(COMPILER_LOG).absolute().unlink, missing_ok=True)
     _logger.info("graph kernels on (default of mindcv_poolformer; %s=0 for none)", FUSION_SWITCH)
     return True
+
+
+@contextlib.contextmanager
+def unfused() -> Iterator[None]:
+    """Within the block graphs are compiled without graph kernels: sooner, for one that runs once.
+
+    Compiling a hundred of them takes longer than any single run.
+    """
+    import mindspore as ms
+
+    if not ms.get_context("enable_graph_kernel"):
+        yield
+        return
+    with unlogged():
+        ms.set_context(enable_graph_kernel=False)
+    try:
+        yield
+    finally:
+        with unlogged():
+            ms.set_context(enable_graph_kernel=True)
 
 
 def _cache_folder() -> Path | None:

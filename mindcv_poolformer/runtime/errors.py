@@ -7,6 +7,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import re
 import sys
 import time
 import traceback
@@ -28,6 +29,29 @@ class UserError(Exception):
     The scripts print it as `error: …` on standard error and exit with code 1; the traceback comes
     with --debug alone.
     """
+
+
+class UnreadableError(UserError):
+    """A file of a data set that cannot be read, or not as what it is to be; see :meth:`of`.
+
+    Of the message alone MindSpore makes it again where a data worker has raised it.
+    """
+
+    path = reason = ""
+
+    @classmethod
+    def of(cls, kind: str, path: str | Path, reason: str) -> UnreadableError:
+        """Give the error of a file.
+
+        Args:
+            kind: what it is to be, such as "image".
+            path: of it.
+            reason: why it cannot, as it follows the two: with its own blank or colon.
+        """
+        error = cls(f"{kind} {path}{reason}")
+        error.path = str(path)
+        error.reason = " ".join(reason.removeprefix(":").split())  # another path may be in it
+        return error
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -68,6 +92,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (KeyboardInterrupt, Exception) as error:
         if isinstance(error, KeyboardInterrupt) or interrupts.interrupted():
             _end(interrupts.INTERRUPTED, "interrupted\n")
+        # MindSpore raises the line that kernel_compiler answers instead of its kernels.
+        if failed := re.search(r"graph kernels: found .+", str(error)):
+            _end(1, _line(failed[0], debug))
         _end(1, _trace())  # the edge of the process: told in full, then passed on as the exit code
     _end(0, "")
 

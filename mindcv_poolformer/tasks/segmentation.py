@@ -11,6 +11,7 @@ from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from ..config import Recipe
+from ..data.corrupt import list_of
 from ..data.order import Shard, steps_per_epoch
 from ..data.segmentation import splits
 from ..data.segmentation.loader import training_scenes
@@ -139,6 +140,7 @@ class Segmentation:
             python_multiprocessing=system.python_multiprocessing,
             dropout=(rate, channels) if rate else None,
             start_step=first_step,
+            corrupt_log=list_of(self.recipe),
         )
 
     def metadata(self) -> dict[str, Any]:

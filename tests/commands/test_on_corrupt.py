@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import forked
+import numpy as np
 import pytest
 from PIL import Image
 from scripts import RECIPE, Ended, assert_equal_weights, run, write_images
-from small_network import SMALL
+from small_network import SMALL, SMALL_SEGMENTER
 
 pytestmark = pytest.mark.long
 
@@ -117,3 +118,38 @@ def test_validation_stops_in_any_case(workspace: Path) -> None:
     assert ended.code == 1
     assert ended.err == "error: image data/spoilt/class1/01.png is an empty file\n"
     assert listed(workspace / "strict").keys() == SPOILT.keys()
+
+
+def test_scenes_are_replaced_in_training_and_stop_validation(tmp_path: Path) -> None:
+    """Of 100 one has a label of another size; validation meets a picture that is cut short."""
+    scenes = {
+        "task": "segmentation",
+        "model": SMALL_SEGMENTER,
+        "dataset": "scenes",
+        "reduce_zero_label": False,
+        "crop_size": (32, 32),
+        "img_scale": (32, 32),
+        "neck_channels": 4,
+        "head_channels": 4,
+        "val_while_train": True,
+    }
+    for kind, pixels in (("images", (32, 32, 3)), ("annotations", (32, 32))):
+        for split, count in (("train", 100), ("val", 1)):
+            (tmp_path / "data" / kind / split).mkdir(parents=True)
+            for number in range(count):
+                path = tmp_path / "data" / kind / split / f"{number:02d}.png"
+                Image.fromarray(np.full(pixels, number % 2, np.uint8)).save(path)
+    (tmp_path / "data" / "classes.txt").write_text("even\nodd\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("image_resize: 32\n", ""))
+    Image.new("L", (31, 32)).save(tmp_path / "data" / "annotations" / "train" / "07.png")
+    cut = tmp_path / "data" / "images" / "val" / "00.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    ended = train(tmp_path, batch_size=50, ckpt_save_dir="run", **scenes)
+    assert ended.code == 1
+    assert ended.err.startswith("error: image data/images/val/00.png cannot be read: ")
+    assert ended.err.count("\n") == 1 and "epoch 1/1" in ended.out
+    assert listed(tmp_path / "run") == {
+        "data/annotations/train/07.png": (
+            "found 31 x 32 pixels, expected 32 x 32, as in data/images/train/07.png"
+        )
+    }

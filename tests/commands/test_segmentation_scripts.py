@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,7 +67,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(pixels).save(path)
     (folder / "scenes" / "classes.txt").write_text("\n".join(CLASSES))
     (folder / "recipe.yaml").write_text(RECIPE)
-    ended = run("train.py", folder, ckpt_save_dir="whole")
+    ended = forked.run("train.py", folder, ckpt_save_dir="whole")
     assert (ended.code, ended.err) == (0, "")
     assert f"{SMALL_SEGMENTER}: 14 training images of 3 classes, 2 epochs of 4 steps" in ended.out
     assert "best: mIoU " in ended.out
@@ -86,7 +87,7 @@ def test_killed_within_an_epoch(workspace: Path) -> None:
             break
     running.kill()
     assert (workspace / "killed" / "last.ckpt").exists()
-    ended = run("train.py", workspace, ckpt_save_dir="killed")
+    ended = forked.run("train.py", workspace, ckpt_save_dir="killed")
     assert (ended.code, ended.err) == (0, "") and "going on after step" in ended.out
     for name in ("last.ckpt", "best.ckpt"):
         assert_equal_weights(workspace / "killed" / name, workspace / "whole" / name)
@@ -105,7 +106,7 @@ def test_two_ranks_follow_one(workspace: Path) -> None:
         "ckpt_save_steps": None,
         "val_while_train": False,
     }
-    alone = run("train.py", workspace, ckpt_save_dir="alone", **still)
+    alone = forked.run("train.py", workspace, ckpt_save_dir="alone", **still)
     both = run("train.py", workspace, ranks=2, ckpt_save_dir="both", batch_size=2, **still)
     assert (alone.code, alone.err, both.code, both.err) == (0, "", 0, "")
     found, expected = records(workspace / "both"), records(workspace / "alone")
@@ -121,7 +122,7 @@ def test_two_ranks_follow_one(workspace: Path) -> None:
 
 @pytest.fixture(scope="module")
 def validated(workspace: Path) -> Ended:
-    return run(
+    return forked.run(
         "validate.py",
         workspace,
         ckpt_path="whole/best.ckpt",
@@ -198,13 +199,14 @@ def test_a_label_of_another_size_is_one_line(workspace: Path) -> None:
     shutil.copytree(workspace / "scenes", workspace / "odd")
     label = workspace / "odd" / "annotations" / "train" / "03.png"
     Image.new("L", (47, 40)).save(label)
-    ended = run("train.py", workspace, data_dir="odd", ckpt_save_dir="odd_run")
+    keys = {"mode": 1, "val_while_train": False}
+    ended = forked.run("train.py", workspace, data_dir="odd", ckpt_save_dir="odd_run", **keys)
     assert ended.code == 1
     assert re.fullmatch(r"error: label [^\n]*03\.png: found 47 x 40 pixels, [^\n]*\n", ended.err)
 
 
 def test_a_finished_run_is_left_as_it_is(workspace: Path) -> None:
     before = (workspace / "whole" / "last.ckpt").read_bytes()
-    ended = run("train.py", workspace, ckpt_save_dir="whole")
+    ended = forked.run("train.py", workspace, ckpt_save_dir="whole")
     assert (ended.code, ended.err) == (0, "") and "the run is complete" in ended.out
     assert (workspace / "whole" / "last.ckpt").read_bytes() == before

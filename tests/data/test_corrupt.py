@@ -121,7 +121,7 @@ def test_every_kind_of_damage_is_replaced_and_listed(folder: ImageFolder, tmp_pa
         assert len({EXPECTED[number + epoch * IMAGES] for epoch in range(EPOCHS)}) > 1
     lines = [line.split("\t") for line in log.read_text().splitlines()]
     assert len(lines) == len(DAMAGE)
-    found = CorruptImages(log.parent, folder.root, len(folder)).found()
+    found = CorruptImages(log.parent, folder).found()
     assert found == dict(lines)
     assert found.keys() == {folder.paths[number] for number in DAMAGE}
     for number, (_, said) in DAMAGE.items():
@@ -157,9 +157,9 @@ def test_two_ranks_see_together_what_one_process_sees(folder: ImageFolder, tmp_p
     ]
     joint = np.concatenate([numbers.reshape(-1, 2) for numbers in ranks], axis=1)
     assert joint.ravel().tolist() == EXPECTED
-    assert len(CorruptImages(tmp_path, folder.root, len(folder)).found()) == 0
+    assert len(CorruptImages(tmp_path, folder).found()) == 0
     (tmp_path / "list").rename(tmp_path / "corrupt_images.txt")
-    assert len(CorruptImages(tmp_path, folder.root, len(folder)).found()) == len(DAMAGE)
+    assert len(CorruptImages(tmp_path, folder).found()) == len(DAMAGE)
 
 
 def test_images_without_damage_are_as_they_were(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_damage_everywhere_stops_the_run_at_once(tmp_path: Path, processes: bool
 
 def test_a_list_that_cannot_be_written_is_named(folder: ImageFolder, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    reader = SubstitutingReader(folder, 3, SEED, tmp_path / "file" / "corrupt_images.txt")
+    reader = SubstitutingReader(folder, folder.read, SEED, tmp_path / "file" / "corrupt_images.txt")
     with pytest.raises(UserError, match="file/corrupt_images.txt: cannot be written: "):
         reader.open(0, min(DAMAGE))
 
@@ -197,14 +197,14 @@ def listed(tmp_path: Path, total: int, corrupt: int) -> CorruptImages:
         (root / "0" / f"{number:03d}.png").touch()
     whole = Path(scan_folder(root).paths[-1])
     Image.new("RGB", (4, 4)).save(whole)
-    images = ImageFolder(root, ("0",), (str(whole),) * total, np.zeros(total, np.int32))
-    spoilt = ImageFolder(root, ("0",), scan_folder(root).paths[:corrupt] + (str(whole),) * total, 0)
+    paths = (*scan_folder(root).paths[:corrupt], *[str(whole)] * (total - corrupt))
+    images = ImageFolder(root, ("0",), paths, np.zeros(total, np.int32))
     for _ in range(2):  # two workers, each of which meets each of them twice
-        reader = SubstitutingReader(spoilt, 3, SEED, tmp_path / "corrupt_images.txt")
+        reader = SubstitutingReader(images, images.read, SEED, tmp_path / "corrupt_images.txt")
         for number in (*range(corrupt), *range(corrupt)):
             opened, instead = reader.open(0, number)
             assert opened.size == (4, 4) and instead >= corrupt
-    return CorruptImages(tmp_path, images.root, len(images))
+    return CorruptImages(tmp_path, images)
 
 
 @pytest.mark.parametrize(("total", "corrupt"), [(100, 0), (100, 1), (199, 1), (300, 3)])
@@ -261,8 +261,8 @@ def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:
     spoilt = [path for path in images.paths if not path.endswith("z.png")]
     for path in spoilt:
         Path(path).write_bytes(b"")
-    reader = SubstitutingReader(images, 3, SEED, tmp_path / "corrupt_images.txt")
+    reader = SubstitutingReader(images, images.read, SEED, tmp_path / "corrupt_images.txt")
     for number in range(len(images)):
         reader.open(0, number)
-    found = CorruptImages(tmp_path, images.root, len(images)).found()
+    found = CorruptImages(tmp_path, images).found()
     assert found == dict.fromkeys(spoilt, "is an empty file") and len(spoilt) == 3

@@ -118,8 +118,8 @@ def test_a_missing_partner_is_named(root: Path) -> None:
 def test_names_that_differ_by_their_ending_alone(root: Path) -> None:
     write(root / "images" / "training" / "b.png")
     assert complaint(root) == (
-        "ROOT/images/training/b.png: found ROOT/images/training/b.jpg beside it, expected names "
-        "that differ in more than their ending"
+        "image ROOT/images/training/b.png: found ROOT/images/training/b.jpg beside it, expected "
+        "names that differ in more than their ending"
     )
 
 

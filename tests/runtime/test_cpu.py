@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from mindcv_poolformer.runtime import cpu
+from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.runtime.mindspore_log import unlogged
 
 CHOSEN = ("OMP_WAIT_POLICY", "MS_COMPILER_CACHE_PATH", "AKG_WHITE_LIST_PATH")
@@ -153,6 +155,17 @@ def test_graph_kernels_are_on(unfused: None, caplog: pytest.LogCaptureFixture) -
     assert cpu.FUSION_SWITCH in record.getMessage()
 
 
+def test_graph_kernels_are_off_within_a_block(unfused: None) -> None:
+    with cpu.unfused():
+        assert not ms.get_context("enable_graph_kernel")
+    assert not ms.get_context("enable_graph_kernel")
+    cpu.fuse()
+    with pytest.raises(UserError), cpu.unfused():
+        assert not ms.get_context("enable_graph_kernel")
+        raise UserError("within it")
+    assert ms.get_context("enable_graph_kernel")
+
+
 @pytest.mark.parametrize("switch", [cpu.SWITCH, cpu.FUSION_SWITCH])
 def test_graph_kernels_are_switched_off(
     unfused: None, machine: pytest.MonkeyPatch, switch: str
@@ -197,6 +210,7 @@ def test_compiling_leaves_no_file_where_it_runs(tmp_path: Path) -> None:
 def test_a_broken_pipe_does_not_end_compiling(tmp_path: Path) -> None:
     broken = """
 import os
+import re
 reader, writer = os.pipe()
 os.close(reader)
 try:
@@ -205,6 +219,32 @@ except BrokenPipeError:
     print(GELU()(ms.Tensor([[1.0, 2.0]] * 3)).shape)
 """
     assert run(COMPILE + broken, tmp_path).splitlines()[-2:] == ["(3,)", "(3, 2)"]
+
+
+def test_a_compiler_that_gives_up_takes_a_line(tmp_path: Path) -> None:
+    """One without patience, in the place of MindSpore's that has 300 s."""
+    server = next(cpu.COMPILER.glob("*.py"))
+    impatient = re.sub("(?<=^PATIENCE_SECONDS = ).*", "0", server.read_text(), flags=re.MULTILINE)
+    (tmp_path / server.name).write_text(impatient)
+    code = """
+import sys
+from mindspore._c_expression import GraphExecutor_
+from mindcv_poolformer.runtime.errors import run
+GraphExecutor_.get_instance().set_kernel_build_server_dir(f"{FOLDER}/")
+run(lambda: GELU()(ms.Tensor([1.0, 2.0, 3.0])))
+"""
+    lines = COMPILE.splitlines()[:-1]
+    code = "\n".join([*lines, f"FOLDER = {str(tmp_path)!r}", *code.splitlines()])
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": ROOT}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"error: graph kernels: found TimeoutError after \d+ s of compiling, expected kernels: try "
+        r"again with less else to do for this machine, or do without them by "
+        r"MINDCV_POOLFORMER_GRAPH_KERNELS=0\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="which processes there are is told by Linux")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 
 from ...runtime.errors import UserError
 from .. import draws
+from ..corrupt import SubstitutingReader
 from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard, TrainingRows, steps_per_epoch
 from .scenes import SceneFolder
@@ -29,6 +31,7 @@ class _LoadTraining:
     transform: TrainTransform
     seed: int
     rank: int
+    reader: SubstitutingReader[tuple[np.ndarray, np.ndarray]] | None
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         loaded = [self._load(epoch, scene) for epoch, _, scene in rows.tolist()]
@@ -37,7 +40,10 @@ class _LoadTraining:
 
     def _load(self, epoch: int, scene: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = draws.generator(draws.IMAGE, self.seed, self.rank, epoch, scene)
-        picture, label = self.scenes.read(scene)
+        if self.reader is None:
+            picture, label = self.scenes.read(scene)
+        else:
+            (picture, label), scene = self.reader.open(epoch, scene)
         draw = self.transform.draw(label, rng)
         label = self.transform.label(label, draw)
         try:
@@ -91,6 +97,7 @@ def training_scenes(
     python_multiprocessing: bool,
     dropout: tuple[float, int] | None = None,
     start_step: int = 0,
+    corrupt_log: Path | None = None,
 ) -> ds.Dataset:
     """All batches of a training run as one stream; an epoch's last, incomplete one is left out.
 
@@ -106,6 +113,8 @@ def training_scenes(
         python_multiprocessing: run them as processes instead of threads.
         dropout: rate, and number of the channels that it is drawn for.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
+        corrupt_log: list a picture or label that cannot be read in this file and take another
+            scene in its place, see SubstitutingReader; None stops at the first.
 
     Returns:
         Columns `images` (N, 3, H, W) float32, `labels` (N, H, W) int32, in which IGNORED is no
@@ -120,12 +129,13 @@ def training_scenes(
     per_epoch = steps_per_epoch(len(scenes), batch_size, shard.size, drop_remainder=True)
     epochs = math.ceil(steps / per_epoch)
     rows = TrainingRows(len(scenes), batch_size, shard, seed, True, per_epoch, epochs, start_step)
+    reader = SubstitutingReader(scenes, scenes.read, seed, corrupt_log) if corrupt_log else None
     at_once = math.gcd(batch_size, SCENES_AT_ONCE)
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     loads = dataset.batch(at_once, drop_remainder=True, num_parallel_workers=1)
     return loaded_batches(
         first_rows(loads, (steps - start_step) * (batch_size // at_once)),
-        _LoadTraining(scenes, transform, seed, shard.rank),
+        _LoadTraining(scenes, transform, seed, shard.rank, reader),
         ["images", "labels", "sizes", "rows"],
         _FinishBatch(transform, dropout, seed, shard.rank),
         ["images", "labels", *(["dropout"] if dropout else [])],

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...runtime.errors import UserError
+from ...runtime.errors import UnreadableError, UserError
 from ..folder import files_below
 from ..preprocess import open_image
 from . import ade20k
@@ -47,22 +47,42 @@ class SceneFolder:
         for path in self.images:
             yield os.path.relpath(path, self.root), 0
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give a picture (H, W, 3) uint8 RGB and its classes (H, W) uint8, IGNORED where none.
+    @property
+    def check_words(self) -> str:
+        """What `data check` is to be given to look at the scenes."""
+        return f"{self.root}{'' if self.reduce_zero_label else ' --reduce_zero_label false'}"
 
-        Raises:
-            UserError: as :func:`open_image` and :func:`read_label`; the two differ in size.
-        """
-        picture = np.asarray(open_image(self.images[index]))
-        path = self.labels[index]
-        label = read_label(path, len(self.classes), self.reduce_zero_label)
-        (height, width), (high, wide) = picture.shape[:2], label.shape
-        if (height, width) != (high, wide):
-            raise UserError(
-                f"label {path}: found {wide} x {high} pixels, expected {width} x {height}, "
-                f"as in {self.images[index]}"
-            )
-        return picture, label
+    def files(self, index: int) -> tuple[str, ...]:
+        """Give the paths of a scene's picture and label."""
+        return self.images[index], self.labels[index]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read a scene as :func:`read_scene` does."""
+        files = self.images[index], self.labels[index]
+        return read_scene(*files, len(self.classes), self.reduce_zero_label)
+
+
+def read_scene(
+    image: str, label: str, num_classes: int, reduce_zero_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give a picture (H, W, 3) uint8 RGB and its classes (H, W) uint8, IGNORED where none.
+
+    Args:
+        image: path of the picture.
+        label: path of its PNG.
+        num_classes: how many classes there are.
+        reduce_zero_label: see :class:`SceneFolder`.
+
+    Raises:
+        UnreadableError: as :func:`open_image` and :func:`read_label`; the two differ in size.
+    """
+    picture = np.asarray(open_image(image))
+    classes = read_label(label, num_classes, reduce_zero_label)
+    (height, width), (high, wide) = picture.shape[:2], classes.shape
+    if (height, width) != (high, wide):
+        reason = f": found {wide} x {high} pixels, expected {width} x {height}, as in {image}"
+        raise UnreadableError.of("label", label, reason)
+    return picture, classes
 
 
 def ade20k_scenes(root: str | Path, split: str) -> SceneFolder:
@@ -119,18 +139,58 @@ def scan_scenes(
     file is opened.
 
     Raises:
-        UserError: a folder is missing, cannot be read or holds no image; a picture has no label,
-            or a label no picture; two differ by their endings alone; a label is no PNG; there are
-            more classes than a label has room for.
+        UserError: as :func:`check_classes` and :func:`pair_scenes`, or the first fault that the
+            latter gives.
     """
     root = Path(root)
+    check_classes(root, classes, reduce_zero_label=reduce_zero_label)
+    pairs = pair_scenes(root, split)
+    if pairs.faults:
+        raise pairs.faults[0]
+    return SceneFolder(
+        root, tuple(classes), pairs.images, pairs.labels, reduce_zero_label, pairs.notes
+    )
+
+
+def check_classes(root: Path, classes: Sequence[str], *, reduce_zero_label: bool) -> None:
+    """Refuse more classes than a label has room for.
+
+    Raises:
+        UserError: there are, or there is none.
+    """
     most = IGNORED - 1 if reduce_zero_label else IGNORED
     if not 0 < len(classes) <= most:
         raise UserError(f"{root}: found {len(classes)} classes, expected 1 to {most}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The scenes of a split before any is read.
+
+    Args:
+        images: paths of the pictures, in a fixed order.
+        labels: path of the label of each.
+        faults: what is no such pair.
+        notes: a line each on what was left out.
+    """
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    faults: tuple[UnreadableError, ...]
+    notes: tuple[str, ...]
+
+
+def pair_scenes(root: Path, split: str) -> Pairs:
+    """Pair pictures with labels, and tell which have no partner, an equal one, or are no PNG.
+
+    Raises:
+        UserError: a folder is missing, cannot be read or holds no image.
+    """
     pictures: dict[str, str] = {}
     labels: dict[str, str] = {}
     notes: list[str] = []
-    for files, kind in ((pictures, IMAGES), (labels, ANNOTATIONS)):
+    faults: list[UnreadableError] = []
+    for files, kind, what in ((pictures, IMAGES, "image"), (labels, ANNOTATIONS, "label")):
         folder = root / kind / split
         if not folder.is_dir():
             there = "a file" if folder.exists() else "no such folder"
@@ -141,28 +201,32 @@ def scan_scenes(
         for path in paths:
             name = os.path.splitext(os.path.relpath(path, folder))[0]
             if name in files:
-                raise UserError(
-                    f"{path}: found {files[name]} beside it, expected names that differ in more "
-                    "than their ending"
+                reason = (
+                    f": found {files[name]} beside it, expected names that differ in more than "
+                    "their ending"
                 )
+                faults.append(UnreadableError.of(what, path, reason))
+                continue
             files[name] = path
     for name, path in pictures.items():
         if name not in labels:
             wanted = root / ANNOTATIONS / split / f"{name}.png"
-            raise UserError(f"image {path}: found no label for it, expected {wanted}")
+            reason = f": found no label for it, expected {wanted}"
+            faults.append(UnreadableError.of("image", path, reason))
     for name, path in labels.items():
         if not path.lower().endswith(".png"):
-            raise UserError(f"label {path}: found no PNG, expected {name}.png, which loses nothing")
-        if name not in pictures:
+            reason = f": found no PNG, expected {name}.png, which loses nothing"
+            faults.append(UnreadableError.of("label", path, reason))
+        elif name not in pictures:
             wanted = root / IMAGES / split / name
-            raise UserError(f"label {path}: found no picture for it, expected {wanted}.jpg or .png")
-    order = list(pictures)
-    return SceneFolder(
-        root,
-        tuple(classes),
-        tuple(pictures[name] for name in order),
-        tuple(labels[name] for name in order),
-        reduce_zero_label,
+            reason = f": found no picture for it, expected {wanted}.jpg or .png"
+            faults.append(UnreadableError.of("label", path, reason))
+    spoilt = {fault.path for fault in faults}
+    whole = [name for name, path in pictures.items() if not {path, labels.get(name)} & spoilt]
+    return Pairs(
+        tuple(pictures[name] for name in whole),
+        tuple(labels[name] for name in whole),
+        tuple(faults),
         tuple(notes),
     )
 
@@ -179,34 +243,38 @@ def read_label(path: str | Path, num_classes: int, reduce_zero_label: bool) -> n
         (H, W) uint8, the classes' indices, and IGNORED where there is none.
 
     Raises:
-        UserError: the file is missing, damaged, or no such PNG; a value stands for no class.
+        UnreadableError: the file is missing, damaged, or no such PNG; a value stands for no class.
     """
     try:
         with Image.open(path) as image:
             kind, mode = image.format, image.mode
             values = np.array(image) if mode in ("L", "P") else None
     except FileNotFoundError:
-        raise UserError(f"label {path} does not exist") from None
+        raise UnreadableError.of("label", path, " does not exist") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"label {path} is not in an image format that Pillow reads") from None
+        reason = " is not in an image format that Pillow reads"
+        raise UnreadableError.of("label", path, reason) from None
     # Pillow's decoders answer damaged data with any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"label {path} cannot be read: {' '.join(str(error).split())}") from error
+        reason = f" cannot be read: {' '.join(str(error).split())}"
+        raise UnreadableError.of("label", path, reason) from error
     if kind != "PNG" or values is None:
-        raise UserError(
-            f"label {path}: found a {kind} of {_MODES.get(mode, f'mode {mode}')}, expected a PNG "
-            "of 8 bits, grey or with a palette: a class index per pixel"
+        reason = (
+            f": found a {kind} of {_MODES.get(mode, f'mode {mode}')}, expected a PNG of 8 bits, "
+            "grey or with a palette: a class index per pixel"
         )
+        raise UnreadableError.of("label", path, reason)
     first = int(reduce_zero_label)
     known = np.zeros(256, bool)
     known[: num_classes + first] = known[IGNORED] = True
     wrong = np.flatnonzero(~known & (np.bincount(values.ravel(), minlength=256) > 0))
     if wrong.size:
         unlabelled = "0 or 255 for unlabelled" if reduce_zero_label else "255 for unlabelled"
-        raise UserError(
-            f"label {path}: found the value {wrong[-1]}, expected {first} to "
-            f"{num_classes - 1 + first} for the {num_classes} classes, or {unlabelled}"
+        reason = (
+            f": found the value {wrong[-1]}, expected {first} to {num_classes - 1 + first} for the "
+            f"{num_classes} classes, or {unlabelled}"
         )
+        raise UnreadableError.of("label", path, reason)
     return reduce_zero(values) if reduce_zero_label else values
 
 
