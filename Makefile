@@ -15,17 +15,15 @@ demo: .venv/installed
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(RUN)
 
-# Starts from the digits classifier, and trains it first if it is not there.
-demo-segmentation: .venv/installed $(RUN)/best.ckpt
+# Starts from the digits classifier, which is trained first unless it is complete.
+demo-segmentation: .venv/installed
+	$(BIN)/python train.py
 	$(BIN)/python train.py --config $(SEGMENTER) --ckpt_path $(RUN)/best.ckpt
 	$(BIN)/python validate.py --config $(SEGMENTER) --val_amp_level O3 --compare_amp_level O0 --result_file $(SCENES)/validation.json
 	$(BIN)/python export.py --config $(SEGMENTER) --overwrite
 	$(BIN)/python predict.py data/digit_scenes/images/val/0000.png --bundle $(SCENES)/bundle --output_dir $(SCENES)/predictions --json > $(SCENES)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(SCENES)
-
-$(RUN)/best.ckpt: | .venv/installed
-	$(BIN)/python train.py
 
 # The inference server with the demo's bundle, on this machine alone.
 serve: .venv/installed-serving

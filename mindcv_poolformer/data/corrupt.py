@@ -164,8 +164,10 @@ class CorruptImages:
     def _readable(self, paths: Set[str]) -> set[str]:
         """Those of some files whose images can be read now."""
         readable: set[str] = set()
+        places = {os.path.abspath(path): path for path in paths}  # `data_dir` may be spelled anew
         for index in range(len(self._folder)):
-            if listed := paths & set(self._folder.files(index)):
+            files = map(os.path.abspath, self._folder.files(index))
+            if listed := {places[file] for file in files if file in places}:
                 with contextlib.suppress(UnreadableError):
                     self._folder.read(index)
                     readable |= listed

@@ -94,6 +94,7 @@ class PoolFormerRuntime(MLModel):
         """Let go of the bundle once every request that this version has taken is answered."""
         if self._served is not None:
             await self._batcher.drained()
+            del self._batcher  # which holds it, too
             self._served = None
         return True
 

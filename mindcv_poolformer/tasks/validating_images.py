@@ -19,7 +19,7 @@ from ..report.outcome import Outcome
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
-from ..weights.labels import folders_of, match, order_tells, strangers
+from ..weights.labels import folders_of, match, order_tells, respelled, strangers
 from .validation import ValidationOptions
 
 
@@ -122,14 +122,15 @@ def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
     images = splits.validation_images(recipe.data, None)
     if folders := folders_of(bundle.classes, images.classes):
         return splits.validation_images(recipe.data, folders), []
-    stranger = next(name for name in images.classes if bundle.classes.count(name) != 1)
+    names = respelled(bundle.classes, images.classes)
+    stranger = next(name for name in images.classes if names.count(name) != 1)
     if len(images.classes) != len(bundle.classes):
         raise UserError(
             f"{images.root}: found the class {stranger} among {len(images.classes)}, expected "
             f"those of the bundle, or as many in their order: {len(bundle.classes)}"
         )
-    said = order_tells(bundle.classes, images.classes, bundle.folder)
-    return images, [said or strangers(bundle.classes, images.classes)]
+    said = order_tells(names, images.classes, bundle.folder)
+    return images, [said or strangers(names, images.classes)]
 
 
 def evaluate_at(

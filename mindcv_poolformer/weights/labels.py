@@ -20,20 +20,23 @@ def folders_of(classes: Sequence[str], found: Sequence[str]) -> tuple[str, ...] 
         found: the class folders that there are.
 
     Returns:
-        a folder for each output: the names themselves where all of ``found`` are among them, be it
-        in another spelling, see :func:`_plain`; or ImageNet's WordNet ids, see
-        :func:`imagenet.folders_of`; None if none of this can be told.
+        a folder for each output: the names themselves, see :func:`respelled`, where all of
+        ``found`` are among them, or ImageNet's WordNet ids, see :func:`imagenet.folders_of`; None
+        if neither can be told.
     """
-    times = Counter(classes)
+    names = respelled(classes, found)
+    times = Counter(names)
     if found and all(times[folder] == 1 for folder in found):
-        return tuple(classes)
-    if ids := imagenet.folders_of(classes, found):
-        return ids
-    spelled = {_plain(folder): folder for folder in found}
-    times = Counter(map(_plain, classes))
-    if found and len(spelled) == len(found) and all(times[name] == 1 for name in spelled):
-        return tuple(spelled.get(_plain(name), name) for name in classes)
-    return None
+        return names
+    return imagenet.folders_of(classes, found)
+
+
+def respelled(classes: Sequence[str], found: Sequence[str]) -> tuple[str, ...]:
+    """Give the names of outputs, each as a folder spells it that has no output otherwise."""
+    strange = [folder for folder in found if folder not in classes]
+    times = Counter(map(_plain, strange))
+    alike = {_plain(folder): folder for folder in strange if times[_plain(folder)] == 1}
+    return tuple(name if name in found else alike.get(_plain(name), name) for name in classes)
 
 
 def _plain(name: str) -> str:
@@ -81,7 +84,7 @@ def match(
             f"{weights.path}: found {fact}, expected weights that name the folders, or as many "
             f"outputs{remedy if len(found) < outputs else ''}"
         )
-    if said := order_tells(weights.classes, found, weights.path):
+    if said := order_tells(respelled(weights.classes, found), found, weights.path):
         return None, said
     if len(found) == outputs:
         return None, strangers(weights.classes, found)
@@ -105,7 +108,7 @@ def order_tells(classes: Sequence[str], found: Sequence[str], place: object) -> 
     """Give what to say where not all folders have names of outputs, so that their order tells.
 
     Args:
-        classes: the names of the outputs.
+        classes: the names of the outputs, as :func:`respelled` gives them.
         found: the class folders.
         place: where the classes are from, for the error.
 
@@ -118,9 +121,9 @@ def order_tells(classes: Sequence[str], found: Sequence[str], place: object) -> 
     common = [folder for folder in found if folder in classes]
     if not common:
         return ""
-    strangers = [folder for folder in found if classes.count(folder) != 1]
-    fact = f"{len(common)} of {len(found)} class folders are names of outputs, {strangers[0]} is "
-    fact += "none" if strangers[0] not in classes else "one of several"
+    odd = next(folder for folder in found if classes.count(folder) != 1)
+    fact = f"{len(common)} of {len(found)} class folders are names of outputs, {odd} is "
+    fact += "none" if odd not in classes else "one of several"
     for number, folder in enumerate(found):
         if folder in common and classes[number : number + 1] != (folder,):
             raise UserError(

@@ -14,7 +14,7 @@ from ..data.segmentation.transforms import EvalTransform
 from ..models import VARIANTS, SemanticFPN, StagedClassifier, default_cfgs
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
-from .labels import folders_of
+from .labels import folders_of, respelled
 from .names import (
     BACKBONE,
     METAFORMER,
@@ -149,8 +149,9 @@ def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[s
     if classes is None:
         return ""
     folders = weights.folders or folders_of(weights.classes, classes)
-    if folders is None and not set(classes).isdisjoint(weights.classes):
-        folders = weights.classes  # some are names of folders, so the others are other classes
+    names = respelled(weights.classes, classes)
+    if folders is None and not set(classes).isdisjoint(names):
+        folders = names  # some are names of folders, so the others are other classes
     if folders is None:
         return ""
     pairs = enumerate(zip_longest(folders, classes, fillvalue="without a name"))

@@ -163,6 +163,15 @@ def test_ade20k_is_told_by_its_layout(data: Path) -> None:
     )
 
 
+def test_a_split_without_labels_is_left_out(data: Path) -> None:
+    write(data / "images" / "test" / "00.jpg", np.zeros((4, 4, 3)))
+    (data / "annotations" / "test").mkdir()
+    ended = check(data.parent, "data")
+    assert (ended.code, ended.err) == (0, "")
+    assert "data/annotations/test: found no image in the folder" in ended.out
+    assert "; test is left out\n" in ended.out and "test scenes" not in ended.out
+
+
 def test_images_beside_other_annotations_are_images(data: Path) -> None:
     """As in COCO, whose annotations are no pictures."""
     (data / "classes.txt").unlink()

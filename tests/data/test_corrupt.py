@@ -239,6 +239,8 @@ def test_repaired_images_do_not_stop_a_run_that_goes_on(tmp_path: Path) -> None:
     images = listed(tmp_path, 150, 4)
     for path in list(images.found())[:3]:
         Image.new("RGB", (4, 4)).save(path)
+    elsewhere = scan_folder(os.path.relpath(tmp_path / "images"))  # `data_dir` in other words
+    images = CorruptImages(tmp_path, elsewhere)
     assert images.check() == 1
     assert len(images.found()) == 1
     assert images.summary()[0].startswith("1 training image was")

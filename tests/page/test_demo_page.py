@@ -20,7 +20,7 @@ import pytest
 from page_browser import PICTURES, opened, upload
 from page_workspace import CLASSES, DEMO, GREEN, RED, TRANSFORM, page_at_work, write_page_workspace
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, expect
 from scripts import ROOT, Running
 
 from mindcv_poolformer.data.processor import ImageProcessor

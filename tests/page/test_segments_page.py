@@ -24,7 +24,7 @@ from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 
 # isort: split
-from playwright.sync_api import Browser, Locator, expect  # noqa: E402
+from playwright.sync_api import Browser, Locator, expect
 
 pytestmark = pytest.mark.long
 

@@ -210,7 +210,6 @@ def test_compiling_leaves_no_file_where_it_runs(tmp_path: Path) -> None:
 def test_a_broken_pipe_does_not_end_compiling(tmp_path: Path) -> None:
     broken = """
 import os
-import re
 reader, writer = os.pipe()
 os.close(reader)
 try:

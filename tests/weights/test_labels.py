@@ -83,6 +83,12 @@ def test_where_order_tells_it_is_said(
             None,
             "c, output 2, is class 1 in the",
         ),
+        (
+            outputs(3, ("New York", "Boston", "x")),
+            ("boston", "new_york", "y"),
+            None,
+            "2 of 3 class folders .*, y is none, and boston, output 1, is class 0 in the",
+        ),
         (outputs(0), "abc", None, "found no classifier"),
     ],
 )

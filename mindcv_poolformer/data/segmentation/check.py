@@ -63,15 +63,22 @@ def check_scenes(root: Path, workers: int, reduce_zero_label: bool | None) -> in
         )
     faulty = 0
     scenes: list[tuple[str, str, str]] = []
+    counts = {split: _Counts.none() for split in splits}
     for split in splits:
-        pairs = pair_scenes(root, split)
+        try:
+            pairs = pair_scenes(root, split)
+        except UserError as error:  # such as a test split without labels
+            del counts[split]
+            if not counts:
+                raise
+            notes.append(f"{error}; {split} is left out")
+            continue
         for fault in pairs.faults:
             tell(fault.path, fault.reason)
         faulty += len(pairs.faults)
         notes += pairs.notes
         scenes += ((split, *files) for files in zip(pairs.images, pairs.labels, strict=True))
     total = faulty + len(scenes)
-    counts = {split: _Counts.none() for split in splits}
     look = partial(_look, num_classes=len(classes), reduce_zero_label=zero)
     with closing(looked_at(look, scenes, workers, "scene")) as looks:
         for (split, *_), seen in looks:

@@ -7,7 +7,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from .layout import channels_last
+from .layout import channels_last, move_channels_last
 
 
 def as_product(weight: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _multiply(conv: nn.Conv2d, patches: Tensor) -> Tensor:
     if weight.ndim == 2:  # from as_product
         return ops.MatMul()(patches, weight) + bias
     if conv.kernel_size != (1, 1):
-        weight = weight.transpose(0, 2, 3, 1)
+        weight = move_channels_last(weight)
     return conv.affine(patches, weight.reshape(conv.out_channels, -1), bias)
 
 
@@ -100,7 +100,7 @@ class SpatialConv(nn.Conv2d):
         if self.has_bias:
             y = _multiply(self, patches)
         else:
-            weight = self.weight.astype(x.dtype).transpose(0, 2, 3, 1)
+            weight = move_channels_last(self.weight.astype(x.dtype))
             y = self.affine(patches, weight.reshape(self.out_channels, -1))
         return y.reshape(n, height, width, self.out_channels)
 

@@ -10,7 +10,10 @@ import runpy
 import time
 from typing import Any
 
-from mindspore._extends.remote import kernel_build_server
+os.setpgid(0, 0)  # before MindSpore's import, which takes seconds
+
+# isort: split
+from mindspore._extends.remote import kernel_build_server  # noqa: E402
 
 # For all kernels of a graph: of a large network a hundred, of half a second each. MindSpore's own
 # 300 are too few where many others compute.
@@ -38,6 +41,5 @@ class Compiler(kernel_build_server.AkgBuilder):
             messager.exit()
 
 
-os.setpgid(0, 0)
 kernel_build_server.AkgBuilder = Compiler
 runpy.run_module("mindspore._extends.remote.kernel_build_server_akg", run_name="__main__")
