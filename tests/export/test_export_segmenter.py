@@ -36,8 +36,10 @@ def run(tmp_path: Path, tiny_segmenter: str, monkeypatch: pytest.MonkeyPatch) ->
     network.classes, network.preprocessing = CLASSES, TRANSFORM.to_dict()
     save_weights(network, tmp_path / "best.ckpt")
     (tmp_path / "recipe.yaml").write_text(
+        # op by op, where compiling the checkpoint for each size would take most of the time
         f"task: segmentation\nmodel: {tiny_segmenter}\ndataset: scenes\ndevice_target: CPU\n"
-        f"lr: 0.001\nscheduler: constant\ndata_dir: {tmp_path}/data\nckpt_save_dir: {tmp_path}\n"
+        f"mode: 1\nlr: 0.001\nscheduler: constant\n"
+        f"data_dir: {tmp_path}/data\nckpt_save_dir: {tmp_path}\n"
     )
 
     def run(*flags: str) -> None:
