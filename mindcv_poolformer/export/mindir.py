@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -123,7 +124,9 @@ def write_bundle(
             Golden.of(images, trained.transform, network(Tensor(images)).asnumpy().copy())
             for images in (samples, *further)
         ]
-    with replaced_folder(target) as staging, layout(choices.layout):
+    # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
+    fusing = unfused() if choices.layout == "NCHW" else contextlib.nullcontext()
+    with replaced_folder(target) as staging, layout(choices.layout), fusing:
         network = to_deploy(network) if choices.deploy else deepcopy(network)
         leave_out_ascend_operators(network)
         if choices.flash_attention:

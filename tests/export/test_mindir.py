@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from mindcv_poolformer.export import golden
@@ -119,6 +120,29 @@ def test_either_layout_of_maps_gives_the_logits(
         model.ParseFromString((tmp_path / name / "model.mindir").read_bytes())
         operators = {node.op_type.split("::")[-1].split(":")[0] for node in model.graph.node}
         assert ({"Conv2D", "AvgPool"} <= operators) is convolves, operators
+
+
+class Turned(nn.Cell):
+    """A convolution, and a linear layer of its maps as a MetaFormer has them on every device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 4, 4)
+        self.head = nn.Dense(16, 10)
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.head(ops.relu(y.transpose(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_the_cpus_kernels_do_not_prove_ascends_graph(
+    toy: Trained, tmp_path: Path, inputs: np.ndarray, graph_kernels: None
+) -> None:
+    """They mix float16 up where the last axis moves, which the other layout does at each turn."""
+    trained = dataclasses.replace(toy, network=Turned().set_train(False))
+    choices = Choices(layout="NCHW", precision="fp16", deploy=False)
+    (proof,) = write_bundle(trained, tmp_path / "bundle", inputs, choices)["verification"]
+    assert proof["top1_agreement"] == 1
 
 
 def test_existing_target_needs_overwrite(toy: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
