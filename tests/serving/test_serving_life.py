@@ -221,11 +221,20 @@ def workers_of(service: Service) -> list[psutil.Process]:
 
 
 def wait_until_idle(process: psutil.Process) -> None:
-    before, now = -1.0, 0.0
-    while now > before + 0.1:  # seconds of a core within one second; an idle server ticks
-        time.sleep(1)
-        times = process.cpu_times()
-        before, now = now, times.user + times.system
+    """Wait for a second in which no thread was seen to run, or to wait for a core to run on."""
+    seen = 0
+    while seen < 20:
+        time.sleep(0.05)
+        seen = 0 if "R" in states(process) else seen + 1  # an idle server ticks
+
+
+def states(process: psutil.Process) -> set[str]:
+    """Those of the threads of a process, as proc(5) has them."""
+    found = set()
+    for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            found.add(file.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 @pytest.mark.long
