@@ -248,6 +248,7 @@ def test_killed_workers_come_back(served: Path, tmp_path: Path) -> None:
         killed = workers_of(service)
         assert len(killed) == 2
         for worker in killed:
+            wait_until_idle(worker)  # it lets go of the answers' lock after the answer has gone
             worker.suspend()
         tensors = [over_grpc("images", np.repeat(IMAGES, 20, axis=0), "FP32")]
         with ThreadPoolExecutor(4) as pool:
