@@ -115,6 +115,7 @@ def by_finite_differences(
 
     Moving entry c of the bias by ``moves[c]`` moves channel c of ``activations`` by 1 everywhere.
     """
+    ms.set_context(mode=ms.GRAPH_MODE)  # compiled once, as quick as the many calls want it
     before, step, weights = bias.asnumpy().copy(), 0.02, []
     for channel, move in enumerate(moves):
         logits = []
