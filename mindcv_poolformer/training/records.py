@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from ..runtime.files import replaced_file
 
 METRICS = "metrics.jsonl"
@@ -39,6 +37,8 @@ class Records:
         dropped = [row["step"] for row in rows if row["epoch"] > epoch]
         with replaced_file(self.path) as written:
             written.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        from tensorboardX import SummaryWriter  # imports PyTorch where there is one: seconds
+
         self.board = SummaryWriter(
             str(folder / "tensorboard"), purge_step=min(dropped, default=None)
         )

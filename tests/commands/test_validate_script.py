@@ -164,7 +164,7 @@ def test_three_ranks_and_their_agreement(workspace: Path, truth: Truth) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("images", "ranks", "batch_size"),
-    [(1, 3, 4), (2, 3, 1), (5, 2, 64), (7, 3, 2)],  # the first two leave ranks without an image
+    [(1, 3, 4), (7, 3, 2)],  # two ranks without an image, and one with more than the others
 )
 def test_ranks_without_work_change_nothing(
     workspace: Path, images: int, ranks: int, batch_size: int

@@ -120,8 +120,16 @@ def test_reset_classifier(pynative_mode: None) -> None:
 
 
 @pytest.mark.layout
-@pytest.mark.parametrize("indices", [(0, 1, 2, 3), (3,), (1, 2)])
-def test_stage_maps(indices: tuple[int, ...], both_modes: str) -> None:
+@pytest.mark.parametrize(
+    ("indices", "mode"),
+    [
+        ((0, 1, 2, 3), ms.PYNATIVE_MODE),
+        ((3,), ms.PYNATIVE_MODE),
+        pytest.param((1, 2), ms.GRAPH_MODE, marks=pytest.mark.long),
+    ],
+)
+def test_stage_maps(indices: tuple[int, ...], mode: int) -> None:
+    ms.set_context(mode=mode)
     images = random_images(2, 3, 64, 96)
     network = PoolFormer(**SMALL, features_only=True, out_indices=indices).set_train(False)
     rng = np.random.default_rng(5)

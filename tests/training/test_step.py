@@ -55,12 +55,8 @@ def weights(step: TrainStep) -> np.ndarray:
 
 
 @pytest.mark.layout
-@pytest.mark.parametrize(
-    "mode", [ms.GRAPH_MODE, pytest.param(ms.PYNATIVE_MODE, marks=pytest.mark.long)]
-)
 @pytest.mark.usefixtures("graph_kernels")
-def test_five_steps_follow_the_official_code(mode: int) -> None:
-    ms.set_context(mode=mode)
+def test_five_steps_follow_the_official_code() -> None:
     network = load_official_weights(mindcv.create_model("poolformer_s12")).set_train()
     images = Tensor(np.random.default_rng(1).standard_normal((4, 3, 64, 64)).astype(np.float32))
     targets = Tensor(smoothed_targets(np.array([1, 10, 100, 999]), 1000, 0.1))

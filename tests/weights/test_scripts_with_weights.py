@@ -21,10 +21,11 @@ from mindcv_poolformer.weights import ModelWeights, read_weights, write_weights
 FOLDERS = ("class0", "class1", "class2")
 LABELS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
 HUB = "/sail/poolformer_s12/resolve/main"
-# One epoch that leaves the weights as they were, but for the last bits.
+# One epoch of one step that leaves the weights as they were, but for the last bits.
 STILL = {
     "mode": 1,
     "epoch_size": 1,
+    "batch_size": 24,
     "warmup_epochs": 0,
     "lr": 1e-12,
     "min_lr": 0.0,
@@ -117,7 +118,8 @@ def test_two_ranks_download_once(
 ) -> None:
     served(server, tmp_path / "hub", read_weights(official_file))
     server.pauses[f"{HUB}/config.json"] = 5  # both ranks want it by then
-    ended = scripts.run("train.py", workspace, ranks=2, pretrained=True, batch_size=4, **STILL)
+    keys = STILL | {"batch_size": 12}
+    ended = scripts.run("train.py", workspace, ranks=2, pretrained=True, **keys)
     last = last_weights(workspace, ended)
     expected = read_weights(official_file).values
     assert_close(last["network.6.1.mlp.fc2.weight"], expected["network.6.1.mlp.fc2.weight"])
