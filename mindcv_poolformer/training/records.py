@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.files import replaced_file
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
@@ -37,9 +41,7 @@ class Records:
         dropped = [row["step"] for row in rows if row["epoch"] > epoch]
         with replaced_file(self.path) as written:
             written.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        from tensorboardX import SummaryWriter  # imports PyTorch where there is one: seconds
-
-        self.board = SummaryWriter(
+        self.board = _summary_writer()(
             str(folder / "tensorboard"), purge_step=min(dropped, default=None)
         )
 
@@ -54,6 +56,22 @@ class Records:
     def close(self) -> None:
         """Flush TensorBoard's file."""
         self.board.close()
+
+
+def _summary_writer() -> type[SummaryWriter]:
+    """Import tensorboardX as where there is no PyTorch.
+
+    It would import that too, for seconds and 200 MB, and scalars have no use for it.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # then its import fails
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
