@@ -70,12 +70,12 @@ class CocoPictures:
         """What `data check` is to be given to look at the pictures."""
         return f"{self.file.path} --images {self.root}"
 
-    @property
+    @cached_property
     def ids(self) -> np.ndarray:
         """The file's number of each picture, (M,) int64."""
         return self.file.picture_ids[self.chosen]
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Height and width of each picture, (M, 2) int32, as the file tells them."""
         return self.file.sizes[self.chosen]
@@ -103,31 +103,34 @@ class CocoPictures:
         start, end = self.file.first[self.chosen[index] : self.chosen[index] + 2]
         return start + np.flatnonzero(self.labels[start:end] >= 0)
 
+    def pixels(self, index: int) -> np.ndarray:
+        """Read a picture (H, W, 3) uint8 RGB alone, as :func:`read_picture` does."""
+        height, width = self.sizes[index].tolist()
+        return read_picture(self.files(index)[0], height, width, self.file.path)
+
     def read(self, index: int) -> Annotated:
         """Read a picture and its objects.
 
         Raises:
             UnreadableError: as :func:`read_picture`; masks are asked for, and one cannot be drawn.
         """
-        path = self.files(index)[0]
-        height, width = self.sizes[index].tolist()
-        pixels = read_picture(path, height, width, self.file.path)
+        pixels = self.pixels(index)
         numbers = self.objects(index)
         boxes = self.file.boxes[numbers]
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         masks = None
         if self.masks:
-            masks = np.zeros((len(numbers), height, width), np.uint8)
+            masks = np.zeros((len(numbers), *pixels.shape[:2]), np.uint8)
             for place, number in enumerate(numbers.tolist()):
-                masks[place] = self._mask(index, number)
+                masks[place] = self._mask(index, number, *pixels.shape[:2])
         return Annotated(pixels, corners.astype(np.float32), self.labels[numbers], masks)
 
-    def _mask(self, index: int, number: int) -> np.ndarray:
+    def _mask(self, index: int, number: int, height: int, width: int) -> np.ndarray:
         try:
-            return self.file.outlines.mask(number, *self.sizes[index].tolist())
+            return self.file.outlines.mask(number, height, width)
         except ValueError as error:
-            where = f"picture {self.ids[index]}, annotation {self.file.ids[number]}"
-            raise UnreadableError.of("annotations", self.file.path, f": {where}: {error}") from None
+            reason = f": annotation {self.file.ids[number]} of {self.file.path}: {error}"
+            raise UnreadableError.of("image", self.files(index)[0], reason) from None
 
 
 def read_picture(path: str, height: int, width: int, annotations: Path) -> np.ndarray:
