@@ -99,7 +99,7 @@ class TrainTransform:
         rows, columns = (nearest(*edges) for edges in zip(draw.source, draw.size, strict=True))
         if draw.flip:
             columns = columns[::-1]
-        return masks[:, rows[:, None], columns]
+        return masks.take(columns, axis=2).take(rows, axis=1)  # faster than both at once
 
     def finish(self, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Normalise padded pictures (N, 3, H, W) uint8 of the true (h, w) in sizes (N, 2).
