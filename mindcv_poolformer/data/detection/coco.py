@@ -166,7 +166,7 @@ def split_paths(root: str | Path, split: str) -> tuple[Path, Path]:
 
 
 def training_pictures(
-    annotations: str | Path,
+    annotations: str | Path | AnnotationFile,
     images: str | Path,
     *,
     masks: bool,
@@ -179,7 +179,7 @@ def training_pictures(
     area or an edge below one pixel, is of another category, or is a crowd.
 
     Args:
-        annotations: path of the file.
+        annotations: the file, or its path.
         images: folder of the pictures.
         masks: give masks, too.
         classes: some or all of the file's categories, in the order of their indices; by default
@@ -217,7 +217,10 @@ def training_pictures(
 
 
 def evaluation_pictures(
-    annotations: str | Path, images: str | Path, *, classes: Sequence[str] | None = None
+    annotations: str | Path | AnnotationFile,
+    images: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
 ) -> CocoPictures:
     """List all pictures of a file; takes its arguments, and raises, as :func:`training_pictures`.
 
@@ -227,10 +230,15 @@ def evaluation_pictures(
 
 
 def _listed(
-    annotations: str | Path, images: str | Path, masks: bool, classes: Sequence[str] | None
+    annotations: str | Path | AnnotationFile,
+    images: str | Path,
+    masks: bool,
+    classes: Sequence[str] | None,
 ) -> CocoPictures:
     root = Path(images)
-    file = read_annotations(annotations)
+    file = annotations
+    if not isinstance(file, AnnotationFile):
+        file = read_annotations(file)
     if not root.is_dir():
         there = "a file" if root.exists() else "no such folder"
         raise UserError(f"{root}: found {there}, expected the pictures of {file.path}")
