@@ -175,6 +175,10 @@ FAULTS = [
     ),
     (spoilt("images", 1, "height", value=0), "picture 9: found height 0, expected a number of"),
     (spoilt("images", 1, "file_name", value=3), "picture 9: found file_name 3, expected text"),
+    (
+        spoilt("images", 1, "file_name", value="\ud800.png"),
+        'picture 9: found file_name "\\ud800.png", expected text',
+    ),
     (spoilt("categories", 1, "id", value="1"), 'categories[1]: found id "1", expected an integer'),
     (spoilt("categories", 1, "name", value="car"), 'category 1: found the name "car" twice, '),
     (spoilt(*FIRST, "id"), "annotations[0]: found no id, expected an integer"),

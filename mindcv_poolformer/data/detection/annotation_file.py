@@ -299,7 +299,13 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return type(value) is str and bool(value) and "\0" not in value
+    if type(value) is not str or not value or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair, which JSON can spell and no file is named
+        return False
+    return True
 
 
 def _is_edge(value: Any) -> bool:
@@ -357,4 +363,5 @@ def _outline(outline: Any) -> Outline:
 def _shown(value: Any, most: int = 60) -> str:
     """A value as JSON has it, on one line and cut short."""
     text = json.dumps(value, default=lambda part: list(part), ensure_ascii=False)
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -167,8 +167,9 @@ def training_batches(
     Returns:
         Columns `images` (N, 3, H, W) float32, `boxes` (N, G, 4) float32, x and y of two corners in
         pixels, `labels` (N, G) int32, -1 where there is no object, `sizes` (N, 2) int32, height
-        and width of each picture without the padding, and, if `pictures` have masks, `masks`
-        (N, G, H, W) uint8, 1 on the object, else 0.
+        and width of each picture without the padding, whose transforms.padded_size is that of the
+        valid anchors, and, if `pictures` have masks, `masks` (N, G, H, W) uint8, 1 on the object,
+        else 0.
 
     Raises:
         UserError: `canvas` or `max_objects` are too small. A picture that cannot be read stops the
