@@ -17,11 +17,13 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.detection.coco import CocoPictures
 from ..data.detection.outlines import POLYGONS, RUNS
+from ..data.order import Shard
 from ..runtime.collectives import all_gather_bytes
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file
 
 MAX_DETECTIONS = (1, 10, 100)
+_ALONE = Shard()
 # Of COCO's table: the name, the overlap, the size of the objects, which of MAX_DETECTIONS.
 _ROWS = (
     ("AP", "0.50:0.95", "all", 2),
@@ -200,12 +202,14 @@ class Detections:
         self._found = everything
 
     def scores(
-        self, world_size: int = 1, max_detections: tuple[int, int, int] = MAX_DETECTIONS
+        self, shard: Shard = _ALONE, max_detections: tuple[int, int, int] = MAX_DETECTIONS
     ) -> DetectionScores:
         """Give the scores of what all ranks have found; to call on every rank.
 
+        Each rank compares a part of the classes, which takes minutes and gigabytes for COCO.
+
         Args:
-            world_size: number of ranks.
+            shard: number of this rank, and of all.
             max_detections: on a picture and of a class; the scores are of the last, the recalls of
                 each. MMDetection has 100, 300 and 1000.
 
@@ -213,39 +217,74 @@ class Detections:
             UserError: there is no object to be found, or one has no mask to compare with.
             ValueError: a picture has not been looked at.
         """
-        self.gather(world_size)
+        self.gather(shard.size)
         if missing := len(self.pictures) - len(self._found):
             raise ValueError(f"{missing} of {len(self.pictures)} pictures not looked at")
-        boxes = self._scores("bbox", max_detections)
-        masks = self._scores("segm", max_detections) if self.masks else None
+        file = self.pictures.file
+        if not (_objects(self.pictures, self.pictures.category_ids) & ~file.crowds).any():
+            raise UserError(
+                f"{file.path}: found no object of the {len(self.pictures.classes)} classes, "
+                "expected some to compare with"
+            )
+        boxes = self._scores("bbox", shard, max_detections)
+        masks = self._scores("segm", shard, max_detections) if self.masks else None
         return DetectionScores(boxes, masks)
 
-    def _scores(self, kind: str, max_detections: tuple[int, int, int]) -> Scores:
-        truth = _truth(self.pictures, kind)
+    def _scores(self, kind: str, shard: Shard, max_detections: tuple[int, int, int]) -> Scores:
         categories = self.pictures.category_ids
+        order = np.argsort(categories)  # as pycocotools has them
+        parts = self._parts(kind, categories[order[shard.rank :: shard.size]], max_detections)
+        if shard.size > 1:
+            parts = _joined(all_gather_bytes(_saved(parts), shard.size), len(order))
+        with contextlib.redirect_stdout(io.StringIO()):
+            whole = COCOeval(iouType=kind)
+            whole.params.maxDets = list(max_detections)
+            whole.eval = parts
+            whole.summarize()
+        by_class = np.full(len(order), np.nan)
+        for place, index in enumerate(order):
+            precision = parts["precision"][:, :, place, 0, -1]
+            if (precision > -1).any():  # as pycocotools marks what is of no object
+                by_class[index] = precision[precision > -1].mean()
+        values = np.where(whole.stats < 0, np.nan, whole.stats)
+        return Scores(100 * values, 100 * by_class, max_detections)
+
+    def _parts(
+        self, kind: str, categories: np.ndarray, max_detections: tuple[int, int, int]
+    ) -> dict[str, np.ndarray]:
+        """Compare a part of the classes.
+
+        Gives precision (T, R, k, A, M) and recall (T, k, A, M), by T overlaps, R recalls, k
+        categories, A sizes of objects and M numbers of detections; -1 where there is no object.
+        """
         with contextlib.redirect_stdout(io.StringIO()):  # a page of it
-            evaluation = COCOeval(truth, self._as_coco(truth, kind), kind)
-            evaluation.params.imgIds = self.pictures.ids.tolist()
-            evaluation.params.catIds = categories.tolist()
-            evaluation.params.maxDets = list(max_detections)
+            evaluation = COCOeval(iouType=kind)
+            params = evaluation.params
+            if not len(categories):  # there are more ranks than classes
+                shape = (len(params.iouThrs), 0, len(params.areaRng), len(max_detections))
+                of_recalls = (shape[0], len(params.recThrs), *shape[1:])
+                return {"precision": np.zeros(of_recalls), "recall": np.zeros(shape)}
+            params.imgIds = self.pictures.ids.tolist()
+            params.catIds = categories.tolist()
+            params.maxDets = list(max_detections)
+            evaluation.cocoGt = _truth(self.pictures, kind, categories)
+            evaluation.cocoDt = self._as_coco(evaluation.cocoGt, kind, set(categories.tolist()))
             evaluation.evaluate()
             evaluation.accumulate()
-            evaluation.summarize()
-        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, K)
-        by_class = [_mean(precision[:, :, k]) for k in np.argsort(np.argsort(categories))]
-        values = np.where(evaluation.stats < 0, np.nan, evaluation.stats)
-        return Scores(100 * values, 100 * np.array(by_class), max_detections)
+        return {name: evaluation.eval[name] for name in ("precision", "recall")}
 
-    def _as_coco(self, truth: COCO, kind: str) -> COCO:
+    def _as_coco(self, truth: COCO, kind: str, categories: set[int]) -> COCO:
         """The results as pycocotools wants them; its own reader fails where nothing is found."""
-        results = COCO()
-        rows = []
-        for number, row in enumerate(self.results(kind), start=1):
+        rows: list[dict[str, Any]] = []
+        for row in self.results(kind):
+            if row["category_id"] not in categories:
+                continue
             if kind == "bbox":
                 area = row["bbox"][2] * row["bbox"][3]
             else:
                 area = float(coco_mask.area(row["segmentation"]))
-            rows.append({**row, "area": area, "id": number, "iscrowd": 0})
+            rows.append({**row, "area": area, "id": len(rows) + 1, "iscrowd": 0})
+        results = COCO()
         results.dataset = {**truth.dataset, "annotations": rows}
         results.createIndex()
         return results
@@ -289,34 +328,26 @@ class Detections:
         return paths
 
 
-def _mean(precision: np.ndarray) -> float:
-    """The mean of what pycocotools has not marked as being of no object."""
-    there = precision[precision > -1]
-    return float(there.mean()) if there.size else float("nan")
-
-
 def _coded(mask: np.ndarray, size: tuple[int, int]) -> bytes:
     if mask.shape != size:
         raise ValueError(f"a mask of {mask.shape} on a picture of {size}")
     return coco_mask.encode(np.asfortranarray(mask != 0).astype(np.uint8, order="F"))["counts"]
 
 
-def _truth(pictures: CocoPictures, kind: str) -> COCO:
-    """The objects of the file as pycocotools wants them, numbered from 1: 0 means no match there.
+def _objects(pictures: CocoPictures, categories: np.ndarray) -> np.ndarray:
+    """Tell which of the file's objects are of some categories and on the pictures, (A,) bool."""
+    file = pictures.file
+    of_category = np.append(np.isin(file.category_ids, categories), False)
+    return of_category[file.categories] & np.isin(file.pictures, pictures.chosen)
 
-    Those that training leaves out count, but for those of other classes.
+
+def _truth(pictures: CocoPictures, kind: str, categories: np.ndarray) -> COCO:
+    """The objects of some categories as pycocotools wants them, those that training leaves out too.
+
+    They are numbered from 1: 0 means no match there.
     """
     file = pictures.file
-    wanted = np.isin(file.pictures, pictures.chosen) & np.isin(
-        np.append(file.category_ids, -1)[file.categories], pictures.category_ids
-    )
-    wanted &= file.categories >= 0
-    numbers = np.flatnonzero(wanted)
-    if not (wanted & ~file.crowds).any():
-        raise UserError(
-            f"{file.path}: found no object of the {len(pictures.classes)} classes, expected some "
-            "to compare with"
-        )
+    numbers = np.flatnonzero(_objects(pictures, categories))
     owners = file.pictures
     rows: list[dict[str, Any]] = []
     for number in numbers.tolist():
@@ -338,14 +369,10 @@ def _truth(pictures: CocoPictures, kind: str) -> COCO:
             {"id": int(number), "height": int(height), "width": int(width)}
             for number, (height, width) in zip(pictures.ids, pictures.sizes, strict=True)
         ],
-        "categories": [
-            {"id": int(number), "name": name}
-            for number, name in zip(pictures.category_ids, pictures.classes, strict=True)
-        ],
+        "categories": [{"id": number} for number in categories.tolist()],
         "annotations": rows,
     }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
+    coco.createIndex()
     return coco
 
 
@@ -366,28 +393,50 @@ def _outline(pictures: CocoPictures, number: int, height: int, width: int) -> An
     return {"size": [height, width], "counts": counts}
 
 
+def _saved(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _loaded(payload: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(payload)) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _joined(payloads: list[bytes], count: int) -> dict[str, np.ndarray]:
+    """Put the classes together again of which each rank has every so many."""
+    loaded = [_loaded(payload) for payload in payloads]
+    whole = {}
+    for name, axis in (("precision", 2), ("recall", 1)):
+        parts = [np.moveaxis(arrays[name], axis, 0) for arrays in loaded]
+        joined = np.empty((count, *parts[0].shape[1:]))
+        for rank, part in enumerate(parts):
+            joined[rank :: len(parts)] = part
+        whole[name] = np.ascontiguousarray(np.moveaxis(joined, 0, axis))
+    return whole
+
+
 def _packed(found: dict[int, _Found]) -> bytes:
     """What a rank has found as bytes, for the others."""
     every = list(found.values())
     codes = [code for one in every for code in one.codes or []]
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        numbers=np.array(list(found), np.int64),
-        counts=np.array([len(one.labels) for one in every], np.int64),
-        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in every)]),
-        scores=np.concatenate([np.zeros(0), *(one.scores for one in every)]),
-        labels=np.concatenate([np.zeros(0, np.int32), *(one.labels for one in every)]),
-        lengths=np.array([len(code) for code in codes], np.int64),
-        codes=np.frombuffer(b"".join(codes), np.uint8),
+    return _saved(
+        {
+            "numbers": np.array(list(found), np.int64),
+            "counts": np.array([len(one.labels) for one in every], np.int64),
+            "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in every)]),
+            "scores": np.concatenate([np.zeros(0), *(one.scores for one in every)]),
+            "labels": np.concatenate([np.zeros(0, np.int32), *(one.labels for one in every)]),
+            "lengths": np.array([len(code) for code in codes], np.int64),
+            "codes": np.frombuffer(b"".join(codes), np.uint8),
+        }
     )
-    return buffer.getvalue()
 
 
 def _unpacked(payload: bytes, masks: bool) -> Iterator[tuple[int, _Found]]:
     """The inverse of :func:`_packed`: numbers of pictures, and what is found on them."""
-    with np.load(io.BytesIO(payload)) as arrays:
-        of = {name: arrays[name] for name in arrays.files}
+    of = _loaded(payload)
     text = of["codes"].tobytes()
     edges = np.concatenate([[0], np.cumsum(of["lengths"])]).tolist()
     codes = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]

@@ -15,8 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mindcv_poolformer.data.detection.coco import CocoPictures, evaluation_pictures
+from mindcv_poolformer.data.order import Shard
 from mindcv_poolformer.evaluation import coco
-from mindcv_poolformer.evaluation.coco import NAMES, Detections, DetectionScores
+from mindcv_poolformer.evaluation.coco import MAX_DETECTIONS, NAMES, Detections, DetectionScores
 from mindcv_poolformer.runtime.errors import UserError
 
 OFFICIAL = FIXTURES / "coco"
@@ -108,7 +109,14 @@ def test_tables(pictures: CocoPictures) -> None:
     assert boxes.boxes.table().splitlines()[9].split()[:4] == ["AR1000", "0.50:0.95", "all", "1000"]
 
 
-@pytest.mark.parametrize("shares", [[range(0, 16, 2), range(1, 16, 2)], [range(9), range(7, 16)]])
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [range(0, 16, 2), range(1, 16, 2)],
+        [range(9), range(7, 16)],
+        [range(4), range(4, 12), range(12, 16), range(0)],  # more ranks than classes
+    ],
+)
 def test_ranks_add_up_without_what_is_there_twice(
     pictures: CocoPictures, shares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,14 +124,25 @@ def test_ranks_add_up_without_what_is_there_twice(
     ranks = [detections(pictures, share) for share in shares]
     for number in set(shares[0]) & set(shares[1]):
         ranks[1].add(number, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [])
+    count = len(ranks)
     payloads = [coco._packed(rank._found) for rank in ranks]
-    alone = detections(pictures)
     monkeypatch.setattr(coco, "all_gather_bytes", lambda content, size: payloads)
+    alone = detections(pictures)
     for rank in ranks:
-        scores = rank.scores(world_size=2)
-        assert scores.scores == alone.scores().scores
+        rank.gather(count)
         for kind in ("bbox", "segm"):
             assert list(rank.results(kind)) == list(alone.results(kind))
+    categories = np.sort(pictures.category_ids)
+    for kind in ("bbox", "segm"):
+        expected = alone._scores(kind, Shard(), MAX_DETECTIONS)
+        payloads = [
+            coco._saved(rank._parts(kind, categories[number::count], MAX_DETECTIONS))
+            for number, rank in enumerate(ranks)
+        ]
+        for number, rank in enumerate(ranks):
+            found = rank._scores(kind, Shard(number, count), MAX_DETECTIONS)
+            assert found.values.tolist() == expected.values.tolist()
+            assert found.by_class.tolist() == expected.by_class.tolist()
 
 
 def nothing(pictures: CocoPictures, masks: bool) -> Detections:
