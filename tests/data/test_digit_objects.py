@@ -18,7 +18,7 @@ from mindcv_poolformer.runtime.errors import UserError
 
 def test_objects_are_those_of_the_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pixel of a label lies in the mask of one object, of the same digit, and no other."""
-    for split, count in (("train", 80), ("val", 20)):
+    for split, count in (("train", 40), ("val", 12)):
         monkeypatch.setitem(SCENES, split, count)
     write_digit_objects(tmp_path / "objects")
     write_digit_scenes(tmp_path / "scenes")
