@@ -1,4 +1,4 @@
-"""Read every image or scene of a data set as training does, and tell which cannot be read.
+"""Read every image, scene or picture with objects as training does, and tell which cannot be read.
 
 python -m mindcv_poolformer.data check data/imagenet
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UnreadableError, UserError, run
+from .detection.check import check_coco, check_file, holds_annotations
 from .folder import files_below
 from .preprocess import open_image
 from .reading import looked_at, tell
@@ -33,7 +34,14 @@ def parse_arguments() -> argparse.Namespace:
         "folder",
         type=Path,
         metavar="DIR",
-        help="folder with images anywhere, or of scenes: with images/SPLIT and annotations/SPLIT",
+        help="folder with images anywhere; of scenes: with images/SPLIT and annotations/SPLIT; of "
+        "COCO's layout: with annotations/instances_SPLIT.json and SPLIT; or one such .json",
+    )
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the pictures of a .json, by default where COCO has it, or the file's own",
     )
     command.add_argument(
         "--workers",
@@ -52,13 +60,20 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check(folder: Path, workers: int, reduce_zero_label: bool | None = None) -> int:
+def check(
+    folder: Path,
+    workers: int,
+    reduce_zero_label: bool | None = None,
+    images: Path | None = None,
+) -> int:
     """Print path and reason of each corrupt image or scene below a folder, and a summary.
 
     Args:
-        folder: of images, or of scenes, which its layout tells.
+        folder: of images, of scenes or of COCO's layout, which its layout tells; or a file of
+            annotations, .json.
         workers: processes that read, at most.
         reduce_zero_label: of scenes, see :func:`check_scenes`.
+        images: of a file of annotations, see :func:`check_file`.
 
     Returns:
         How many are corrupt.
@@ -66,16 +81,23 @@ def check(folder: Path, workers: int, reduce_zero_label: bool | None = None) -> 
     Raises:
         UserError: the folder is missing, cannot be read or holds no image; a worker has died.
     """
-    if not folder.is_dir():
+    annotated = folder.suffix.lower() == ".json" and folder.is_file()
+    if images is not None and not annotated:
+        raise UserError(f"images: found it with {folder}, expected a file of annotations, .json")
+    if not annotated and not folder.is_dir():
         there = "a file" if folder.exists() else "no such folder"
         raise UserError(f"{folder}: found {there}, expected a folder of images")
-    if holds_scenes(folder):
+    if not annotated and holds_scenes(folder):
         return check_scenes(folder, workers, reduce_zero_label)
     if reduce_zero_label is not None:
         raise UserError(
-            f"reduce_zero_label: found it with {folder}, which holds images alone, expected a "
+            f"reduce_zero_label: found it with {folder}, which holds no scenes, expected a "
             "folder of scenes: images/SPLIT and annotations/SPLIT"
         )
+    if annotated:
+        return check_file(folder, images, workers)
+    if holds_annotations(folder):
+        return check_coco(folder, workers)
     return check_images(folder, workers)
 
 
@@ -107,7 +129,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names may hold any bytes
     zero = given.reduce_zero_label and given.reduce_zero_label == "true"
-    sys.exit(1 if given.command(given.folder, given.workers, zero) else 0)
+    sys.exit(1 if given.command(given.folder, given.workers, zero, given.images) else 0)
 
 
 if __name__ == "__main__":

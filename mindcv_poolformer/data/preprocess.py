@@ -113,6 +113,23 @@ def normalize(
     return out
 
 
+def normalize_padded(
+    images: np.ndarray, sizes: np.ndarray, mean: Sequence[float], std: Sequence[float]
+) -> np.ndarray:
+    """Normalise images of which a part alone is picture: the rest becomes 0, the mean colour.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        sizes: (N, 2) integers, height and width of each picture in the upper left of its image.
+        mean, std: C values each, in units of 0 to 255.
+    """
+    normalized = normalize(images, mean, std)
+    for image, (height, width) in zip(normalized, sizes.tolist(), strict=True):
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return normalized
+
+
 def channels_first(image: Image.Image) -> np.ndarray:
     """The image's pixels as a contiguous, read-only (C, H, W) uint8 array."""
     planes = [image.tobytes("raw", band) for band in image.getbands()]  # faster than a transpose

@@ -28,6 +28,20 @@ def all_gather(array: np.ndarray, size: int) -> np.ndarray:
     )
 
 
+def all_gather_bytes(content: bytes, size: int) -> list[bytes]:
+    """Gives every rank the bytes of all ranks, of any lengths, in the order of the ranks.
+
+    Args:
+        content: of this rank.
+        size: number of ranks in the job.
+    """
+    lengths = all_gather(np.array([len(content)], np.int64), size)[:, 0].tolist()
+    words = np.zeros(max(1, -(-max(lengths) // 2)), np.uint16)
+    words.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
+    gathered = all_gather(words, size)
+    return [row.tobytes()[:length] for row, length in zip(gathered, lengths, strict=True)]
+
+
 def all_reduce_sum(array: np.ndarray, size: int) -> np.ndarray:
     """Sums an int64 or float64 array over the ranks: exact for integers, equal on every rank.
 

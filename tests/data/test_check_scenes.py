@@ -200,7 +200,7 @@ def test_images_beside_other_annotations_are_images(data: Path) -> None:
         (
             "images",
             ["--reduce_zero_label", "true"],
-            "reduce_zero_label: found it with data, which holds images alone, expected a folder of "
+            "reduce_zero_label: found it with data, which holds no scenes, expected a folder of "
             "scenes: images/SPLIT and annotations/SPLIT",
         ),
     ],

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcv_poolformer.runtime.collectives import (
     all_gather,
+    all_gather_bytes,
     all_reduce_sum,
     assert_identical,
     barrier,
@@ -44,6 +45,8 @@ def check_collectives(world: World) -> None:
     assert thirds.dtype == np.float64 and thirds[0] == sum([1 / 3] * world.size)
     odd = np.array([np.nan, -0.0, 1e300 * (world.rank + 1)])
     assert all_gather(odd, world.size)[world.rank].tobytes() == odd.tobytes()
+    own = [bytes(range(256)) * rank + b"\xff" * (rank > 1) for rank in range(world.size)]
+    assert all_gather_bytes(own[world.rank], world.size) == own
 
 
 def check_identical(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +46,41 @@ def _write(root: Path) -> None:
         for kind in (IMAGES, ANNOTATIONS):
             (root / kind / split).mkdir(parents=True)
         for number in range(SCENES[split]):
-            rng = np.random.default_rng([number, sorted(SCENES).index(split)])
-            picture, label = _scene(digits, rng)
+            picture, notes = digit_scene(digits, split, number)
+            label = np.zeros((EDGE, EDGE), np.uint8)  # 0 is ground, k + 1 the digit k
+            for note in notes:
+                label[note.place] = note.digit + 1
             Image.fromarray(picture).save(root / IMAGES / split / f"{number:04d}.png")
             Image.fromarray(label).save(root / ANNOTATIONS / split / f"{number:04d}.png")
 
 
-def _scene(
-    digits: list[tuple[int, np.ndarray]], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene (H, W, 3) uint8 and its label (H, W) uint8: 0 is ground, k + 1 the digit k."""
-    label = np.zeros((EDGE, EDGE), np.uint8)
+@dataclass(frozen=True)
+class Note:
+    """A square on a scene with a digit on it; pixels from its upper left corner on."""
+
+    digit: int
+    top: int
+    left: int
+    size: int
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.size), slice(self.left, self.left + self.size)
+
+
+def digit_scene(
+    digits: list[tuple[int, np.ndarray]], split: str, number: int
+) -> tuple[np.ndarray, list[Note]]:
+    """Draw scene number `number` of a split: (H, W, 3) uint8, and the notes that lie on it.
+
+    Args:
+        digits: those of the split, see :func:`digits_by_split`.
+        split: one of SCENES.
+        number: of the scene, always the same one.
+    """
+    rng = np.random.default_rng([number, sorted(SCENES).index(split)])
+    notes = []
     picture = _texture(rng)
     for corner in np.ndindex(EDGE // CELL, EDGE // CELL):
         if rng.random() >= FILLED:
@@ -65,10 +90,9 @@ def _scene(
         ink = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
         share = np.asarray(ink, np.float32)[..., None] / 255
         top, left = rng.integers(CELL - size + 1, size=2) + CELL * np.array(corner)
-        place = slice(top, top + size), slice(left, left + size)
-        picture[place] = share * rng.uniform(190, 255, 3)
-        label[place] = digit + 1
-    return picture.round().astype(np.uint8), label
+        notes.append(Note(digit, int(top), int(left), size))
+        picture[notes[-1].place] = share * rng.uniform(190, 255, 3)
+    return picture.round().astype(np.uint8), notes
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:

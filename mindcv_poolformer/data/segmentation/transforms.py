@@ -15,7 +15,7 @@ from mindspore.dataset import vision
 
 from ...config import AugmentationConfig
 from ...runtime.errors import UserError
-from ..preprocess import check_told, normalize
+from ..preprocess import check_told, normalize, normalize_padded
 from .photometric import Photometric
 from .scenes import IGNORED
 
@@ -156,11 +156,7 @@ class TrainTransform:
 
         Gives float32; what is padded is 0, the mean colour.
         """
-        normalized = normalize(images, self.mean, self.std)
-        for image, (height, width) in zip(normalized, sizes.tolist(), strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
-        return normalized
+        return normalize_padded(images, sizes, self.mean, self.std)
 
 
 def varied(label: np.ndarray, most: float) -> bool:

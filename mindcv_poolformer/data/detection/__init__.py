@@ -1,0 +1,1 @@
+"""Pictures with boxes and masks of objects, from COCO's files to batches."""
