@@ -1,4 +1,7 @@
-"""PoolFormer for MindSpore. Importing this package registers every model with MindCV."""
+"""PoolFormer for MindSpore. Importing this package registers every model with MindCV.
+
+Without MindSpore it takes bundles alone, which ONNX Runtime runs.
+"""
 
 # ruff: noqa: E402
 from .runtime import interrupts
@@ -8,6 +11,7 @@ interrupts.quit_while_importing()  # before all that takes its time
 import atexit
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from .runtime import cpu, environment, streams
@@ -18,25 +22,28 @@ try:
     environment.check_log_levels()
 except UserError as error:  # no script has begun yet that could say it
     sys.exit(f"error: {error}")
-cpu.tune()  # before MindSpore is imported
+if find_spec("mindspore"):
+    cpu.tune()  # before MindSpore is imported
 
-from mindspore import nn
+    from mindspore import nn
 
-from . import models, weights
+    from . import models, weights
 
-cpu.fuse()
+    cpu.fuse()
 
-# MindSpore 2.10's destructor counts Cells in modules that a closing interpreter has cleared, and
-# would print an "Exception ignored" for each that is left.
-atexit.register(delattr, nn.Cell, "__del__")
+    # MindSpore 2.10's destructor counts Cells in modules that a closing interpreter has cleared,
+    # and would print an "Exception ignored" for each that is left.
+    atexit.register(delattr, nn.Cell, "__del__")
 
-models.registry.load_pretrained = weights.load_pretrained
+    models.registry.load_pretrained = weights.load_pretrained
 
 __all__ = [
     "ImageProcessor",
     "classify",
+    "load_bundle",
     "load_model",
     "load_segmenter",
+    "load_segmenter_bundle",
     "models",
     "segment",
     "weights",
@@ -45,8 +52,10 @@ __all__ = [
 _ROOMS = {
     "ImageProcessor": "data.processor",
     "classify": "classification",
+    "load_bundle": "export.bundle",
     "load_model": "classification",
     "load_segmenter": "segmentation",
+    "load_segmenter_bundle": "export.segmenter",
     "segment": "segmentation",
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.preprocess import EvalTransform, normalize
-from ..data.segmentation.transforms import EvalTransform as SceneTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph, log_probabilities, softmax
 from .description import read_description

@@ -16,8 +16,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
-from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
@@ -42,6 +42,7 @@ from .graph import ServedGraph, in_float16, write_air, write_mindir
 from .image_size import Size, shown
 from .key import read_key_file
 from .readme import README, write_readme
+from .runtimes import Taken
 from .settings import SETTINGS, write_settings
 
 AIR = "model.air"
@@ -286,17 +287,15 @@ def _prove(
     folder: Path, trained: Trained, goldens: list[Golden], choices: Choices
 ) -> Iterator[dict[str, Any]]:
     """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
-    formats = ["MINDIR"]
+    runtimes: dict[str, Taken] = {"MINDIR": "mindspore"}
     if choices.beside == "ONNX" and find_spec("onnxruntime"):
-        formats.append("ONNX")
+        runtimes["ONNX"] = "onnx"
     description = read_description(folder)
     agreement = "top1_agreement" if trained.labelling is None else "label_agreement"
-    for file_format in formats:
+    for file_format, runtime in runtimes.items():
         for golden in goldens:
             size = shown(golden.size)
-            graph = load_graph(
-                description, golden.size, file_format=file_format, key_file=choices.key_file
-            )
+            graph = load_graph(description, golden.size, runtime=runtime, key_file=choices.key_file)
             result = compare(graph, golden)
             if not result.passes:
                 raise UnprovenError(

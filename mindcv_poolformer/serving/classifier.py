@@ -26,13 +26,15 @@ class ServedClassifier:
 
     def __init__(self, folder: str, options: Options) -> None:
         """Raises UserError as ``load_bundle``."""
-        self._bundle = bundle = load_bundle(folder, key_file=options.key_file)
+        self._bundle = bundle = load_bundle(
+            folder, runtime=options.runtime, key_file=options.key_file
+        )
         self._pictures = Pictures(
             bundle.channels,
             options.max_pixels,
             lambda width, height: resized_pixels(width, height, bundle.transform),
         )
-        self.precision = bundle.precision
+        self.precision, self.runtime = bundle.precision, bundle.runtime
         self.inputs = [*_normalised(bundle), *self._pictures.tensors]
         self.outputs = _outputs(bundle)
         self.run_size = options.max_batch_size

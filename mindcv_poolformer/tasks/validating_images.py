@@ -64,7 +64,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     bundle = load_bundle(
         options.bundle,
         image_size=options.image_size,
-        file_format=options.file_format,
+        runtime=options.runtime,
         key_file=options.dec_key_file or None,
     )
     images, note = images_for(bundle, recipe)

@@ -14,10 +14,10 @@ from mindspore import Tensor
 from ..config import Recipe
 from ..data.order import Shard
 from ..data.segmentation import splits
+from ..data.segmentation.fitting import EvalTransform
 from ..data.segmentation.loader import evaluation_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import SceneFolder
-from ..data.segmentation.transforms import EvalTransform
 from ..evaluation.segmentation import (
     SegmentationEvaluation,
     SegmentationEvaluator,
@@ -156,7 +156,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         )
     bundle = load_segmenter_bundle(
         options.bundle,
-        file_format=options.file_format,
+        runtime=options.runtime,
         key_file=options.dec_key_file or None,
     )
     scenes = splits.validation_scenes(recipe, bundle.classes)

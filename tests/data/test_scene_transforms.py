@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from official import FIXTURES
 
+from mindcv_poolformer.data.segmentation.fitting import (
+    fitted_size,
+    resize_image,
+)
 from mindcv_poolformer.data.segmentation.photometric import Photometric, hsv_to_rgb, rgb_to_hsv
 from mindcv_poolformer.data.segmentation.scenes import IGNORED, reduce_zero
 from mindcv_poolformer.data.segmentation.transforms import (
     Draw,
-    EvalTransform,
     TrainTransform,
-    fitted_size,
     nearest,
-    resize_image,
+    official_test,
     varied,
 )
 from mindcv_poolformer.runtime.errors import UserError
@@ -55,7 +57,7 @@ def test_resized_scenes_are_the_official_bytes(ratio: str) -> None:
 def test_validation_resizes_as_officially(shape: str) -> None:
     scale = tuple(OFFICIAL[f"align.{shape}.scale"].tolist())
     expected = OFFICIAL[f"align.{shape}.image"]
-    transform = EvalTransform(scale)
+    transform = replace(official_test(), img_scale=scale)
     assert (transform.resize(BGR) == expected).all()
     mean, std = np.array(transform.mean), np.array(transform.std)
     normalized = (expected[..., ::-1] - mean) / std
@@ -189,4 +191,4 @@ def test_draws_are_spread_as_officially() -> None:
 
 def test_what_cannot_be_enlarged_is_told() -> None:
     with pytest.raises(UserError, match="found 1 x 1 pixels to be enlarged to 2048 x 2048, exp"):
-        EvalTransform((2048, 2048))(np.zeros((1, 1, 3), np.uint8))
+        replace(official_test(), img_scale=(2048, 2048))(np.zeros((1, 1, 3), np.uint8))

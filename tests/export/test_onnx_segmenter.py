@@ -9,7 +9,7 @@ import pytest
 from mindspore import Tensor
 from segmenters import small_segmenter
 
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
+from mindcv_poolformer.data.segmentation.transforms import official_test
 from mindcv_poolformer.export.onnx.write import write_onnx
 from mindcv_poolformer.models.deploy import to_deploy
 
@@ -23,7 +23,7 @@ def test_the_graph_gives_the_logits_at_odd_sizes(
 ) -> None:
     network = small_segmenter(family)
     path = tmp_path / "any.onnx"
-    write_onnx(to_deploy(network), path, EvalTransform())
+    write_onnx(to_deploy(network), path, official_test())
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(4)
     for count, height, width in ((1, 32, 64), (2, 71, 97)):

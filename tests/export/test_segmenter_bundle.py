@@ -19,9 +19,9 @@ from PIL import Image
 from segmenters import small_segmenter
 from toy_segmenter import ToySegmenter
 
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.description import read_description

@@ -1,0 +1,79 @@
+"""What runs a bundle's graphs: MindSpore, or on a CPU ONNX Runtime, which wants no MindSpore."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Literal
+
+from ..runtime.errors import UserError
+from .description import ENDINGS, Description
+
+Taken = Literal["onnx", "mindspore"]
+Runtime = Literal["auto", "onnx", "mindspore"]
+RUNTIMES: tuple[Runtime, ...] = ("auto", "onnx", "mindspore")
+PACKAGES = {"onnx": "onnxruntime", "mindspore": "mindspore"}
+NAMES = {"onnx": "ONNX Runtime", "mindspore": "MindSpore"}
+
+
+def chosen(description: Description, runtime: Runtime, device_target: str | None = None) -> Taken:
+    """Settle what "auto" means: ONNX Runtime where it can run the bundle, and MindSpore elsewhere.
+
+    On a CPU it is quicker and wants a quarter of the memory.
+
+    Args:
+        description: of the bundle.
+        runtime: that is asked for.
+        device_target: CPU or Ascend; None for the device that MindSpore is set to, the CPU where it
+            has not been imported.
+
+    Raises:
+        UserError: it cannot run the bundle here, or for "auto" none can.
+    """
+    device = device_target or _device()
+    asked: tuple[Taken, ...] = ("onnx", "mindspore") if runtime == "auto" else (runtime,)
+    reasons: list[str] = []
+    for one in asked:
+        if not (reason := _obstacle(description, one, device)):
+            return one
+        reasons.append(f"{one} with {reason}")
+    raise UserError(f"runtime: found {'; and '.join(reasons)}")
+
+
+def set_up(runtime: Taken, device_target: Literal["CPU", "Ascend"]) -> None:
+    """Set MindSpore to a device, where it is what runs.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if runtime == "mindspore":
+        from ..runtime.device import set_up_device
+        from ..runtime.launch import World
+
+        set_up_device(device_target, 0, None, World())
+
+
+def told(runtime: Taken) -> str:
+    """Name a runtime and its version."""
+    return f"{NAMES[runtime]} {version(PACKAGES[runtime])}"
+
+
+def _obstacle(description: Description, runtime: str, device: str) -> str:
+    """Why a runtime cannot run a bundle: what is found, and what is expected; empty if it can."""
+    package, ending = PACKAGES[runtime], ENDINGS[runtime]
+    if not any(graph.file.endswith(ending) for graph in description.graphs):
+        return f"no {ending} in {description.folder}, expected one of export.py"
+    if runtime == "onnx" and device != "CPU":
+        return f"device_target {device}, expected CPU"
+    if find_spec(package) is None:
+        return f"no package {package}, expected it: pip install {package}"
+    return ""
+
+
+def _device() -> str:
+    if "mindspore" not in sys.modules:
+        return "CPU"
+    import mindspore as ms
+
+    return ms.get_context("device_target")
