@@ -103,7 +103,10 @@ def load_page_model(
         taken = chosen(read_description(folder), runtime, device_target)
         set_up(taken, device_target)
         bundle = load_bundle(folder, runtime=taken, key_file=key_file)
-        cam = None if ckpt_path is None else _load_cam(bundle, Path(ckpt_path))
+        if ckpt_path is None:
+            return PageModel(bundle, None)
+        set_up("mindspore", device_target)  # which explains, whatever answers
+        cam = _load_cam(bundle, Path(ckpt_path))
         return PageModel(bundle, cam)
 
     model = on_device(load)

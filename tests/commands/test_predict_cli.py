@@ -187,7 +187,7 @@ def test_wrong_flags(
         (["photos", "--bundle", "photos"], "photos/model.json: found 'No such file"),
         (["photos", "--bundle", "nowhere"], "bundle nowhere: found no such folder"),
         (["photos", "--bundle", "bundle", "--image_size", "64"], "found 64, expected .*: 32"),
-        (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
+        (["photos", "--bundle", "bundle", "--runtime", "onnx"], "runtime: found onnx with no .onnx in bundle, expected one"),
         (["photos", "--bundle", "bundle", "--output_dir", "x"], "output_dir: found x with bundle,"),
         (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
         (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),

@@ -115,7 +115,7 @@ def test_pixels_probabilities_and_batches_of_their_own(
 def test_the_onnx_graph_is_measured(workspace: Path, truth: dict[str, float]) -> None:
     for package in ("onnx", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra onnx")
-    keys = {"bundle": "plain", "file_format": "ONNX", "result_file": "report.json"}
+    keys = {"bundle": "plain", "runtime": "onnx", "result_file": "report.json"}
     ended = validate(workspace, **keys)
     assert set(check(workspace, ended, truth)["files"]) == {"model.onnx"}
     assert ended.out.startswith("plain/model.onnx on 21 images of data/val\n")
@@ -167,7 +167,7 @@ def test_order_tells_only_where_there_are_as_many_folders(
         ({"bundle": "nowhere"}, "bundle nowhere: found no such folder"),
         ({"bundle": "plain", "ckpt_path": "net.ckpt"}, "ckpt_path: found it with bundle"),
         ({"bundle": "plain", "deploy": True}, "deploy: found it with bundle"),
-        ({"file_format": "ONNX"}, "file_format: found it without bundle"),
+        ({"runtime": "onnx"}, "runtime: found it without bundle"),
         ({"bundle": "plain", "image_size": 64}, "image_size: found 64, expected"),
     ],
 )

@@ -59,7 +59,7 @@ def test_the_bundle_tells_of_both_and_both_were_proven(onnx_folder: Path) -> Non
 def test_a_bundle_in_onnx_runtime(
     onnx_folder: Path, inputs: np.ndarray, expected: np.ndarray
 ) -> None:
-    bundle = load_bundle(onnx_folder, file_format="ONNX")
+    bundle = load_bundle(onnx_folder, runtime="onnx")
     np.testing.assert_allclose(bundle.logits(inputs, batch_size=2), expected, atol=1e-4)
     assert self_test(bundle).startswith("self test at 32 px: logits of 4 images")
 
@@ -140,7 +140,7 @@ def test_a_damaged_graph(
     shutil.copytree(onnx_folder, tmp_path / "bundle")
     damage(tmp_path / "bundle")
     with pytest.raises(UserError, match=message) as caught:
-        load_bundle(tmp_path / "bundle", file_format="ONNX")
+        load_bundle(tmp_path / "bundle", runtime="onnx")
     assert "\n" not in str(caught.value)
 
 
@@ -169,4 +169,4 @@ def test_choices_that_exclude_each_other(
 def test_without_onnx_runtime(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="found ONNX without the package onnxruntime"):
-        load_bundle(onnx_folder, file_format="ONNX")
+        load_bundle(onnx_folder, runtime="onnx")

@@ -141,13 +141,15 @@ def test_a_picture_goes_to_the_graph_of_its_shape(toy_folder: Path, toy: Trained
     assert self_test(bundle.graphs[64, 96]).endswith("labels equal on 100%")
 
 
-@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+@pytest.mark.parametrize(
+    ("file_format", "runtime"), [("MINDIR", "mindspore"), ("ONNX", "onnx")]
+)
 def test_a_graph_of_the_tests_own_size_gives_its_classes(
-    folder: Path, trained: Trained, file_format: str
+    folder: Path, trained: Trained, file_format: str, runtime: Runtime
 ) -> None:
     if file_format == "ONNX" and not HAS_ONNX:
         pytest.skip("needs the extra onnx")
-    bundle = load_segmenter_bundle(folder, file_format=file_format)
+    bundle = load_segmenter_bundle(folder, runtime=runtime)
     image = picture(120, 178)  # fitted to 64 x 95, which AlignResize makes 64 x 96
     ms.set_context(mode=ms.PYNATIVE_MODE)
     inputs = Tensor(TRANSFORM(np.asarray(image))[None])
