@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from ...runtime.cores import threads
 from ...runtime.errors import UserError
 from ..description import DESCRIPTION, Description, Graph
 
@@ -24,6 +25,7 @@ def load_onnx(description: Description, graph: Graph) -> Callable[[np.ndarray], 
     path = description.checked(graph.file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads()  # its own choice knows nothing of a container's quota
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except (
