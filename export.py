@@ -6,6 +6,7 @@ Without flags this exports the best checkpoint of the demo run; predict.py reads
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 
@@ -14,7 +15,6 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from mindcv_poolformer.data.folder import class_folders, find_images, scan_folde
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.export.choices import Choices
+from mindcv_poolformer.export.choices import Choices, missing_for_onnx
 from mindcv_poolformer.export.description import MINDIR, ONNX
 from mindcv_poolformer.export.image_size import Size, as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
@@ -161,8 +161,8 @@ def without_onnx(options: ExportOptions) -> str:
         return "since it is made of the deploy form's weights"
     if options.enc_key_file:
         return "since it would not be encrypted"
-    if find_spec("onnx") is None:
-        return "without the package onnx: pip install onnx"
+    if lacking := missing_for_onnx():
+        return f"without the package {lacking}: pip install {lacking}"
     return ""
 
 
@@ -223,9 +223,6 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
             f"{proof['max_abs_difference']:.2g} of the checkpoint's (allowed "
             f"{proof['tolerance']:.2g}), {agreement(proof)}"
         )
-    proven = {proof["file_format"] for proof in description["verification"]}
-    if ONNX in description["graphs"] and "ONNX" not in proven:
-        print(f"{ONNX}: not run, only checked: found no package onnxruntime")
 
 
 def agreement(proof: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Without flags this validates the best checkpoint of the demo run.
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 

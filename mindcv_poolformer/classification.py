@@ -11,6 +11,7 @@ import numpy as np
 from .data.preprocess import EvalTransform
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION, Bundle, load_bundle
+from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
@@ -77,6 +78,7 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
     path = Path(model)
     if (path / DESCRIPTION).is_file():
         return load_bundle(path)
+    check_mindspore(f"model {model}")
     import mindcv
 
     from .models import VARIANTS

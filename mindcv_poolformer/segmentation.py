@@ -17,6 +17,7 @@ from .data.segmentation.palette import palette_of
 from .export.bundle import DESCRIPTION
 from .export.label_map import label_map
 from .export.segmenter import SegmenterBundle, load_segmenter_bundle
+from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
@@ -103,6 +104,7 @@ def load_segmenter(model: str | Path) -> SemanticFPN | SegmenterBundle:
         raise UserError(
             f"model {model}: found no such file or folder, expected a checkpoint or a bundle"
         )
+    check_mindspore(f"model {model}")
     import mindcv
 
     from .models import SEGMENTERS

@@ -193,9 +193,36 @@ def load_graph(
     key_file: str | Path | None = None,
 ) -> LoadedGraph[Any]:
     """Load what a bundle holds for one image size; arguments and errors as :func:`load_bundle`."""
+    sizes = [image_size]
+    return load_graphs(description, sizes, runtime=runtime, key_file=key_file)[image_size]
+
+
+def load_graphs(
+    description: Description,
+    image_sizes: Iterable[Size],
+    *,
+    runtime: Runtime = "auto",
+    key_file: str | Path | None = None,
+) -> dict[Size, LoadedGraph[Any]]:
+    """Load what a bundle holds for several image sizes, each graph once: one may be for all."""
     taken = chosen(description, runtime)
-    graphs = description.graphs_for(taken, image_size)
-    networks = _load(description, graphs, taken, key_file)
+    key = read_key(description.folder, description.cipher, key_file)
+    wanted = {size: description.graphs_for(taken, size) for size in image_sizes}
+    files = {graph.file: graph for graphs in wanted.values() for graph in graphs}
+    networks = {name: _load(description, graph, taken, key) for name, graph in files.items()}
+    return {
+        size: _loaded(description, size, taken, graphs, networks) for size, graphs in wanted.items()
+    }
+
+
+def _loaded(
+    description: Description,
+    image_size: Size,
+    runtime: Taken,
+    graphs: Sequence[Graph],
+    loaded: Mapping[str, Network],
+) -> LoadedGraph[Any]:
+    networks = {graph.batch_size: loaded[graph.file] for graph in graphs}
     return LoadedGraph(
         folder=description.folder,
         model=description.model,
@@ -205,7 +232,7 @@ def load_graph(
         precision=description.precision,
         takes=description.takes,
         gives=description.gives,
-        runtime=taken,
+        runtime=runtime,
         network=_by_batch_size(networks),
         checksums={graph.file: description.files[graph.file][1] for graph in graphs},
     )
@@ -230,22 +257,15 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
-def _load(
-    description: Description,
-    graphs: Sequence[Graph],
-    runtime: Taken,
-    key_file: str | Path | None,
-) -> Mapping[int | None, Network]:
-    """The network for each batch size."""
-    key = read_key(description.folder, description.cipher, key_file)
+def _load(description: Description, graph: Graph, runtime: Taken, key: bytes | None) -> Network:
     # Each imported where it is wanted: the other need not be installed.
     if runtime == "onnx":
         from .onnx.run import load_onnx
 
-        return {graph.batch_size: load_onnx(description, graph) for graph in graphs}
+        return load_onnx(description, graph)
     from .run_mindir import load_mindir
 
-    return {graph.batch_size: load_mindir(description, graph, key) for graph in graphs}
+    return load_mindir(description, graph, key)
 
 
 def _by_batch_size(networks: Mapping[int | None, Network]) -> Network:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +170,7 @@ def _write_onnx(
     network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
 ) -> Ends:
     """Write one ONNX graph, of any batch or image size where there are several."""
-    from .onnx.write import write_onnx  # the package onnx is an extra
+    from .onnx.write import write_onnx  # other formats do without the package onnx
 
     batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
     image_size = goldens[0].size if len(goldens) == 1 else None
@@ -288,7 +287,7 @@ def _prove(
 ) -> Iterator[dict[str, Any]]:
     """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
     runtimes: dict[str, Taken] = {"MINDIR": "mindspore"}
-    if choices.beside == "ONNX" and find_spec("onnxruntime"):
+    if choices.beside == "ONNX":
         runtimes["ONNX"] = "onnx"
     description = read_description(folder)
     agreement = "top1_agreement" if trained.labelling is None else "label_agreement"

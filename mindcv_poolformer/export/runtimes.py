@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
@@ -14,6 +14,7 @@ Taken = Literal["onnx", "mindspore"]
 Runtime = Literal["auto", "onnx", "mindspore"]
 RUNTIMES: tuple[Runtime, ...] = ("auto", "onnx", "mindspore")
 PACKAGES = {"onnx": "onnxruntime", "mindspore": "mindspore"}
+INSTALL = {"onnx": "pip install onnxruntime", "mindspore": "pip install -r requirements.txt"}
 NAMES = {"onnx": "ONNX Runtime", "mindspore": "MindSpore"}
 
 
@@ -54,20 +55,26 @@ def set_up(runtime: Taken, device_target: Literal["CPU", "Ascend"]) -> None:
         set_up_device(device_target, 0, None, World())
 
 
+def version(runtime: Taken) -> str:
+    """Give the version of a runtime that is installed."""
+    return import_module(PACKAGES[runtime]).__version__
+
+
 def told(runtime: Taken) -> str:
-    """Name a runtime and its version."""
-    return f"{NAMES[runtime]} {version(PACKAGES[runtime])}"
+    """Name a runtime and its version, such as ONNX Runtime 1.31.1."""
+    return f"{NAMES[runtime]} {version(runtime)}"
 
 
 def _obstacle(description: Description, runtime: str, device: str) -> str:
     """Why a runtime cannot run a bundle: what is found, and what is expected; empty if it can."""
     package, ending = PACKAGES[runtime], ENDINGS[runtime]
     if not any(graph.file.endswith(ending) for graph in description.graphs):
-        return f"no {ending} in {description.folder}, expected one of export.py"
+        reason = f"no model{ending} in {description.folder}, expected one"
+        return reason + (": export.py writes it unless it encrypts" if runtime == "onnx" else "")
     if runtime == "onnx" and device != "CPU":
         return f"device_target {device}, expected CPU"
     if find_spec(package) is None:
-        return f"no package {package}, expected it: pip install {package}"
+        return f"no package {package}, expected it: {INSTALL[runtime]}"
     return ""
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from ..data.segmentation.labelling import Labelling
 from ..data.segmentation.stretch import StretchTransform, nearest_shape
 from ..runtime.errors import UserError
-from .bundle import LoadedGraph, load_graph
+from .bundle import LoadedGraph, load_graphs
 from .description import read_description
 from .image_size import Size
 from .label_map import label_map
@@ -87,9 +87,7 @@ def load_segmenter_bundle(
             "segments"
         )
     sizes = description.image_sizes if image_size is None else (image_size,)
-    graphs = {
-        size: load_graph(description, size, runtime=runtime, key_file=key_file) for size in sizes
-    }
+    graphs = load_graphs(description, sizes, runtime=runtime, key_file=key_file)
     return SegmenterBundle(
         description.folder, description.model, description.classes, description.labelling, graphs
     )

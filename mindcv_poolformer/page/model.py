@@ -8,20 +8,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import mindcv
 import numpy as np
 from PIL import Image
 
 from ..data.preprocess import MODES
-from ..explaining.gradcam import GradCam, stage_for
 from ..export.bundle import DESCRIPTION, Bundle, load_bundle
 from ..export.description import read_description, sha256
 from ..export.runtimes import Runtime, chosen, set_up
 from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
-from ..weights import load_weights, read_weights
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from ..explaining.gradcam import GradCam
 
 T = TypeVar("T")
 
@@ -119,6 +119,11 @@ def load_page_model(
 
 
 def _load_cam(bundle: Bundle, path: Path) -> GradCam:
+    import mindcv
+
+    from ..explaining.gradcam import GradCam, stage_for
+    from ..weights import load_weights, read_weights
+
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected the bundle's checkpoint")
     told = json.loads((bundle.folder / DESCRIPTION).read_text())["checkpoint"]

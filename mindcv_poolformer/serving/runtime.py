@@ -14,7 +14,7 @@ from mlserver.utils import get_model_uri
 
 from ..data.preprocess import silence_pillow
 from ..export.description import SEGMENTATION, read_description
-from ..export.runtimes import chosen, set_up, told
+from ..export.runtimes import PACKAGES, chosen, set_up, version
 from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
 from .batching import Batcher, BusyError
@@ -68,7 +68,7 @@ class PoolFormerRuntime(MLModel):
         self._batcher = Batcher(served.run, served.run_size, seconds, most)
         self._served = served
         self.settings.platform = f"{served.runtime}_{served.precision}"
-        self.settings.versions = [told(served.runtime)]
+        self.settings.versions = [f"{PACKAGES[served.runtime]}/{version(served.runtime)}"]
         self.inputs, self.outputs = served.inputs, served.outputs
         return True
 

@@ -23,6 +23,7 @@ from ..evaluation.segmentation import (
     SegmentationEvaluator,
     evaluate_scenes,
 )
+from ..export.runtimes import told
 from ..export.segmenter import load_segmenter_bundle
 from ..models import SemanticFPN
 from ..models.deploy import to_deploy
@@ -165,10 +166,12 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         return bundle.label_map(pictures.asnumpy()[0])[None]
 
     graphs = bundle.graphs.values()
+    runtime = told(next(iter(graphs)).runtime)
     facts: dict[str, Any] = {
         "model": bundle.model,
         "bundle": options.bundle,
         "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
+        "runtime": runtime,
         "precision": next(iter(graphs)).precision,
         "data": str(scenes.root),
         "ranks": world.size,
@@ -186,7 +189,8 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         if report:
             report.write(result.found, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
-    lines = [*scenes.notes, f"{names} on {len(scenes)} scenes of {scenes.root}"]
+    where = f"{names} on {len(scenes)} scenes of {scenes.root}, in {runtime}"
+    lines = [*scenes.notes, where]
     lines.append(describe(facts["precision"], result))
     facts["classes"] = per_class(scenes.classes, result)
     return Outcome([*lines, *table(scenes.classes, result)], facts)

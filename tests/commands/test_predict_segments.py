@@ -129,7 +129,7 @@ def test_the_self_test_is_of_every_size_or_one(
         (["--batch_size", "4"], "batch_size: found 4 with .*, a bundle of segmentation, expected"),
         (["--image_size", "32"], "image_size: found 32, expected one of the bundle's: 64x96, 64"),
         (["--output_dir", "photos"], "output_dir: found photos/a.png among the images, expected"),
-        (["--runtime", "onnx"], "runtime: found onnx with no .onnx in .*, expected one"),
+        (["--runtime", "onnx"], "runtime: found onnx with no model.onnx in .*, expected one"),
     ],
 )
 def test_mistakes(

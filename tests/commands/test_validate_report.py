@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from mindspore import Tensor
 from segmenters import small_segmenter
@@ -12,9 +13,6 @@ from segmenters import small_segmenter
 from mindcv_poolformer.data.segmentation.transforms import official_test
 from mindcv_poolformer.export.onnx.write import write_onnx
 from mindcv_poolformer.models.deploy import to_deploy
-
-pytest.importorskip("onnx", reason="needs the extra onnx")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 
 @pytest.mark.parametrize("family", [None, "metaformer_id", "caformer"])
