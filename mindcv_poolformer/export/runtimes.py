@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
+from ..runtime import interrupts
 from ..runtime.errors import UserError
 from .description import ENDINGS, Description
 
@@ -49,9 +50,9 @@ def set_up(runtime: Taken, device_target: Literal["CPU", "Ascend"]) -> None:
         UserError: there is no such device here.
     """
     if runtime == "mindspore":
-        from ..runtime.device import set_up_device
-        from ..runtime.launch import World
-
+        with interrupts.importing():
+            from ..runtime.device import set_up_device
+            from ..runtime.launch import World
         set_up_device(device_target, 0, None, World())
 
 
