@@ -75,7 +75,7 @@ print(abs(found - golden["{output[name]}"]).max())
 
 On a CPU the commands above take it, where onnxruntime is installed; `--runtime mindspore` has them
 take the MINDIR, and of the server `"runtime": "mindspore"` in `parameters.extra` of
-`model-settings.json`. With `pip install` of this project alone they run without MindSpore.
+`model-settings.json`. After `pip install .` alone, without MindSpore, all but `validate.py` run.
 """
 
 

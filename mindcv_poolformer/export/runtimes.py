@@ -28,12 +28,12 @@ def chosen(description: Description, runtime: Runtime, device_target: str | None
         description: of the bundle.
         runtime: that is asked for.
         device_target: CPU or Ascend; None for the device that MindSpore is set to, the CPU where it
-            has not been imported.
+            has not been imported. Beside that one ONNX Runtime runs on the CPU, if asked for.
 
     Raises:
         UserError: it cannot run the bundle here, or for "auto" none can.
     """
-    device = device_target or _device()
+    device = device_target or (_device() if runtime == "auto" else "CPU")
     asked: tuple[Taken, ...] = ("onnx", "mindspore") if runtime == "auto" else (runtime,)
     reasons: list[str] = []
     for one in asked:

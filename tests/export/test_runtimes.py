@@ -32,9 +32,13 @@ def test_a_cpu_runs_the_onnx_graph_where_there_is_one(onnx_folder: Path, folder:
     assert (load_bundle(onnx_folder).runtime, load_bundle(folder).runtime) == ("onnx", "mindspore")
 
 
-def test_ascend_runs_mindspore(onnx_folder: Path) -> None:
+def test_ascend_runs_mindspore(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = read_description(onnx_folder)
     assert chosen(both, "auto", "Ascend") == "mindspore"
+    with monkeypatch.context() as patch:
+        patch.setattr(runtimes, "_device", lambda: "Ascend")
+        assert chosen(both, "auto") == "mindspore"
+        assert chosen(both, "onnx") == "onnx"  # on the CPU beside it: so export proves the graph
     with pytest.raises(UserError, match="^runtime: found onnx with device_target Ascend, expected"):
         chosen(both, "onnx", "Ascend")
 
