@@ -33,7 +33,7 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
 
 # The long ones keep their order: by size the kill storm, five minutes, would run last and alone.
-test-all: lint $(addprefix .venv/installed-,test parity serving onnx)
+test-all: lint $(addprefix .venv/installed-,test parity serving)
 	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m "long and not rare and not hosts" -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -43,7 +43,7 @@ test-layout: .venv/installed-test
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
 
 # What CI has no time for: the notebook's outputs, and that the benchmark's contenders agree.
-test-rare: $(addprefix .venv/installed-,test parity serving onnx)
+test-rare: $(addprefix .venv/installed-,test parity serving)
 	$(BIN)/python -m pytest -m rare -n 2
 
 # Two hosts out of one, and a cable that is cut: as root on Linux, with iproute2.
@@ -91,5 +91,5 @@ lint: .venv/installed-test
 .venv-2.%/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-2.$*
 	.venv-2.$*/bin/python -m pip install --quiet --disable-pip-version-check mindspore==2.$* -r requirements.txt
-	.venv-2.$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,onnx]"
+	.venv-2.$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@

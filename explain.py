@@ -6,6 +6,7 @@ python explain.py data/digits/val/7 photo.png --top_k 2 --sheet
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 

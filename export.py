@@ -6,6 +6,7 @@ Without flags this exports the best checkpoint of the demo run; predict.py reads
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 
@@ -27,7 +28,7 @@ from mindcv_poolformer.data.folder import class_folders, find_images, scan_folde
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
 from mindcv_poolformer.data.transforms import eval_transform
-from mindcv_poolformer.export.choices import Choices
+from mindcv_poolformer.export.choices import Choices, missing_for_onnx
 from mindcv_poolformer.export.description import MINDIR, ONNX
 from mindcv_poolformer.export.image_size import Size, as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
@@ -60,7 +61,8 @@ class ExportOptions:
         deploy: write the deploy form, whose norms and layer scales are folded into the weights;
             null does unless its proof fails, which is said.
         precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
-        file_format: ONNX writes model.onnx beside the MINDIR, AIR model.air; AIR on Ascend only.
+        file_format: MINDIR writes that alone, ONNX model.onnx beside it, AIR model.air, which only
+            Ascend can. null is ONNX where it can be written: of the deploy form, not encrypted.
         input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph.
         output: of the graph; a segmenter gives logits, at a quarter of height and width.
         layout: of the maps within the graphs, null for that of the device that writes them. NCHW
@@ -82,7 +84,7 @@ class ExportOptions:
     export_dir: PathText = ""
     deploy: bool | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
-    file_format: Literal["MINDIR", "ONNX", "AIR"] = "MINDIR"
+    file_format: Literal["MINDIR", "ONNX", "AIR"] | None = None
     input: Literal["float32", "uint8"] = "float32"
     output: Literal["logits", "probabilities"] = "logits"
     layout: Literal["NCHW", "NHWC"] | None = None
@@ -105,7 +107,8 @@ def main() -> None:
     system = recipe.system
     if options.file_format == "AIR" and system.device_target != "Ascend":
         raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
-    choices = choose(options, system.flash_attention)
+    flash_attention = bool(system.flash_attention)
+    choices = choose(options, flash_attention)
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     sizes = tuple(dict.fromkeys(map(read_size, options.export_image_size)))
@@ -125,26 +128,42 @@ def main() -> None:
     try:
         description = write(choices)
     except UnprovenError as error:
-        if options.deploy is not None or choices.beside == "ONNX":
+        if options.deploy is not None or options.file_format == "ONNX":
             raise
         print(f"deploy form: {error}; writing the plain form instead")
-        description = write(dataclasses.replace(choices, deploy=False))
+        description = write(choose(dataclasses.replace(options, deploy=False), flash_attention))
     report(target, description, time.perf_counter() - started)
 
 
-def choose(options: ExportOptions, flash_attention: bool | None) -> Choices:
-    """What the graphs are to be."""
+def choose(options: ExportOptions, flash_attention: bool) -> Choices:
+    """What the graphs are to be; says why there will be no ONNX graph where nobody asked."""
+    wanted = options.file_format
+    if wanted is None and (reason := without_onnx(options)):
+        print(f"{ONNX}: not written, {reason}")
+        wanted = "MINDIR"
+    wanted = wanted or "ONNX"
     return Choices(
         precision=options.precision,
         deploy=options.deploy is not False,
         batch_sizes=tuple(sorted(set(options.export_batch_size))),
         takes=options.input,
         gives=options.output,
-        flash_attention=bool(flash_attention),
+        flash_attention=flash_attention,
         layout=options.layout,
-        beside=None if options.file_format == "MINDIR" else options.file_format,
+        beside=None if wanted == "MINDIR" else wanted,
         key_file=options.enc_key_file or None,
     )
+
+
+def without_onnx(options: ExportOptions) -> str:
+    """Why the bundle cannot have an ONNX graph, empty if it can."""
+    if options.deploy is False:
+        return "since it is made of the deploy form's weights"
+    if options.enc_key_file:
+        return "since it would not be encrypted"
+    if lacking := missing_for_onnx():
+        return f"without the package {lacking}: pip install {lacking}"
+    return ""
 
 
 def prepare_classifier(
@@ -204,9 +223,6 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
             f"{proof['max_abs_difference']:.2g} of the checkpoint's (allowed "
             f"{proof['tolerance']:.2g}), {agreement(proof)}"
         )
-    proven = {proof["file_format"] for proof in description["verification"]}
-    if ONNX in description["graphs"] and "ONNX" not in proven:
-        print(f"{ONNX}: not run, only checked: found no package onnxruntime")
 
 
 def agreement(proof: dict[str, Any]) -> str:

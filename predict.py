@@ -30,11 +30,10 @@ from mindcv_poolformer.export.description import SEGMENTATION, Description, read
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.export.image_size import Size, read_size
 from mindcv_poolformer.export.label_files import write_label_files
+from mindcv_poolformer.export.runtimes import RUNTIMES, chosen, set_up
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
-from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
-from mindcv_poolformer.runtime.launch import World
 
 BATCH_SIZE = 16
 OUTPUT_DIR = "predictions"
@@ -54,7 +53,11 @@ def parse_arguments() -> argparse.Namespace:
         help="compare the bundle's answers to its golden images with the checkpoint's, no more",
     )
     parser.add_argument(
-        "--file_format", choices=["MINDIR", "ONNX"], default="MINDIR", help="graph to run"
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what runs the bundle: onnx is ONNX Runtime, on the CPU alone; auto takes that where "
+        "it can run the bundle, and mindspore elsewhere",
     )
     parser.add_argument(
         "--image_size",
@@ -93,9 +96,10 @@ def image_size(text: str) -> Size:
 def main() -> None:
     arguments = parse_arguments()
     paths = find_images(arguments.images)
-    set_up_device(arguments.device_target, 0, None, World())
     description = read_description(arguments.bundle)
     check_task(arguments, description)
+    arguments.runtime = chosen(description, arguments.runtime, arguments.device_target)
+    set_up(arguments.runtime, arguments.device_target)
     if arguments.self_test:
         test_bundle(arguments, description)
         return
@@ -136,7 +140,7 @@ def test_bundle(arguments: argparse.Namespace, description: Description) -> None
         graph = load_graph(
             description,
             size,
-            file_format=arguments.file_format,
+            runtime=arguments.runtime,
             key_file=arguments.dec_key_file,
         )
         print(self_test(graph))
@@ -158,7 +162,7 @@ def classify_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator
     bundle = load_bundle(
         arguments.bundle,
         image_size=arguments.image_size,
-        file_format=arguments.file_format,
+        runtime=arguments.runtime,
         key_file=arguments.dec_key_file,
     )
     yield from predict(bundle, paths, arguments.batch_size or BATCH_SIZE, arguments.top_k)
@@ -169,7 +173,7 @@ def segment_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[
     bundle = load_segmenter_bundle(
         arguments.bundle,
         image_size=arguments.image_size,
-        file_format=arguments.file_format,
+        runtime=arguments.runtime,
         key_file=arguments.dec_key_file,
     )
     for result in write_label_files(bundle, paths, Path(arguments.output_dir or OUTPUT_DIR)):

@@ -6,6 +6,7 @@ Without flags this trains the demo recipe: handwritten digits on the CPU.
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 import sys

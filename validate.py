@@ -6,6 +6,7 @@ Without flags this validates the best checkpoint of the demo run.
 from __future__ import annotations
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
+import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 
 # isort: split
 
@@ -55,7 +56,7 @@ def check_options(recipe: Recipe, options: ValidationOptions) -> None:
                 raise UserError(f"{key}: found it with bundle, expected it with a checkpoint alone")
         if recipe.model.ckpt_path:
             raise UserError("ckpt_path: found it with bundle, expected one of them")
-    for key in ("file_format", "image_size", "dec_key_file"):
+    for key in ("runtime", "image_size", "dec_key_file"):
         if not options.bundle and getattr(options, key) != getattr(ValidationOptions, key):
             raise UserError(f"{key}: found it without bundle, expected one")
 

@@ -167,11 +167,12 @@ def bare(bundle: Path) -> Iterator[subprocess.Popen[str]]:
 def loop_bare(folder: Path) -> None:
     """The network at the server's largest batch size, nothing else."""
     from mindcv_poolformer.export.bundle import load_bundle
-    from mindcv_poolformer.runtime.device import set_up_device
-    from mindcv_poolformer.runtime.launch import World
+    from mindcv_poolformer.export.description import read_description
+    from mindcv_poolformer.export.runtimes import chosen, set_up
 
-    set_up_device("CPU", 0, None, World())
-    bundle = load_bundle(folder)
+    runtime = chosen(read_description(folder), "auto", "CPU")
+    set_up(runtime, "CPU")
+    bundle = load_bundle(folder, runtime=runtime)
     size = json.loads((folder / "model-settings.json").read_text())["max_batch_size"]
     edge = bundle.transform.image_size
     images = np.random.default_rng(0).normal(size=(size, bundle.channels, edge, edge))

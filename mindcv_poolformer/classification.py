@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mindcv
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
 
 from .data.preprocess import EvalTransform
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION, Bundle, load_bundle
-from .models import VARIANTS, StagedClassifier
-from .models.variants import check_image_size
+from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
-from .weights import load_weights, read_weights
-from .weights.pretrained import read_published
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from .models import StagedClassifier
 
 Ranking = list[tuple[str, float]]
 
@@ -80,6 +78,13 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
     path = Path(model)
     if (path / DESCRIPTION).is_file():
         return load_bundle(path)
+    check_mindspore(f"model {model}")
+    import mindcv
+
+    from .models import VARIANTS
+    from .weights import load_weights, read_weights
+    from .weights.pretrained import read_published
+
     if path.exists():
         weights = read_weights(path)
         weights.check_task(segments=False)
@@ -109,6 +114,8 @@ def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:
     if isinstance(model, Bundle):
         return ImageProcessor.from_transform(model.transform)
     if model.preprocessing is not None:
+        from .models.variants import check_image_size
+
         transform = EvalTransform.from_dict(model.preprocessing)
         if model.variant:
             check_image_size(model.variant, transform.image_size, "preprocessing")
@@ -123,6 +130,9 @@ def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:
 
 def _probabilities(network: StagedClassifier, images: np.ndarray) -> np.ndarray:
     """(N, num_classes) float32; a network in training is put back into it."""
+    import mindspore as ms
+    from mindspore import Tensor, ops
+
     if network.features_only or network.num_classes == 0:
         raise ValueError("model: found no classifier, expected one")
     training = network.training

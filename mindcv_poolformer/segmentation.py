@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mindcv
 import numpy as np
-from mindspore import Tensor
 from PIL import Image
 
 from .data.processor import AnyImage, ImageProcessor, are_several
+from .data.segmentation.fitting import EvalTransform
 from .data.segmentation.labelling import Colour, Labelling, shares_of
 from .data.segmentation.palette import palette_of
-from .data.segmentation.transforms import EvalTransform
 from .export.bundle import DESCRIPTION
 from .export.label_map import label_map
 from .export.segmenter import SegmenterBundle, load_segmenter_bundle
-from .models import SEGMENTERS, SemanticFPN
-from .models.outputs import name_classes
+from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
-from .weights import load_weights, read_weights
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from .models import SemanticFPN
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,8 @@ def segment(
         classes, palette = model.classes, model.labelling.palette
         maps = [model.label_map(picture) for picture in pictures]
     else:
+        from .models.outputs import name_classes
+
         classes = tuple(name_classes(model.classes, model.num_classes))
         palette = model.palette or tuple(map(tuple, palette_of(classes).tolist()))
         maps = [_label_map(model, np.asarray(picture)) for picture in pictures]
@@ -102,6 +104,12 @@ def load_segmenter(model: str | Path) -> SemanticFPN | SegmenterBundle:
         raise UserError(
             f"model {model}: found no such file or folder, expected a checkpoint or a bundle"
         )
+    check_mindspore(f"model {model}")
+    import mindcv
+
+    from .models import SEGMENTERS
+    from .weights import load_weights, read_weights
+
     weights = read_weights(path)
     if weights.model not in SEGMENTERS:
         raise UserError(f"{path}: found weights of {weights.model}, expected a segmentation model")
@@ -112,7 +120,11 @@ def load_segmenter(model: str | Path) -> SemanticFPN | SegmenterBundle:
 
 def _label_map(network: SemanticFPN, pixels: np.ndarray) -> np.ndarray:
     """The class of each pixel of (H, W, 3); a network in training is put back into it."""
-    transform = EvalTransform()
+    from mindspore import Tensor
+
+    from .data.segmentation.transforms import official_test
+
+    transform = official_test()
     if network.preprocessing is not None:
         transform = EvalTransform.from_dict(network.preprocessing)
     inputs = transform(pixels)[None]

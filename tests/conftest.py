@@ -6,6 +6,9 @@ os.environ["MINDCV_POOLFORMER_GRAPH_KERNELS"] = "0"  # see the fixture graph_ker
 
 import mindcv_poolformer  # noqa: F401  sets the CPU up, before MindSpore is imported
 
+# isort: split
+import mindspore as ms
+
 del os.environ["MINDCV_POOLFORMER_GRAPH_KERNELS"]
 
 # isort: split
@@ -14,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mindspore as ms
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`

@@ -12,10 +12,10 @@ from segmenters import small_segmenter
 from toy_segmenter import ToySegmenter
 
 import mindcv_poolformer
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.palette import palette_of
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.runtime.errors import UserError

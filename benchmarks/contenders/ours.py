@@ -52,7 +52,13 @@ def deploy(given: argparse.Namespace) -> Workload:
 def mindir(given: argparse.Namespace) -> Workload:
     """A MINDIR from a bundle of export.py, which lies beside the weights."""
     recipe(given)
-    return _forward(load_bundle(given.weights / "bundle").network)
+    bundle = load_bundle(given.weights / "bundle", runtime="mindspore")
+
+    def prepare(batch: int, size: int) -> Call:
+        pixels = images(batch, size)
+        return lambda: bundle.network(pixels)
+
+    return Workload(prepare)
 
 
 def _forward(network: nn.Cell) -> Workload:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 import numpy as np
-from mindcv.models.registry import get_pretrained_cfg
-from mindspore import Tensor
 from PIL import Image
 
 from .preprocess import MODES, RESAMPLING, EvalTransform, convert, open_image, turn_upright
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from mindspore import Tensor
 
 AnyImage = Image.Image | np.ndarray | str | Path
 
@@ -62,6 +63,8 @@ class ImageProcessor:
         Raises:
             ValueError: MindCV knows no such model, or nothing about its images.
         """
+        from mindcv.models.registry import get_pretrained_cfg
+
         cfg = get_pretrained_cfg(name)
         if "crop_pct" not in cfg:
             raise ValueError(f"model: found {name!r}, expected one with a configuration in MindCV")
@@ -95,7 +98,11 @@ class ImageProcessor:
         if return_tensors not in ("ms", "np"):
             raise ValueError(f"return_tensors: found {return_tensors!r}, expected 'ms' or 'np'")
         batch = np.stack([self.transform(image) for image in self.open_all(images)])
-        return Tensor(batch) if return_tensors == "ms" else batch
+        if return_tensors == "np":
+            return batch
+        from mindspore import Tensor
+
+        return Tensor(batch)
 
     def open_all(self, images: AnyImage | Sequence[AnyImage]) -> list[Image.Image]:
         """Each of one image or several, as :meth:`open` gives it; errors as ``__call__``."""

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from mindspore import Tensor
 from PIL import Image
 
 from ..data.preprocess import EvalTransform
 from ..data.segmentation.stretch import StretchTransform
 from ..runtime.errors import UserError
 from .description import DESCRIPTION, MINDIR, Description, Graph, read_description
-from .graph import load_mindir
 from .image_size import Size, as_size, size_of
 from .key import read_key
+from .runtimes import Runtime, Taken, chosen
 
 __all__ = ["DESCRIPTION", "MINDIR", "Bundle", "load_bundle", "log_probabilities", "softmax"]
 
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[np.ndarray], np.ndarray]
 Preparation = TypeVar("Preparation", EvalTransform, StretchTransform)
 
 
@@ -40,6 +39,7 @@ class LoadedGraph(Generic[Preparation]):
         takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
             pixels (N, H, W, C).
         gives: "logits" or "probabilities".
+        runtime: what runs it, "onnx" or "mindspore".
         network: the graph, or for several batch sizes a call that chooses among theirs.
         checksums: SHA-256 of the graph's file, or of several, by name.
     """
@@ -52,6 +52,7 @@ class LoadedGraph(Generic[Preparation]):
     precision: str
     takes: str
     gives: str
+    runtime: Taken
     network: Network
     checksums: Mapping[str, str]
 
@@ -108,8 +109,7 @@ class LoadedGraph(Generic[Preparation]):
         for start, size in self._runs(len(images), batch_size):
             batch = images[start : start + size]
             padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
-            found = self.network(Tensor(np.pad(batch, padding))).asnumpy()[: len(batch)]
-            rows.append(found.copy())  # the next run may use the graph's memory
+            rows.append(self.network(np.pad(batch, padding))[: len(batch)])
         return np.concatenate(rows)
 
     def _runs(self, count: int, batch_size: int | None) -> Iterator[tuple[int, int]]:
@@ -156,21 +156,22 @@ def load_bundle(
     folder: str | Path,
     *,
     image_size: int | Size | None = None,
-    file_format: str = "MINDIR",
+    runtime: Runtime = "auto",
     key_file: str | Path | None = None,
 ) -> Bundle:
-    """Read a classifier's bundle that export.py has written, for the device MindSpore is set to.
+    """Read a classifier's bundle that export.py has written.
 
     Args:
         folder: the bundle.
         image_size: one of the bundle's, None for its first.
-        file_format: "MINDIR", or "ONNX" for the ONNX graph in ONNX Runtime, on the CPU.
+        runtime: "mindspore", on the device that MindSpore is set to, "onnx" for ONNX Runtime on the
+            CPU, or "auto", see :func:`chosen`.
         key_file: holds the key of an encrypted bundle.
 
     Raises:
         UserError: the folder is no bundle, is damaged (its files are checked against their
-            SHA-256), does not fit its description, was written by a later version, has no such
-            graph, the key is not its own, or it is a segmenter's.
+            SHA-256), does not fit its description, was written by a later version, has nothing
+            that the runtime runs, the key is not its own, or it is a segmenter's.
     """
     description = read_description(folder)
     transform = description.transform
@@ -180,7 +181,7 @@ def load_bundle(
             "classifier's"
         )
     size = description.image_sizes[0] if image_size is None else as_size(image_size)
-    graph = load_graph(description, size, file_format=file_format, key_file=key_file)
+    graph = load_graph(description, size, runtime=runtime, key_file=key_file)
     return Bundle(**vars(graph))
 
 
@@ -188,12 +189,40 @@ def load_graph(
     description: Description,
     image_size: Size,
     *,
-    file_format: str = "MINDIR",
+    runtime: Runtime = "auto",
     key_file: str | Path | None = None,
 ) -> LoadedGraph[Any]:
     """Load what a bundle holds for one image size; arguments and errors as :func:`load_bundle`."""
-    graphs = description.graphs_for(file_format, image_size)
-    networks = _load(description, graphs, file_format, key_file)
+    sizes = [image_size]
+    return load_graphs(description, sizes, runtime=runtime, key_file=key_file)[image_size]
+
+
+def load_graphs(
+    description: Description,
+    image_sizes: Iterable[Size],
+    *,
+    runtime: Runtime = "auto",
+    key_file: str | Path | None = None,
+) -> dict[Size, LoadedGraph[Any]]:
+    """Load what a bundle holds for several image sizes, each graph once: one may be for all."""
+    taken = chosen(description, runtime)
+    key = read_key(description.folder, description.cipher, key_file)
+    wanted = {size: description.graphs_for(taken, size) for size in image_sizes}
+    files = {graph.file: graph for graphs in wanted.values() for graph in graphs}
+    networks = {name: _load(description, graph, taken, key) for name, graph in files.items()}
+    return {
+        size: _loaded(description, size, taken, graphs, networks) for size, graphs in wanted.items()
+    }
+
+
+def _loaded(
+    description: Description,
+    image_size: Size,
+    runtime: Taken,
+    graphs: Sequence[Graph],
+    loaded: Mapping[str, Network],
+) -> LoadedGraph[Any]:
+    networks = {graph.batch_size: loaded[graph.file] for graph in graphs}
     return LoadedGraph(
         folder=description.folder,
         model=description.model,
@@ -203,6 +232,7 @@ def load_graph(
         precision=description.precision,
         takes=description.takes,
         gives=description.gives,
+        runtime=runtime,
         network=_by_batch_size(networks),
         checksums={graph.file: description.files[graph.file][1] for graph in graphs},
     )
@@ -227,19 +257,15 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
-def _load(
-    description: Description,
-    graphs: Sequence[Graph],
-    file_format: str,
-    key_file: str | Path | None,
-) -> Mapping[int | None, Network]:
-    """The network for each batch size."""
-    if file_format == "ONNX":
-        from .onnx.run import load_onnx  # ONNX Runtime is an extra
+def _load(description: Description, graph: Graph, runtime: Taken, key: bytes | None) -> Network:
+    # Each imported where it is wanted: the other need not be installed.
+    if runtime == "onnx":
+        from .onnx.run import load_onnx
 
-        return {graph.batch_size: load_onnx(description, graph) for graph in graphs}
-    key = read_key(description.folder, description.cipher, key_file)
-    return {graph.batch_size: load_mindir(description, graph, key) for graph in graphs}
+        return load_onnx(description, graph)
+    from .run_mindir import load_mindir
+
+    return load_mindir(description, graph, key)
 
 
 def _by_batch_size(networks: Mapping[int | None, Network]) -> Network:

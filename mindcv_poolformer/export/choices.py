@@ -60,10 +60,10 @@ class Choices:
                     "deploy: found false with file_format ONNX, expected true: "
                     "the ONNX graph is made of the deploy form's weights"
                 )
-            if find_spec("onnx") is None:
+            if lacking := missing_for_onnx():
                 raise UserError(
-                    "file_format: found ONNX without the package onnx, expected it: "
-                    'pip install ".[onnx]"'
+                    f"file_format: found ONNX without the package {lacking}, expected it: "
+                    f"pip install {lacking}"
                 )
 
     def check_for_segmenter(self) -> None:
@@ -77,3 +77,8 @@ class Choices:
                 "output: found probabilities with a segmentation model, expected logits: they are "
                 "resized before the classes are told"
             )
+
+
+def missing_for_onnx() -> str:
+    """Name a package without which an ONNX graph cannot be written, or not proven; "" for none."""
+    return next((name for name in ("onnx", "onnxruntime") if find_spec(name) is None), "")

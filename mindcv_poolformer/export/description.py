@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
-from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..runtime.errors import UserError
 from .image_size import Size, as_size, map_size, read_size, shown, size_of
 
@@ -20,7 +20,7 @@ FORMAT = 2  # of model.json; counts up when an older reader would misread it
 DESCRIPTION = "model.json"
 MINDIR = "model.mindir"
 ONNX = "model.onnx"
-SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx"}
+ENDINGS = {"mindspore": ".mindir", "onnx": ".onnx"}  # of what a runtime runs
 CIPHER = "AES-GCM"
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
@@ -92,25 +92,24 @@ class Description:
         places = () if self.labelling is None else map_size(image_size)
         return (len(self.classes), *places)
 
-    def graphs_for(self, file_format: str, image_size: Size) -> tuple[Graph, ...]:
-        """The graphs of a format, "MINDIR" or "ONNX", for an image size: one per batch size.
+    def graphs_for(self, runtime: str, image_size: Size) -> tuple[Graph, ...]:
+        """The graphs that a runtime, "mindspore" or "onnx", runs for an image size.
+
+        There is one for each batch size.
 
         Raises:
-            UserError: there is none.
+            UserError: the bundle has no such image size.
         """
         if image_size not in self.image_sizes:
             raise UserError(
                 f"image_size: found {shown(image_size)}, expected one of the bundle's: "
                 f"{', '.join(map(shown, self.image_sizes))}"
             )
-        suffix = SUFFIXES[file_format]
-        found = [graph for graph in self.graphs if graph.file.endswith(suffix)]
-        if not found:
-            raise UserError(
-                f"bundle {self.folder}: found no {file_format} graph, expected one: "
-                f"export.py --file_format {file_format} writes it"
-            )
-        return tuple(graph for graph in found if graph.image_size in (None, image_size))
+        return tuple(
+            graph
+            for graph in self.graphs
+            if graph.file.endswith(ENDINGS[runtime]) and graph.image_size in (None, image_size)
+        )
 
     def checked(self, name: str) -> Path:
         """The path of a file whose content is what it was when the bundle was written.

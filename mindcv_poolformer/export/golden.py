@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..data.preprocess import EvalTransform, normalize
-from ..data.segmentation.transforms import EvalTransform as SceneTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph, log_probabilities, softmax
 from .description import read_description
 from .image_size import Size, map_size, shown
+from .runtimes import told
 
 MOST_IMAGES = 4  # in the file
 MOST_SCENES = 1  # with the logits of each place: 10 MB at 512 px and 150 classes
@@ -147,7 +148,8 @@ def self_test(bundle: LoadedGraph[Any]) -> str:
         )
     return (
         f"self test at {size}: {result.compared} of {result.images} images, batch size {sizes}, "
-        f"within {result.difference:.2g} of the checkpoint's (allowed {result.tolerance:.2g}), "
+        f"in {told(bundle.runtime)}, within {result.difference:.2g} of the checkpoint's "
+        f"(allowed {result.tolerance:.2g}), "
         f"{AGREEMENT[golden.logits.ndim]} equal on {result.agreement:.0%}"
     )
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
-from ..data.segmentation.transforms import EvalTransform as SceneTransform
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
@@ -42,6 +41,7 @@ from .graph import ServedGraph, in_float16, write_air, write_mindir
 from .image_size import Size, shown
 from .key import read_key_file
 from .readme import README, write_readme
+from .runtimes import Taken
 from .settings import SETTINGS, write_settings
 
 AIR = "model.air"
@@ -170,7 +170,7 @@ def _write_onnx(
     network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
 ) -> Ends:
     """Write one ONNX graph, of any batch or image size where there are several."""
-    from .onnx.write import write_onnx  # the package onnx is an extra
+    from .onnx.write import write_onnx  # other formats do without the package onnx
 
     batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
     image_size = goldens[0].size if len(goldens) == 1 else None
@@ -286,17 +286,15 @@ def _prove(
     folder: Path, trained: Trained, goldens: list[Golden], choices: Choices
 ) -> Iterator[dict[str, Any]]:
     """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
-    formats = ["MINDIR"]
-    if choices.beside == "ONNX" and find_spec("onnxruntime"):
-        formats.append("ONNX")
+    runtimes: dict[str, Taken] = {"MINDIR": "mindspore"}
+    if choices.beside == "ONNX":
+        runtimes["ONNX"] = "onnx"
     description = read_description(folder)
     agreement = "top1_agreement" if trained.labelling is None else "label_agreement"
-    for file_format in formats:
+    for file_format, runtime in runtimes.items():
         for golden in goldens:
             size = shown(golden.size)
-            graph = load_graph(
-                description, golden.size, file_format=file_format, key_file=choices.key_file
-            )
+            graph = load_graph(description, golden.size, runtime=runtime, key_file=choices.key_file)
             result = compare(graph, golden)
             if not result.passes:
                 raise UnprovenError(

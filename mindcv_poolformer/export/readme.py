@@ -73,7 +73,9 @@ session = onnxruntime.InferenceSession("model.onnx")
 print(abs(found - golden["{output[name]}"]).max())
 ```
 
-`--file_format ONNX` has the commands above take it instead of the MINDIR, but for the server.
+On a CPU the commands above take it, where onnxruntime is installed; `--runtime mindspore` has them
+take the MINDIR, and of the server `"runtime": "mindspore"` in `parameters.extra` of
+`model-settings.json`. After `pip install .` alone, without MindSpore, all but `validate.py` run.
 """
 
 

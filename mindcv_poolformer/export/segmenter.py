@@ -12,10 +12,11 @@ from PIL import Image
 from ..data.segmentation.labelling import Labelling
 from ..data.segmentation.stretch import StretchTransform, nearest_shape
 from ..runtime.errors import UserError
-from .bundle import LoadedGraph, load_graph
+from .bundle import LoadedGraph, load_graphs
 from .description import read_description
 from .image_size import Size
 from .label_map import label_map
+from .runtimes import Runtime
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +66,15 @@ def load_segmenter_bundle(
     folder: str | Path,
     *,
     image_size: Size | None = None,
-    file_format: str = "MINDIR",
+    runtime: Runtime = "auto",
     key_file: str | Path | None = None,
 ) -> SegmenterBundle:
-    """Read a segmenter's bundle that export.py has written, for the device MindSpore is set to.
+    """Read a segmenter's bundle that export.py has written.
 
     Args:
         folder: the bundle.
         image_size: the only one of its sizes to load, height and width; None for all.
-        file_format: "MINDIR", or "ONNX" for the ONNX graph in ONNX Runtime, on the CPU.
+        runtime: as of ``load_bundle``.
         key_file: holds the key of an encrypted bundle.
 
     Raises:
@@ -86,10 +87,7 @@ def load_segmenter_bundle(
             "segments"
         )
     sizes = description.image_sizes if image_size is None else (image_size,)
-    graphs = {
-        size: load_graph(description, size, file_format=file_format, key_file=key_file)
-        for size in sizes
-    }
+    graphs = load_graphs(description, sizes, runtime=runtime, key_file=key_file)
     return SegmenterBundle(
         description.folder, description.model, description.classes, description.labelling, graphs
     )

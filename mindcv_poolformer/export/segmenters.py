@@ -14,11 +14,11 @@ from ..data.folder import find_images
 from ..data.photographs import PHOTOGRAPHS, photographs
 from ..data.preprocess import open_image
 from ..data.segmentation import ade20k
+from ..data.segmentation.fitting import EvalTransform
 from ..data.segmentation.labelling import Labelling
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import IMAGES
 from ..data.segmentation.stretch import StretchTransform
-from ..data.segmentation.transforms import EvalTransform
 from ..runtime.errors import UserError
 from ..weights import ModelWeights
 from .image_size import Size, shown

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..data.folder import find_images
 from ..data.preprocess import silence_pillow
 from ..export.description import SEGMENTATION, read_description
+from ..export.runtimes import RUNTIMES
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
 from .model import load_page_model
@@ -44,6 +45,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--examples", help="folder of images to pick from")
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default="auto", help="what runs the bundle, as of predict.py"
+    )
     parser.add_argument("--device_target", choices=["CPU", "Ascend"], default="CPU", help="device")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all of the network"
@@ -92,7 +96,11 @@ def build(arguments: argparse.Namespace, examples: Sequence[Path]) -> gr.Blocks:
     from . import classes, segments
 
     folder, checkpoint = arguments.bundle, arguments.ckpt_path
-    options = {"device_target": arguments.device_target, "key_file": arguments.dec_key_file}
+    options = {
+        "runtime": arguments.runtime,
+        "device_target": arguments.device_target,
+        "key_file": arguments.dec_key_file,
+    }
     if read_description(folder).task != SEGMENTATION:
         return classes.build(load_page_model(folder, checkpoint, **options), examples)
     if checkpoint is not None:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..data.pixels import resized_pixels
-from ..explaining.overlay import LEGEND, as_picture, overlay
 from ..export.bundle import Bundle
+from ..export.runtimes import told
 from ..runtime.errors import UserError
 from .frame import BEGIN, SHARED, framed, say, status_line
 from .image import read_image
@@ -87,6 +87,8 @@ class Answers:
         return [words, rows, nothing if image is None else self._explain(image, label)]
 
     def _explain(self, image: Image.Image, label: int) -> gr.Image:
+        from ..explaining.overlay import as_picture, overlay  # wants MindSpore
+
         model = self._model
         started = time.perf_counter()
         cam = model.explain(image, label)
@@ -103,6 +105,8 @@ class Answers:
 
 
 def _overlay_to_see() -> gr.Image:
+    from ..explaining.overlay import LEGEND  # wants MindSpore
+
     cam = gr.Image(
         label=GRAD_CAM,
         interactive=False,
@@ -117,7 +121,10 @@ def _overlay_to_see() -> gr.Image:
 def _facts(bundle: Bundle) -> str:
     edge = bundle.transform.image_size
     count = len(bundle.classes)
-    return f"{count:,} classes, images of {edge} × {edge} pixels, {bundle.precision}."
+    return (
+        f"{count:,} classes, images of {edge} × {edge} pixels, {bundle.precision}, "
+        f"in {told(bundle.runtime)}."
+    )
 
 
 def _latency(answer: Answer) -> str:

@@ -8,20 +8,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import mindcv
 import numpy as np
 from PIL import Image
 
 from ..data.preprocess import MODES
-from ..explaining.gradcam import GradCam, stage_for
 from ..export.bundle import DESCRIPTION, Bundle, load_bundle
-from ..export.description import sha256
-from ..runtime.device import DEVICE, set_up_device
+from ..export.description import read_description, sha256
+from ..export.runtimes import Runtime, chosen, set_up
+from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
-from ..runtime.launch import World
-from ..weights import load_weights, read_weights
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from ..explaining.gradcam import GradCam
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Answer:
 class PageModel:
     """A bundle, warmed up; and the network it was exported from, if its checkpoint is given.
 
-    Any thread may call it: MindSpore compiles and runs in the thread of ``DEVICE`` alone.
+    Any thread may call it: bundle and network run in the thread of ``DEVICE`` alone.
     """
 
     bundle: Bundle
@@ -89,6 +89,7 @@ def load_page_model(
     folder: str | Path,
     ckpt_path: str | Path | None = None,
     *,
+    runtime: Runtime = "auto",
     device_target: Literal["Ascend", "CPU"] = "CPU",
     key_file: str | Path | None = None,
 ) -> PageModel:
@@ -99,9 +100,13 @@ def load_page_model(
     """
 
     def load() -> PageModel:
-        set_up_device(device_target, 0, None, World())
-        bundle = load_bundle(folder, key_file=key_file)
-        cam = None if ckpt_path is None else _load_cam(bundle, Path(ckpt_path))
+        taken = chosen(read_description(folder), runtime, device_target)
+        set_up(taken, device_target)
+        bundle = load_bundle(folder, runtime=taken, key_file=key_file)
+        if ckpt_path is None:
+            return PageModel(bundle, None)
+        set_up("mindspore", device_target)  # which explains, whatever answers
+        cam = _load_cam(bundle, Path(ckpt_path))
         return PageModel(bundle, cam)
 
     model = on_device(load)
@@ -114,6 +119,11 @@ def load_page_model(
 
 
 def _load_cam(bundle: Bundle, path: Path) -> GradCam:
+    import mindcv
+
+    from ..explaining.gradcam import GradCam, stage_for
+    from ..weights import load_weights, read_weights
+
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected the bundle's checkpoint")
     told = json.loads((bundle.folder / DESCRIPTION).read_text())["checkpoint"]

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from ..export.description import read_description
 from ..export.label_map import label_map
+from ..export.runtimes import Runtime, chosen, set_up
 from ..export.segmenter import SegmenterBundle, load_segmenter_bundle
-from ..runtime.device import set_up_device
-from ..runtime.launch import World
 from .model import on_device
 
 
@@ -66,6 +66,7 @@ class PageSegmenter:
 def load_page_segmenter(
     folder: str | Path,
     *,
+    runtime: Runtime = "auto",
     device_target: Literal["Ascend", "CPU"] = "CPU",
     key_file: str | Path | None = None,
 ) -> PageSegmenter:
@@ -76,8 +77,9 @@ def load_page_segmenter(
     """
 
     def load() -> SegmenterBundle:
-        set_up_device(device_target, 0, None, World())
-        return load_segmenter_bundle(folder, key_file=key_file)
+        taken = chosen(read_description(folder), runtime, device_target)
+        set_up(taken, device_target)
+        return load_segmenter_bundle(folder, runtime=taken, key_file=key_file)
 
     model = PageSegmenter(on_device(load))
     for height, width in model.bundle.graphs:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..data.segmentation.labelling import shares_of
 from ..export.image_size import shown
+from ..export.runtimes import told
 from ..export.segmenter import SegmenterBundle
 from ..runtime.errors import UserError
 from .frame import BEGIN, SHARED, framed, say, status_line
@@ -99,10 +100,10 @@ def _legend(labels: np.ndarray, bundle: SegmenterBundle) -> str:
 
 def _facts(bundle: SegmenterBundle) -> str:
     sizes = ", ".join(map(shown, bundle.graphs))
-    precision = next(iter(bundle.graphs.values())).precision
+    first = next(iter(bundle.graphs.values()))
     return (
         f"A class out of {len(bundle.classes):,} for each pixel; the network sees images of "
-        f"{sizes} pixels (height × width), {precision}."
+        f"{sizes} pixels (height × width), {first.precision}, in {told(first.runtime)}."
     )
 
 

@@ -83,11 +83,11 @@ def fuse() -> bool:
     is blocked from here on in this thread and those that it starts. The compiler, a process that
     MindSpore starts with the first kernel, does not get signals to the group of this one.
     """
+    if not _may_fuse():
+        return False
     import mindspore as ms
     from mindspore._c_expression import GraphExecutor_
 
-    if "0" in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) or _has_ascend():
-        return False
     if importlib.util.find_spec("decorator") is None:  # without it, compiling never ends
         _logger.warning("graph kernels: found no package decorator, expected it; not fused")
         return False
@@ -96,13 +96,25 @@ def fuse() -> bool:
         if not ms.get_context("graph_kernel_flags"):
             ms.set_context(graph_kernel_flags=KERNEL_FLAGS)
     GraphExecutor_.get_instance().set_kernel_build_server_dir(f"{COMPILER}{os.sep}")
-    # At a SIGPIPE, which Python ignores, MindSpore 2.10 closes the process that compiles kernels
-    # and opens no other: one client that hangs up, and a server could load no further network.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    block_broken_pipes()
     if not Path(COMPILER_LOG).exists():
         atexit.register(Path(COMPILER_LOG).absolute().unlink, missing_ok=True)
     _logger.info("graph kernels on (default of mindcv_poolformer; %s=0 for none)", FUSION_SWITCH)
     return True
+
+
+def block_broken_pipes() -> None:
+    """Block SIGPIPE in this thread and those that it starts, if MindSpore may come to fuse.
+
+    At one, which Python ignores, MindSpore 2.10 closes the process that compiles kernels and opens
+    no other: one client that hangs up, and a server could load no further network.
+    """
+    if _may_fuse():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+
+
+def _may_fuse() -> bool:
+    return "0" not in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) and not _has_ascend()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import mindspore as ms
@@ -12,9 +11,6 @@ from mindspore._c_expression import MSContext
 from .errors import UserError
 from .launch import World
 from .mindspore_log import unlogged
-
-# Where several threads have work for the device, MindSpore compiles and runs in this one.
-DEVICE = ThreadPoolExecutor(1, "mindspore")
 
 
 def set_up_device(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import UserError
@@ -47,3 +48,19 @@ def check_log_levels() -> None:
         level = os.environ.get(name)
         if level and level not in ("0", "1", "2", "3", "4"):
             raise UserError(f"{name}: found {level!r}, expected 0 (all) to 4 (least), or it unset")
+
+
+def check_mindspore(name: str) -> None:
+    """Refuse what is no bundle where MindSpore is not installed.
+
+    Args:
+        name: of what is refused.
+
+    Raises:
+        UserError: it is not.
+    """
+    if find_spec("mindspore") is None:
+        raise UserError(
+            f"{name}: found no bundle, and no package mindspore, expected either: "
+            "pip install -r requirements.txt"
+        )

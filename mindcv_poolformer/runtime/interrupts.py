@@ -38,6 +38,20 @@ def end_of_imports() -> None:
         signal.signal(signal.SIGINT, _interrupt)
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Within the block a script that imports what takes seconds ends as in the beginning."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    ours = in_main_thread and signal.getsignal(signal.SIGINT) is _interrupt
+    if ours:
+        signal.signal(signal.SIGINT, _quit)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, _interrupt)
+
+
 def interrupted() -> bool:
     """Whether Ctrl-C has raised KeyboardInterrupt, be it where Python drops it.
 

@@ -19,12 +19,13 @@ from mlserver.cli.serve import load_settings
 from mlserver.utils import install_uvloop_event_loop
 
 from ..runtime.arguments import OneLineParser, at_least_one
+from ..runtime.cores import share_among
 from ..runtime.errors import UserError, run
 from .server import Server
 from .workers import end_workers
 
 # Where neither settings.json nor a variable says otherwise. Worker processes cost each request a
-# trip through a pipe, and MindSpore uses all cores from one process.
+# trip through a pipe, and both runtimes use all cores from one process.
 DEFAULTS = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
 
 
@@ -69,6 +70,7 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
         raise UserError(f"{folder}: found no model-settings.json, expected one of export.py")
     settings = with_defaults(settings, max_request_bytes)
     check_ports(settings)
+    share_among(settings.parallel_workers)
     server = Server(settings, max_request_bytes, max_requests)
     logging.getLogger("mlserver").setLevel(logging.INFO)
     await server.start(models)

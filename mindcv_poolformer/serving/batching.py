@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..runtime.device import DEVICE
+from ..runtime.device_thread import DEVICE
 
 
 class BusyError(Exception):

@@ -26,19 +26,24 @@ class ServedClassifier:
 
     def __init__(self, folder: str, options: Options) -> None:
         """Raises UserError as ``load_bundle``."""
-        self._bundle = bundle = load_bundle(folder, key_file=options.key_file)
+        self._bundle = bundle = load_bundle(
+            folder, runtime=options.runtime, key_file=options.key_file
+        )
         self._pictures = Pictures(
             bundle.channels,
             options.max_pixels,
             lambda width, height: resized_pixels(width, height, bundle.transform),
         )
-        self.precision = bundle.precision
+        self.precision, self.runtime = bundle.precision, bundle.runtime
         self.inputs = [*_normalised(bundle), *self._pictures.tensors]
         self.outputs = _outputs(bundle)
         self.run_size = options.max_batch_size
-        self.shapes: Sequence[int] = (
-            bundle.batch_sizes or options.batch_sizes or tuple(sizes_up_to(self.run_size))
-        )
+        # ONNX Runtime compiles nothing: it runs as many as there are, with none to fill up.
+        fixed = bundle.batch_sizes or options.batch_sizes
+        self._fits = bundle.runtime == "onnx" and not fixed
+        self.shapes: Sequence[int] = fixed or tuple(sizes_up_to(self.run_size))
+        if self._fits:
+            self.shapes = (self.run_size,)
         self._seconds: dict[int, float] = {}
         self._most = max(self.run_size, options.max_images)
 
@@ -59,10 +64,16 @@ class ServedClassifier:
     def _plans(self) -> list[tuple[int, ...]]:
         return quickest(self._seconds, self._most)
 
+    def _plan(self, count: int) -> Sequence[int]:
+        """Sizes of the runs that take so many images."""
+        if not self._fits:
+            return self._plans[count]
+        return [min(self.run_size, count - start) for start in range(0, count, self.run_size)]
+
     def run(self, images: np.ndarray) -> np.ndarray:
         """From what the network takes to (N, classes) float32."""
         rows, start = [], 0
-        for size in self._plans[len(images)]:
+        for size in self._plan(len(images)):
             rows.append(self._bundle.outputs(images[start : start + size], size))
             start += size
         return np.concatenate(rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..data.pixels import MOST_PIXELS
+from ..export.runtimes import RUNTIMES, Runtime
 from ..runtime.errors import UserError
 
 
@@ -24,6 +25,7 @@ class Options:
         max_pixels: of an image, as it comes and as it is resized.
         max_queue: images under way at once; a request that would exceed it is answered with 429.
         device_target: CPU or Ascend.
+        runtime: what runs the bundle, see ``load_bundle``.
         key_file: holds the key of an encrypted bundle.
     """
 
@@ -34,6 +36,7 @@ class Options:
     max_pixels: int = MOST_PIXELS
     max_queue: int = 256
     device_target: Literal["CPU", "Ascend"] = "CPU"
+    runtime: Runtime = "auto"
     key_file: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +48,9 @@ class Options:
             raise UserError(f"max_batch_time: found {self.max_batch_time!r}, expected seconds >= 0")
         if self.device_target not in ("CPU", "Ascend"):
             raise UserError(f"device_target: found {self.device_target!r}, expected CPU or Ascend")
+        if self.runtime not in RUNTIMES:
+            expected = ", ".join(RUNTIMES)
+            raise UserError(f"runtime: found {self.runtime!r}, expected one of {expected}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Options:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
-import mindspore as ms
 from mlserver import MLModel, ModelSettings
 from mlserver.errors import MLServerError
 from mlserver.grpc.utils import STATUS_CODE_MAPPING
@@ -14,9 +14,9 @@ from mlserver.utils import get_model_uri
 
 from ..data.preprocess import silence_pillow
 from ..export.description import SEGMENTATION, read_description
-from ..runtime.device import DEVICE, set_up_device
+from ..export.runtimes import PACKAGES, chosen, set_up, version
+from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
-from ..runtime.launch import World
 from .batching import Batcher, BusyError
 from .classifier import ServedClassifier
 from .options import Options
@@ -67,8 +67,8 @@ class PoolFormerRuntime(MLModel):
         seconds, most = options.max_batch_time, options.max_queue
         self._batcher = Batcher(served.run, served.run_size, seconds, most)
         self._served = served
-        self.settings.platform = f"mindspore_{served.precision}"
-        self.settings.versions = [f"mindspore/{ms.__version__}"]
+        self.settings.platform = f"{served.runtime}_{served.precision}"
+        self.settings.versions = [f"{PACKAGES[served.runtime]}/{version(served.runtime)}"]
         self.inputs, self.outputs = served.inputs, served.outputs
         return True
 
@@ -100,6 +100,8 @@ class PoolFormerRuntime(MLModel):
 
 
 def _read(folder: str, options: Options) -> ServedBundle:
-    set_up_device(options.device_target, 0, None, World())
-    segments = read_description(folder).task == SEGMENTATION
-    return ServedSegmenter(folder, options) if segments else ServedClassifier(folder, options)
+    description = read_description(folder)
+    runtime = chosen(description, options.runtime, options.device_target)
+    set_up(runtime, options.device_target)
+    task = ServedSegmenter if description.task == SEGMENTATION else ServedClassifier
+    return task(folder, replace(options, runtime=runtime))

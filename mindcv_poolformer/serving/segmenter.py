@@ -46,9 +46,12 @@ class ServedSegmenter:
 
     def __init__(self, folder: str, options: Options) -> None:
         """Raises UserError as ``load_segmenter_bundle``."""
-        self._bundle = bundle = load_segmenter_bundle(folder, key_file=options.key_file)
+        self._bundle = bundle = load_segmenter_bundle(
+            folder, runtime=options.runtime, key_file=options.key_file
+        )
         self._pictures = Pictures(CHANNELS, options.max_pixels, bundle.resized_pixels)
-        self.precision = next(iter(bundle.graphs.values())).precision
+        first = next(iter(bundle.graphs.values()))
+        self.precision, self.runtime = first.precision, first.runtime
         self.inputs = self._pictures.tensors
         self.outputs = [
             MetadataTensor(name=name, datatype="BYTES", shape=[-1])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 
+from ..export.runtimes import Taken
 from .batching import Batcher
 from .payload import Wanted
 
@@ -17,6 +18,7 @@ class ServedBundle(Protocol):
 
     Attributes:
         precision: of its weights, fp32 or fp16.
+        runtime: that it runs in.
         inputs: of which a request has one.
         outputs: of which a request names those it wants.
         run_size: images in one run.
@@ -24,6 +26,7 @@ class ServedBundle(Protocol):
     """
 
     precision: str
+    runtime: Taken
     inputs: list[MetadataTensor]
     outputs: list[MetadataTensor]
     run_size: int

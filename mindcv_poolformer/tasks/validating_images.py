@@ -13,6 +13,7 @@ from ..data.folder import ImageFolder
 from ..evaluation.classification import Evaluation, Evaluator, agreement, evaluate
 from ..evaluation.remedies import DAMAGED, OVERFLOW
 from ..export.bundle import Bundle, load_bundle
+from ..export.runtimes import told
 from ..models.deploy import to_deploy
 from ..report.findings import Findings
 from ..report.outcome import Outcome
@@ -64,7 +65,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     bundle = load_bundle(
         options.bundle,
         image_size=options.image_size,
-        file_format=options.file_format,
+        runtime=options.runtime,
         key_file=options.dec_key_file or None,
     )
     images, note = images_for(bundle, recipe)
@@ -86,6 +87,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         "model": bundle.model,
         "bundle": options.bundle,
         "files": bundle.checksums,
+        "runtime": told(bundle.runtime),
         "precision": bundle.precision,
         "image_size": bundle.transform.image_size,
         "data": str(images.root),
@@ -94,7 +96,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     }
     names = ", ".join(str(bundle.folder / name) for name in bundle.checksums)
     lines = [
-        f"{names} on {len(images)} images of {images.root}",
+        f"{names} on {len(images)} images of {images.root}, in {told(bundle.runtime)}",
         describe(bundle.precision, result),
     ]
     return Outcome([*images.notes, *note, *lines], facts, Findings(images, bundle.classes, result))

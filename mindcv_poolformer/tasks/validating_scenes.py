@@ -14,15 +14,16 @@ from mindspore import Tensor
 from ..config import Recipe
 from ..data.order import Shard
 from ..data.segmentation import splits
+from ..data.segmentation.fitting import EvalTransform
 from ..data.segmentation.loader import evaluation_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import SceneFolder
-from ..data.segmentation.transforms import EvalTransform
 from ..evaluation.segmentation import (
     SegmentationEvaluation,
     SegmentationEvaluator,
     evaluate_scenes,
 )
+from ..export.runtimes import told
 from ..export.segmenter import load_segmenter_bundle
 from ..models import SemanticFPN
 from ..models.deploy import to_deploy
@@ -156,7 +157,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         )
     bundle = load_segmenter_bundle(
         options.bundle,
-        file_format=options.file_format,
+        runtime=options.runtime,
         key_file=options.dec_key_file or None,
     )
     scenes = splits.validation_scenes(recipe, bundle.classes)
@@ -165,10 +166,12 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         return bundle.label_map(pictures.asnumpy()[0])[None]
 
     graphs = bundle.graphs.values()
+    runtime = told(next(iter(graphs)).runtime)
     facts: dict[str, Any] = {
         "model": bundle.model,
         "bundle": options.bundle,
         "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
+        "runtime": runtime,
         "precision": next(iter(graphs)).precision,
         "data": str(scenes.root),
         "ranks": world.size,
@@ -186,7 +189,8 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         if report:
             report.write(result.found, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
-    lines = [*scenes.notes, f"{names} on {len(scenes)} scenes of {scenes.root}"]
+    where = f"{names} on {len(scenes)} scenes of {scenes.root}, in {runtime}"
+    lines = [*scenes.notes, where]
     lines.append(describe(facts["precision"], result))
     facts["classes"] = per_class(scenes.classes, result)
     return Outcome([*lines, *table(scenes.classes, result)], facts)

@@ -25,7 +25,8 @@ class ValidationOptions:
         overwrite: replace an existing report.
         bundle: validate what export.py wrote to this folder instead of a checkpoint; images are
             prepared as the bundle tells. Empty for a checkpoint.
-        file_format: the bundle's graph to run.
+        runtime: what runs the bundle: onnx is ONNX Runtime, on the CPU alone; auto takes that where
+            it can run the bundle, and mindspore elsewhere.
         image_size: one of the bundle's, null for its first.
         dec_key_file: file with the key of an encrypted bundle.
     """
@@ -36,6 +37,6 @@ class ValidationOptions:
     report: PathText = ""
     overwrite: bool = False
     bundle: PathText = ""
-    file_format: Literal["MINDIR", "ONNX"] = "MINDIR"
+    runtime: Literal["auto", "onnx", "mindspore"] = "auto"
     image_size: PositiveInt | None = None
     dec_key_file: PathText = ""

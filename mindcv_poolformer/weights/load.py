@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from ..data.segmentation.transforms import EvalTransform
+from ..data.segmentation.transforms import official_test
 from ..models import VARIANTS, SemanticFPN, StagedClassifier, default_cfgs
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
@@ -219,14 +219,7 @@ def _load(
 
 def _scene_preprocessing() -> dict[str, Any]:
     """How the authors prepare scenes, in the words of the segmentation's ``EvalTransform``."""
-    scenes = EvalTransform()
-    return {
-        "img_scale": list(scenes.img_scale),
-        "size_divisor": scenes.size_divisor,
-        "mean": list(scenes.mean),
-        "std": list(scenes.std),
-        "pixel_range": [0, 255],
-    }
+    return official_test().to_dict()
 
 
 def _published_preprocessing(model: str) -> dict[str, Any] | None:

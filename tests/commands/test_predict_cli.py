@@ -20,6 +20,7 @@ from official import load_official_weights
 from PIL import Image
 from scripts import NO_KERNELS
 from small_network import SMALL, small
+from without_mindspore import PYTHON, without_mindspore
 
 import predict
 from mindcv_poolformer.data.preprocess import open_image
@@ -90,6 +91,48 @@ def test_json_of_a_folder_and_a_file(run: Path) -> None:
         assert [row["index"] for row in result["predictions"]] == list(np.argsort(-expected))
 
 
+def test_without_mindspore(run: Path, tmp_path: Path) -> None:
+    """On the command line and in Python, where there is but what `pip install .` brings."""
+    variables = {**os.environ, **without_mindspore(tmp_path / "packages")}
+
+    def ended(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*PYTHON, *words]
+        return subprocess.run(command, cwd=run, capture_output=True, text=True, env=variables)
+
+    done = ended(str(ROOT / "predict.py"), "photos/1.png", "--bundle", "bundle", "--json")
+    assert done.returncode == 0, done.stderr
+    expected = dict(zip(CLASSES, expected_probabilities(run, "1.png"), strict=True))
+    (result,) = json.loads(done.stdout)
+    found = {row["class"]: row["probability"] for row in result["predictions"]}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+    program = """if True:
+        import json, sys
+        from mindcv_poolformer import classify, load_bundle, load_model
+        print(json.dumps([classify("photos/1.png", model) for model in ("bundle",
+            load_bundle("bundle"), load_model("bundle"))]))
+        assert not {"mindspore", "mindcv", "torch", "cv2"} & set(sys.modules)
+        classify("photos/1.png", "best.ckpt")
+    """
+    done = ended("-c", program)
+    for ranking in json.loads(done.stdout):
+        assert dict(ranking) == pytest.approx(expected, abs=1e-5)
+    assert done.stderr.splitlines()[-1].endswith(
+        "UserError: model best.ckpt: found no bundle, and no package mindspore, expected either: "
+        "pip install -r requirements.txt"
+    )
+    for words in (
+        ["predict.py", "photos", "--bundle", "bundle", "--runtime", "mindspore"],
+        ["train.py"],
+        ["validate.py", "--bundle", "bundle"],
+        ["export.py"],
+        ["explain.py"],
+    ):
+        done = ended(str(ROOT / words[0]), *words[1:])
+        assert (done.returncode, done.stdout) == (1, ""), words
+        assert re.fullmatch("error: .*found .*no package mindspore, expected it: .*\n", done.stderr)
+
+
 def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     (tmp_path / "runs" / "digits" / "bundle").symlink_to(run / "bundle")  # the default bundle
@@ -108,8 +151,8 @@ def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path
     done = script("predict.py", tmp_path, "--bundle", str(run / "bundle"), "--self_test")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
-        r"self test at 32 px: logits of 3 images, batch size 3, within \S+ of the checkpoint's "
-        r"\(allowed 0.0001\), top-1 equal on 100%\n",
+        r"self test at 32 px: logits of 3 images, batch size 3, in ONNX Runtime \S+, within \S+ "
+        r"of the checkpoint's \(allowed 0.0001\), top-1 equal on 100%\n",
         done.stdout,
     )
     shutil.copytree(run / "bundle", tmp_path / "moved")
@@ -187,7 +230,10 @@ def test_wrong_flags(
         (["photos", "--bundle", "photos"], "photos/model.json: found 'No such file"),
         (["photos", "--bundle", "nowhere"], "bundle nowhere: found no such folder"),
         (["photos", "--bundle", "bundle", "--image_size", "64"], "found 64, expected .*: 32"),
-        (["photos", "--bundle", "bundle", "--file_format", "ONNX"], "found no ONNX graph"),
+        (
+            ["photos", "--bundle", "bundle", "--runtime", "onnx", "--device_target", "Ascend"],
+            "runtime: found onnx with device_target Ascend, expected CPU",
+        ),
         (["photos", "--bundle", "bundle", "--output_dir", "x"], "output_dir: found x with bundle,"),
         (["photos", "--bundle", "bundle", "--dec_key_file", "k"], "bundle, which is not encrypted"),
         (["nothing", "--bundle", "bundle"], "nothing: found no image in the folder"),

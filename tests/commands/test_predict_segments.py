@@ -13,9 +13,9 @@ from PIL import Image
 from toy_segmenter import ToySegmenter
 
 import predict
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.label_files import file_names
 from mindcv_poolformer.export.mindir import Trained, write_bundle
@@ -129,7 +129,7 @@ def test_the_self_test_is_of_every_size_or_one(
         (["--batch_size", "4"], "batch_size: found 4 with .*, a bundle of segmentation, expected"),
         (["--image_size", "32"], "image_size: found 32, expected one of the bundle's: 64x96, 64"),
         (["--output_dir", "photos"], "output_dir: found photos/a.png among the images, expected"),
-        (["--file_format", "ONNX"], "found no ONNX graph"),
+        (["--runtime", "onnx"], "runtime: found onnx with no model.onnx in .*, expected one"),
     ],
 )
 def test_mistakes(

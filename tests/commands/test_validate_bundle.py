@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,8 +51,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = Trained(network, SMALL, folder / "net.ckpt", TRANSFORM, CLASSES)
     paths = sorted((folder / "data" / "val").glob("*/*.png"))[:3]
     samples = np.stack([preprocess(path) for path in paths])
-    onnx = "ONNX" if find_spec("onnx") and find_spec("onnxruntime") else None
-    write_bundle(trained, folder / "plain", samples, Choices(beside=onnx))
+    write_bundle(trained, folder / "plain", samples, Choices(beside="ONNX"))
     pixels = Choices(takes="uint8", gives="probabilities", batch_sizes=(2, 4))
     write_bundle(trained, folder / "pixels", samples, pixels)
     return folder
@@ -94,13 +92,14 @@ def check(folder: Path, ended: Ended, truth: dict[str, float]) -> dict[str, Any]
 
 
 def test_the_mindir_is_measured(workspace: Path, truth: dict[str, float]) -> None:
-    ended = validate(workspace, bundle="plain", batch_size=5, result_file="report.json")
+    keys = {"bundle": "plain", "runtime": "mindspore", "result_file": "report.json"}
+    ended = validate(workspace, batch_size=5, **keys)
     found = check(workspace, ended, truth)
     description = json.loads((workspace / "plain" / "model.json").read_text())
     checksum = description["files"]["model.mindir"]["sha256"]
     assert found["files"] == {"model.mindir": checksum}
     head, scores, file = ended.out.splitlines()
-    assert head == "plain/model.mindir on 21 images of data/val"
+    assert head == f"plain/model.mindir on 21 images of data/val, in MindSpore {ms.__version__}"
     assert re.fullmatch(r"fp32: top-1 .* %, top-5 .* %, loss .* \(.* images/s\)", scores)
     assert file == "results: report.json"
 
@@ -113,12 +112,11 @@ def test_pixels_probabilities_and_batches_of_their_own(
 
 
 def test_the_onnx_graph_is_measured(workspace: Path, truth: dict[str, float]) -> None:
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason="needs the extra onnx")
-    keys = {"bundle": "plain", "file_format": "ONNX", "result_file": "report.json"}
-    ended = validate(workspace, **keys)
-    assert set(check(workspace, ended, truth)["files"]) == {"model.onnx"}
-    assert ended.out.startswith("plain/model.onnx on 21 images of data/val\n")
+    ended = validate(workspace, bundle="plain", result_file="report.json")
+    found = check(workspace, ended, truth)
+    assert set(found["files"]) == {"model.onnx"}
+    assert found["runtime"].startswith("ONNX Runtime 1.")
+    assert ended.out.startswith("plain/model.onnx on 21 images of data/val, in ONNX Runtime 1.")
 
 
 @pytest.mark.long
@@ -167,7 +165,7 @@ def test_order_tells_only_where_there_are_as_many_folders(
         ({"bundle": "nowhere"}, "bundle nowhere: found no such folder"),
         ({"bundle": "plain", "ckpt_path": "net.ckpt"}, "ckpt_path: found it with bundle"),
         ({"bundle": "plain", "deploy": True}, "deploy: found it with bundle"),
-        ({"file_format": "ONNX"}, "file_format: found it without bundle"),
+        ({"runtime": "onnx"}, "runtime: found it without bundle"),
         ({"bundle": "plain", "image_size": 64}, "image_size: found 64, expected"),
     ],
 )

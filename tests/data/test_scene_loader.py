@@ -8,20 +8,21 @@ from PIL import Image
 
 from mindcv_poolformer.data.loader import Shard, worker_error
 from mindcv_poolformer.data.order import epoch_order
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.loader import (
     dropout_scales,
     evaluation_scenes,
     training_scenes,
 )
 from mindcv_poolformer.data.segmentation.scenes import IGNORED, SceneFolder, scan_scenes
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform, TrainTransform
+from mindcv_poolformer.data.segmentation.transforms import TrainTransform
 from mindcv_poolformer.runtime.errors import UserError
 
 SCENES = 7
 MEAN, STD = (0.0,) * 3, (1.0,) * 3
 RANDOM = TrainTransform(crop_size=(24, 32), img_scale=(64, 32), mean=MEAN, std=STD)
 PLAIN = TrainTransform((16, 24), (64, 16), (1, 1), flip=0.0, mean=MEAN, std=STD)
-EVALUATION = EvalTransform((64, 32), mean=MEAN, std=STD)
+EVALUATION = EvalTransform((64, 32), 32, MEAN, STD)
 
 
 @pytest.fixture(scope="module")

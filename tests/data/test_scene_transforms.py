@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mindspore.dataset import vision
 from official import FIXTURES
 
+from mindcv_poolformer.data.segmentation import bilinear
+from mindcv_poolformer.data.segmentation.fitting import fitted_size, resize_image
 from mindcv_poolformer.data.segmentation.photometric import Photometric, hsv_to_rgb, rgb_to_hsv
 from mindcv_poolformer.data.segmentation.scenes import IGNORED, reduce_zero
 from mindcv_poolformer.data.segmentation.transforms import (
     Draw,
-    EvalTransform,
     TrainTransform,
-    fitted_size,
     nearest,
-    resize_image,
+    official_test,
     varied,
 )
 from mindcv_poolformer.runtime.errors import UserError
@@ -48,14 +49,35 @@ def test_resized_scenes_are_the_official_bytes(ratio: str) -> None:
     assert (LABEL[rows[:, None], columns] == expected).all()
     name = f"seg.resize_{ratio}.image[::2,::2]"
     if name in OFFICIAL:
-        assert (resize_image(BGR, expected.shape)[::2, ::2] == OFFICIAL[name]).all()
+        for resized in (resize_image, bilinear.resize):
+            assert (resized(BGR, expected.shape)[::2, ::2] == OFFICIAL[name]).all()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((60, 84), (30, 42)),  # both halve
+        ((60, 84), (30, 21)),
+        ((57, 83), (128, 190)),
+        ((57, 83), (57, 84)),
+        ((301, 5), (7, 300)),
+        ((1, 1), (3, 2)),
+        ((9, 1), (4, 40)),
+    ],
+)
+def test_numpy_resizes_to_the_bytes_of_mindspores_opencv(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (*before, 3), np.uint8)
+    expected = vision.Resize(after, vision.Inter.BILINEAR)(picture)
+    assert (bilinear.resize(picture, after) == expected).all()
 
 
 @pytest.mark.parametrize("shape", ["wide", "tight"])
 def test_validation_resizes_as_officially(shape: str) -> None:
     scale = tuple(OFFICIAL[f"align.{shape}.scale"].tolist())
     expected = OFFICIAL[f"align.{shape}.image"]
-    transform = EvalTransform(scale)
+    transform = replace(official_test(), img_scale=scale)
     assert (transform.resize(BGR) == expected).all()
     mean, std = np.array(transform.mean), np.array(transform.std)
     normalized = (expected[..., ::-1] - mean) / std
@@ -189,4 +211,4 @@ def test_draws_are_spread_as_officially() -> None:
 
 def test_what_cannot_be_enlarged_is_told() -> None:
     with pytest.raises(UserError, match="found 1 x 1 pixels to be enlarged to 2048 x 2048, exp"):
-        EvalTransform((2048, 2048))(np.zeros((1, 1, 3), np.uint8))
+        replace(official_test(), img_scale=(2048, 2048))(np.zeros((1, 1, 3), np.uint8))

@@ -98,8 +98,6 @@ def onnx_folder(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray
 ) -> Path:
     """As ``folder``, with an ONNX graph beside the MINDIR."""
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason="needs the extra onnx")
     target = tmp_path_factory.mktemp("onnx") / "bundle"
     trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
     write_bundle(trained, target, inputs, Choices(beside="ONNX"))

@@ -18,7 +18,7 @@ from small_network import SMALL, small, small_is_known
 
 import export
 from mindcv_poolformer.data.photographs import photograph_crops
-from mindcv_poolformer.export import mindir
+from mindcv_poolformer.export import choices, mindir
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
@@ -112,12 +112,17 @@ def test_without_a_data_set_photographs_prove_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_export()
-    (proof,) = json.loads((tmp_path / "out" / "model.json").read_text())["verification"]
+    proofs = json.loads((tmp_path / "out" / "model.json").read_text())["verification"]
     told = "16 crops of scikit-learn's china.jpg and flower.jpg"
-    assert (proof["images"], proof["samples"]) == (16, told)
+    assert {proof["file_format"] for proof in proofs} == {"MINDIR", "ONNX"}
+    assert {(proof["images"], proof["samples"]) for proof in proofs} == {(16, told)}
     said = f"sample_images: found no folder {tmp_path / 'data'}, so the proof is on {told}"
-    assert capsys.readouterr().out.splitlines().count(said) == 1
-    np.testing.assert_allclose(load_bundle(tmp_path / "out").logits(inputs), expected, atol=1e-5)
+    printed = capsys.readouterr().out
+    assert printed.splitlines().count(said) == 1
+    assert "ONNX at 32 px: logits on 16 images within" in printed
+    for runtime in ("onnx", "mindspore"):
+        bundle = load_bundle(tmp_path / "out", runtime=runtime)
+        np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-4)
     # what is proven is the network on the photographs, as validation would prepare them
     golden = np.load(tmp_path / "out" / "golden.npz")
     transform = load_bundle(tmp_path / "out").transform
@@ -138,7 +143,7 @@ def test_pynative_recipe_and_foreign_checkpoint(
     del entries["metadata"]
     foreign = tmp_path / "foreign.ckpt"
     ms.save_checkpoint([{"name": k, "data": v} for k, v in entries.items()], str(foreign))
-    flags = ("--mode", "1", "--sample_images", str(pictures[0].parent))
+    flags = ("--mode", "1", "--file_format", "MINDIR", "--sample_images", str(pictures[0].parent))
     run_export("--ckpt_path", str(foreign), *flags)
     bundle = load_bundle(tmp_path / "out")
     assert bundle.classes == tuple("0123456789")
@@ -203,6 +208,7 @@ def test_every_choice_from_the_command_line(
         (4, 48),
     ]
     bundle = load_bundle(tmp_path / "out", key_file=tmp_path / "key")
+    assert bundle.runtime == "mindspore"
     images = [export.open_image(path) for path in pictures]
     softmax = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
     np.testing.assert_allclose(bundle.classify(images), softmax, atol=1e-4)
@@ -210,31 +216,28 @@ def test_every_choice_from_the_command_line(
     assert "MINDIR at 48 px: log-probabilities on 5 images within" in printed
     beside = ", ".join(f"model_{graph}.mindir" for graph in ("32px_b4", "48px_b1", "48px_b4"))
     assert f"beside it: {beside}\n" in printed
+    assert printed.startswith("model.onnx: not written, since it would not be encrypted\n")
 
 
-def test_onnx_beside_the_mindir(
+def test_without_onnx_runtime_the_mindir_is_alone(
     run_export: Export,
     tmp_path: Path,
     pictures: list[Path],
-    inputs: np.ndarray,
-    expected: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("onnx", reason="needs the extra onnx")
-    runtime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    flags = ("--sample_images", str(pictures[0].parent), "--file_format", "ONNX")
-    run_export(*flags)
-    assert "ONNX at 32 px: logits on 5 images within" in capsys.readouterr().out
-    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
-    np.testing.assert_allclose(session.run(None, {"images": inputs})[0], expected, atol=1e-4)
-
-    find_spec = mindir.find_spec
+    find_spec = choices.find_spec
     monkeypatch.setattr(
-        mindir, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+        choices, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
     )
-    run_export(*flags, "--overwrite")
-    assert "model.onnx: not run, only checked: found no package onnxru" in capsys.readouterr().out
+    with pytest.raises(UserError, match="file_format: found ONNX without the package onnxruntime"):
+        run_export("--file_format", "ONNX")
+    run_export("--sample_images", str(pictures[0].parent))
+    said = "model.onnx: not written, without the package onnxruntime: pip install onnxruntime\n"
+    assert capsys.readouterr().out.startswith(said)
+    assert list(json.loads((tmp_path / "out" / "model.json").read_text())["graphs"]) == [
+        "model.mindir"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from PIL import Image
 import export
 from mindcv_poolformer.config.parse import RecipeError
 from mindcv_poolformer.data.photographs import photographs
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.palette import palette_of
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import save_weights

@@ -54,7 +54,7 @@ def test_pixels_in_and_probabilities_out(
     assert "| images | uint8, NHWC, pixels 0 to 255 | N x 32 x 32 x 3 |" in text
     bundle = load_bundle(tmp_path / "bundle")
     close = 1e-5 if precision == "fp32" else 0.02
-    np.testing.assert_allclose(bundle.network(Tensor(pixels)).asnumpy(), softmax, atol=close)
+    np.testing.assert_allclose(bundle.network(pixels), softmax, atol=close)
     np.testing.assert_allclose(bundle.outputs(pixels, 2), softmax, atol=close)
     images = [open_image(path) for path in pictures]
     np.testing.assert_array_equal(bundle.prepare(images), pixels)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from official import load_official_weights
+from onnxruntime import InferenceSession
 
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.onnx.write import write_onnx
 from mindcv_poolformer.models import Hybrid, MetaFormer
+from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.variants import FAMILIES
 
 CLASSES = tuple("abcdefg")
@@ -64,13 +67,6 @@ def test_bundle_gives_the_logits(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_onnx_gives_the_logits(family: str, tmp_path: Path) -> None:
     """The bundle's own proof runs ONNX Runtime too; here at another size, where there is one."""
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason="needs the extra onnx")
-    from onnxruntime import InferenceSession
-
-    from mindcv_poolformer.export.onnx.write import write_onnx
-    from mindcv_poolformer.models.deploy import to_deploy
-
     ms.set_context(mode=ms.PYNATIVE_MODE)
     size = 224 if family in ONE_SIZE else 96
     given = trained(family, size, tmp_path)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from mindspore import Tensor, nn
 from PIL import Image
 from segmenters import small_segmenter
 from toy_segmenter import ToySegmenter
+from without_mindspore import PYTHON, without_mindspore
 
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.description import read_description
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.runtimes import Runtime
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.models import dense
 from mindcv_poolformer.runtime.errors import UserError
@@ -36,7 +39,6 @@ CLASSES = ("sky", "sea", "sand", "boat", "bird")
 PALETTE = ((10, 20, 30), (40, 50, 60), (70, 80, 90), (100, 110, 120), (255, 0, 128))
 TRANSFORM = EvalTransform((128, 64), 32, (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 SIZES = ((64, 96), (64, 64))
-HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -91,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
     """Of one size, pixels in, with an ONNX graph; the expected logits are PyNative's."""
     target = tmp_path_factory.mktemp("export") / "bundle"
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    choices = Choices(takes="uint8", beside="ONNX" if HAS_ONNX else None)
+    choices = Choices(takes="uint8", beside="ONNX")
     write_bundle(trained, target, samples((64, 96)), choices)
     ms.set_context(mode=ms.GRAPH_MODE)
     return target
@@ -141,13 +143,11 @@ def test_a_picture_goes_to_the_graph_of_its_shape(toy_folder: Path, toy: Trained
     assert self_test(bundle.graphs[64, 96]).endswith("labels equal on 100%")
 
 
-@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+@pytest.mark.parametrize(("file_format", "runtime"), [("MINDIR", "mindspore"), ("ONNX", "onnx")])
 def test_a_graph_of_the_tests_own_size_gives_its_classes(
-    folder: Path, trained: Trained, file_format: str
+    folder: Path, trained: Trained, file_format: str, runtime: Runtime
 ) -> None:
-    if file_format == "ONNX" and not HAS_ONNX:
-        pytest.skip("needs the extra onnx")
-    bundle = load_segmenter_bundle(folder, file_format=file_format)
+    bundle = load_segmenter_bundle(folder, runtime=runtime)
     image = picture(120, 178)  # fitted to 64 x 95, which AlignResize makes 64 x 96
     ms.set_context(mode=ms.PYNATIVE_MODE)
     inputs = Tensor(TRANSFORM(np.asarray(image))[None])
@@ -161,6 +161,23 @@ def test_a_graph_of_the_tests_own_size_gives_its_classes(
     assert told["parameters"] == sum(p.size for p in trained.network.trainable_params())
     proofs = {proof["file_format"]: proof for proof in told["verification"]}
     assert 0 < proofs[file_format]["max_abs_difference"] <= 1e-4
+
+
+def test_without_mindspore(folder: Path, tmp_path: Path) -> None:
+    """The very same labels, though the picture is resized by NumPy there."""
+    image = picture(120, 178)
+    image.save(tmp_path / "picture.png")
+    program = (
+        "import sys; from mindcv_poolformer import segment; import numpy\n"
+        "numpy.save('labels.npy', segment('picture.png', sys.argv[1]).labels)\n"
+        "assert not {'mindspore', 'mindcv', 'torch', 'cv2'} & set(sys.modules)"
+    )
+    words = [*PYTHON, "-c", program, str(folder)]
+    variables = without_mindspore(tmp_path / "packages")
+    subprocess.run(words, cwd=tmp_path, check=True, env={**os.environ, **variables})
+    expected = load_segmenter_bundle(folder, runtime="onnx").label_map(image)
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), expected)
+    assert len(np.unique(expected)) > 1
 
 
 def test_one_of_the_sizes(toy_folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image
 from scripts import Running
 
 from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.runtime.ports import free_port
 
@@ -35,7 +36,7 @@ def write_page_workspace(folder: Path) -> None:
     image = Image.new("RGB", (128, 128))
     image.paste((250, 30, 0), RED)
     image.paste((0, 200, 30), GREEN)
-    write_bundle(trained, folder / "bundle", TRANSFORM(image)[None])
+    write_bundle(trained, folder / "bundle", TRANSFORM(image)[None], Choices(beside="ONNX"))
     image.save(folder / "red.png")
     wide = Image.new("RGB", (192, 128), (90, 90, 90))
     wide.paste(image, (32, 0))
@@ -51,10 +52,12 @@ def write_page_workspace(folder: Path) -> None:
 
 
 @contextmanager
-def page_at_work(folder: Path, *flags: str) -> Iterator[tuple[str, psutil.Process, Path]]:
+def page_at_work(
+    folder: Path, *flags: str, command: Sequence[str] = DEMO
+) -> Iterator[tuple[str, psutil.Process, Path]]:
     """Serve the page from a workspace; give its address, its process and its log."""
     port = free_port()
-    words = [*DEMO, "--bundle", "bundle", "--port", str(port), *flags]
+    words = [*command, "--bundle", "bundle", "--port", str(port), *flags]
     log, url = folder / "server.log", f"http://127.0.0.1:{port}/"
     with log.open("w") as stream:
         running = Running(folder, words, stdout=stream, stderr=stream)

@@ -22,6 +22,7 @@ from page_workspace import CLASSES, DEMO, GREEN, RED, TRANSFORM, page_at_work, w
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from scripts import ROOT, Running
+from without_mindspore import PYTHON, without_mindspore
 
 from mindcv_poolformer.data.processor import ImageProcessor
 from mindcv_poolformer.explaining.explanation import Explainer
@@ -244,3 +245,14 @@ def test_a_mistake_is_one_line(workspace: Path, flags: list[str], words: str) ->
     assert ended.code == 1
     (line,) = [line for line in ended.err.splitlines() if "WARNING" not in line]
     assert line.startswith("error: ") and words.format(taken=port) in line
+
+
+def test_without_mindspore(workspace: Path, tmp_path: Path) -> None:
+    variables = without_mindspore(tmp_path / "packages", "demo")
+    given = [f"{name}={value}" for name, value in variables.items()]
+    command = ["env", *given, *PYTHON, *DEMO[1:]]
+    with page_at_work(workspace, command=command) as (address, _, _):
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            assert (
+                "6 classes, images of 128 × 128 pixels, fp32, in ONNX Run" in answer.read().decode()
+            )

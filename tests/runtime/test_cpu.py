@@ -298,7 +298,7 @@ def watch(event, arguments):
     if event == "import" and arguments[0].split(".")[0] == "mindspore" and not seen:
         seen.append(os.environ.get("OMP_WAIT_POLICY"))
 sys.addaudithook(watch)
-import mindcv_poolformer
+import mindcv_poolformer, mindspore
 print(seen[0])
 """
     assert run(code, tmp_path).splitlines()[-1] == "PASSIVE"

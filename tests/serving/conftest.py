@@ -17,6 +17,7 @@ from PIL import Image
 from scripts import NO_KERNELS, ROOT
 from small_network import SMALL, small
 
+from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `service`, which needs the
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle. Tests read it; those that change it copy it first."""
+    """A bundle with an ONNX graph. Tests read it; those that change it copy it first."""
     from service import CLASSES, TRANSFORM
 
     folder = tmp_path_factory.mktemp("served")
@@ -36,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     samples = np.stack([TRANSFORM(Image.fromarray(pixels)) for pixels in noise])
     trained = Trained(network.set_train(False), SMALL, folder / "best.ckpt", TRANSFORM, CLASSES)
-    write_bundle(trained, folder / "bundle", samples)
+    write_bundle(trained, folder / "bundle", samples, Choices(beside="ONNX"))
     return folder / "bundle"
 
 

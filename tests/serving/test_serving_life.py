@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
+import onnxruntime
 import psutil
 import pytest
 from PIL import Image
@@ -89,11 +91,21 @@ def test_never_ready_before_it_answers(served: Path, tmp_path: Path) -> None:
 
 
 def test_mlserver_start(served: Path, tmp_path: Path) -> None:
-    """MLServer's own command serves a bundle as it is."""
+    """MLServer's own command serves a bundle as it is, here in MindSpore."""
+    version(served, tmp_path, "1", "bundle", runtime="mindspore", batch_sizes=[2])
     local = {"MLSERVER_HOST": "127.0.0.1", "MLSERVER_PARALLEL_WORKERS": "0"}
-    with serving(served, tmp_path, command=MLSERVER, variables=local) as service:
+    with serving(tmp_path / "bundle", tmp_path, command=MLSERVER, variables=local) as service:
         service.wait()
-        assert ask(service).shape == (2, 10)
+        told = service.http.get_model_metadata(MODEL)
+        assert (told["platform"], told["versions"]) == (
+            "mindspore_fp32",
+            [f"mindspore/{ms.__version__}"],
+        )
+        session = onnxruntime.InferenceSession(served / "model.onnx")
+        (logits,) = session.run(None, {"images": IMAGES})
+        powers = np.exp(logits)
+        expected = powers / powers.sum(axis=1, keepdims=True)
+        assert ask(service) == pytest.approx(expected, abs=1e-5)
         assert service.end() == 0
 
 
@@ -113,7 +125,7 @@ def test_a_full_queue_is_told(served: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda folder: (folder / "model.mindir").write_bytes(b"x"), "model.mindir: found"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "model.onnx: found"),
         (lambda folder: (folder / "model-settings.json").unlink(), "no model-settings.json"),
         (
             lambda folder: (folder / "model-settings.json").write_text(
@@ -156,16 +168,20 @@ def test_requests_under_way_are_answered_before_the_end(
     variables = {"MLSERVER_PARALLEL_WORKERS": workers}
     with serving(served, tmp_path, variables=variables) as service:
         service.wait()
-        expected = ask(service)
-        tensors = [over_grpc("images", np.repeat(IMAGES, 12, axis=0), "FP32")]
+        content = io.BytesIO()
+        Image.linear_gradient("L").resize((1500, 1500)).save(content, "PNG")
+        files = [content.getvalue()] * 12  # whose decoding takes longer than all need to arrive
+        tensors = [over_grpc("encoded", np.array(files[:1], object), "BYTES")]
+        expected = service.grpc.infer(MODEL, tensors).as_numpy("probabilities")
+        tensors = [over_grpc("encoded", np.array(files, object), "BYTES")]
         with ThreadPoolExecutor(6) as pool:
             asked = [pool.submit(service.grpc.infer, MODEL, tensors) for _ in range(5)]
             wait(asked, return_when=FIRST_COMPLETED)
             assert not all(one.done() for one in asked)
             service.running.process.send_signal(sign)
             for one in asked:
-                found = one.result(60).as_numpy("probabilities")[:1]
-                assert found == pytest.approx(expected[:1], abs=1e-5)
+                found = one.result(60).as_numpy("probabilities")
+                assert found == pytest.approx(np.repeat(expected, 12, axis=0), abs=1e-5)
         assert service.running.finish(60).code in (0, -sign, 130)
 
 
@@ -181,7 +197,7 @@ def test_a_new_version_takes_over_without_a_lost_request(served: Path, tmp_path:
             asking = [pool.submit(stream.ask) for _ in range(2)]
             try:
                 time.sleep(0.5)
-                version(served, repository, "2", "two", max_batch_size=2)
+                version(served, repository, "2", "two", max_batch_size=2, runtime="mindspore")
                 service.http.load_model(MODEL)  # next to version 1
                 shutil.rmtree(repository / "one")
                 service.http.load_model(MODEL)  # version 1 has gone
@@ -208,11 +224,11 @@ def test_a_damaged_new_version_leaves_the_old_one(served: Path, tmp_path: Path) 
         service.wait()
         expected = ask(service)
         version(served, repository, "2", "two", max_batch_size=2)
-        (repository / "two" / "model.mindir").write_bytes(b"x")
+        (repository / "two" / "model.onnx").write_bytes(b"x")
         with pytest.raises(InferenceServerException) as caught:
             service.http.load_model(MODEL)
         assert caught.value.status() == "422"
-        assert "model.mindir: found" in caught.value.message()
+        assert "model.onnx: found" in caught.value.message()
         assert ask(service) == pytest.approx(expected, abs=1e-6)
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from toy_segmenter import ToySegmenter
 
 import predict
+from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
-from mindcv_poolformer.data.segmentation.transforms import EvalTransform
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.mindir import Trained, write_bundle
 

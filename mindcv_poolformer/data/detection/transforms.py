@@ -14,7 +14,8 @@ import numpy as np
 
 from ...config import AugmentationConfig
 from ..preprocess import check_told, normalize, normalize_padded
-from ..segmentation.transforms import fitted_size, nearest, resize_image
+from ..segmentation.fitting import fitted_size, resize_image
+from ..segmentation.transforms import nearest
 
 IMG_SCALE = (1333, 800)
 DIVISOR = 32  # of height and width, which the network's stages halve

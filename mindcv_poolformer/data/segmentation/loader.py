@@ -17,8 +17,9 @@ from .. import draws
 from ..corrupt import SubstitutingReader
 from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard, TrainingRows, steps_per_epoch
+from .fitting import EvalTransform
 from .scenes import SceneFolder
-from .transforms import EvalTransform, TrainTransform
+from .transforms import TrainTransform
 
 SCENES_AT_ONCE = 2  # that a worker loads, at most; a scene takes far longer than its handover
 

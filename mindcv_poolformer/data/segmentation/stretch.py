@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .transforms import IMG_SCALE, EvalTransform, fitted_size, resize_image
+from .fitting import IMG_SCALE, EvalTransform, fitted_size, resize_image
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import nn
 
 from ...data.preprocess import EvalTransform
-from ...data.segmentation.transforms import EvalTransform as SceneTransform
+from ...data.segmentation.fitting import EvalTransform as SceneTransform
 from ...models.parts.convolutions import as_convolution
 from ...models.parts.mixers import HEAD_CHANNELS
 

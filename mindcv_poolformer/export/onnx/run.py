@@ -6,30 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mindspore import Tensor
+import numpy as np
+import onnxruntime
 
+from ...runtime.cores import threads
 from ...runtime.errors import UserError
 from ..description import DESCRIPTION, Description, Graph
 
 
-def load_onnx(description: Description, graph: Graph) -> Callable[[Tensor], Tensor]:
+def load_onnx(description: Description, graph: Graph) -> Callable[[np.ndarray], np.ndarray]:
     """Load an ONNX graph, whose file is whole and fits its description, into ONNX Runtime.
 
     Raises:
-        UserError: it is not or does not, or ONNX Runtime is not installed.
+        UserError: it is not or does not.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(
-            "file_format: found ONNX without the package onnxruntime, expected it: "
-            'pip install ".[onnx]"'
-        ) from None
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     path = description.checked(graph.file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads()  # its own choice knows nothing of a container's quota
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except (
@@ -45,7 +41,7 @@ def load_onnx(description: Description, graph: Graph) -> Callable[[Tensor], Tens
         ) from None
     _check_fit(session, path, description, graph)
     (end,) = session.get_inputs()
-    return lambda images: Tensor(session.run(None, {end.name: images.asnumpy()})[0])
+    return lambda images: session.run(None, {end.name: images})[0]
 
 
 def _check_fit(session: Any, path: Path, description: Description, graph: Graph) -> None:

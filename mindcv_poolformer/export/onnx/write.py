@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...data.preprocess import EvalTransform
-from ...data.segmentation.transforms import EvalTransform as SceneTransform
+from ...data.segmentation.fitting import EvalTransform as SceneTransform
 from ...models.deploy import Deployed
 from ...models.deploy.hybrid import DeployedHybrid
 from ...models.deploy.metaformer import DeployedMetaFormer

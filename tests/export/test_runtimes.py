@@ -1,0 +1,61 @@
+"""What runs a bundle where several could: the choice, and what is said where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mindcv_poolformer.export import runtimes
+from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.description import read_description
+from mindcv_poolformer.export.runtimes import chosen
+from mindcv_poolformer.runtime.errors import UserError
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Packages that are not installed, as far as the choice can see."""
+    missing: set[str] = set()
+    find_spec = runtimes.find_spec
+    monkeypatch.setattr(
+        runtimes, "find_spec", lambda name: None if name in missing else find_spec(name)
+    )
+    return missing
+
+
+def test_a_cpu_runs_the_onnx_graph_where_there_is_one(onnx_folder: Path, folder: Path) -> None:
+    both, mindir = read_description(onnx_folder), read_description(folder)
+    assert chosen(both, "auto") == "onnx"
+    assert chosen(both, "mindspore") == "mindspore"
+    assert chosen(mindir, "auto") == "mindspore"
+    assert (load_bundle(onnx_folder).runtime, load_bundle(folder).runtime) == ("onnx", "mindspore")
+
+
+def test_ascend_runs_mindspore(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = read_description(onnx_folder)
+    assert chosen(both, "auto", "Ascend") == "mindspore"
+    with monkeypatch.context() as patch:
+        patch.setattr(runtimes, "_device", lambda: "Ascend")
+        assert chosen(both, "auto") == "mindspore"
+        assert chosen(both, "onnx") == "onnx"  # on the CPU beside it: so export proves the graph
+    with pytest.raises(UserError, match="^runtime: found onnx with device_target Ascend, expected"):
+        chosen(both, "onnx", "Ascend")
+
+
+def test_what_is_not_installed_is_not_taken(
+    onnx_folder: Path, folder: Path, without: set[str]
+) -> None:
+    both, mindir = read_description(onnx_folder), read_description(folder)
+    without.add("onnxruntime")
+    assert chosen(both, "auto") == "mindspore"
+    with pytest.raises(UserError, match="found onnx with no package onnxruntime, expected it: pip"):
+        chosen(both, "onnx")
+    without.add("mindspore")
+    with pytest.raises(UserError) as caught:
+        chosen(mindir, "auto")
+    assert str(caught.value) == (
+        f"runtime: found onnx with no model.onnx in {folder}, expected one: export.py writes it "
+        "unless it encrypts; and mindspore with no package mindspore, expected it: pip install -r "
+        "requirements.txt"
+    )
