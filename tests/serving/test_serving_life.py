@@ -87,6 +87,8 @@ def test_never_ready_before_it_answers(served: Path, tmp_path: Path) -> None:
         assert ask(service).shape == (2, 10)
         listening = [one for one in service.process.net_connections() if one.status == "LISTEN"]
         assert {one.laddr.ip.removeprefix("::ffff:") for one in listening} == {"127.0.0.1"}
+        loaded = Path(f"/proc/{service.process.pid}/maps").read_text()
+        assert "onnxruntime" in loaded and "mindspore" not in loaded
         assert service.end() == 0
 
 
