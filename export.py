@@ -128,6 +128,10 @@ def main() -> None:
     try:
         description = write(choices)
     except UnprovenError as error:
+        if error.file_format == "ONNX" and options.file_format is None:
+            print(f"{ONNX}: {error}; writing the bundle without it")
+            description = write(dataclasses.replace(choices, beside=None))
+            return report(target, description, time.perf_counter() - started)
         if options.deploy is not None or options.file_format == "ONNX":
             raise
         print(f"deploy form: {error}; writing the plain form instead")

@@ -12,7 +12,6 @@ interrupts.quit_while_importing()  # before all that takes its time
 import atexit
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from .runtime import cpu, environment, streams
@@ -45,7 +44,7 @@ def _lend_weights() -> None:
     registry.load_pretrained = load_pretrained
 
 
-if find_spec("mindspore"):
+if environment.is_installed("mindspore"):
     cpu.tune()  # before MindSpore is imported
     cpu.block_broken_pipes()  # in the main thread, whichever imports it
     after_import("mindspore", _set_up_mindspore)
@@ -61,7 +60,7 @@ __all__ = [
     "load_segmenter_bundle",
     "segment",
 ]
-if find_spec("mindspore"):
+if environment.is_installed("mindspore"):
     __all__ += ["models", "weights"]
 
 _ROOMS = {

@@ -35,7 +35,8 @@ class LoadedGraph(Generic[Preparation]):
         classes: name of each output.
         transform: from an image to a normalised one, (C, height, width) float32.
         batch_sizes: the only ones the network takes, in rising order; empty for any.
-        precision: fp32 or fp16, of weights and arithmetic; the output is always float32.
+        precision: fp32 or fp16, of weights and, in MindSpore, of arithmetic; ONNX Runtime computes
+            in float32, which the output always is.
         takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
             pixels (N, H, W, C).
         gives: "logits" or "probabilities".

@@ -51,7 +51,16 @@ Ends = dict[str, Any]  # "batch_size" and "image_size" that a graph takes, None 
 
 
 class UnprovenError(UserError):
-    """A bundle that does not give the checkpoint's logits."""
+    """A bundle that does not give the checkpoint's logits.
+
+    Args:
+        message: what was found.
+        file_format: of the graph.
+    """
+
+    def __init__(self, message: str, file_format: str) -> None:
+        super().__init__(message)
+        self.file_format = file_format
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +309,8 @@ def _prove(
                 raise UnprovenError(
                     f"export: found {result.compared} of the {file_format} up to "
                     f"{result.difference:.3g} off the checkpoint's on {result.images} images of "
-                    f"{size} px, expected at most {result.tolerance:.3g}; nothing is kept"
+                    f"{size} px, expected at most {result.tolerance:.3g}; nothing is kept",
+                    file_format,
                 )
             yield {
                 "file_format": file_format,

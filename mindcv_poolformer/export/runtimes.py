@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Literal
 
 from ..runtime import interrupts
+from ..runtime.arrival import has_arrived
+from ..runtime.cpu import has_ascend
+from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
 from .description import ENDINGS, Description
 
@@ -27,12 +28,14 @@ def chosen(description: Description, runtime: Runtime, device_target: str | None
     Args:
         description: of the bundle.
         runtime: that is asked for.
-        device_target: CPU or Ascend; None for the device that MindSpore is set to, the CPU where it
-            has not been imported. Beside that one ONNX Runtime runs on the CPU, if asked for.
+        device_target: CPU or Ascend; None for the device that MindSpore is set to, or is to be
+            once it is imported. Beside that one ONNX Runtime runs on the CPU, if asked for.
 
     Raises:
-        UserError: it cannot run the bundle here, or for "auto" none can.
+        UserError: it cannot run the bundle here, or for "auto" none can; there is no such runtime.
     """
+    if runtime not in RUNTIMES:
+        raise UserError(f"runtime: found {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     device = device_target or (_device() if runtime == "auto" else "CPU")
     asked: tuple[Taken, ...] = ("onnx", "mindspore") if runtime == "auto" else (runtime,)
     reasons: list[str] = []
@@ -66,22 +69,25 @@ def told(runtime: Taken) -> str:
     return f"{NAMES[runtime]} {version(runtime)}"
 
 
+_WRITTEN = "export.py --file_format ONNX writes it, of the deploy form and not encrypted"
+
+
 def _obstacle(description: Description, runtime: str, device: str) -> str:
     """Why a runtime cannot run a bundle: what is found, and what is expected; empty if it can."""
     package, ending = PACKAGES[runtime], ENDINGS[runtime]
     if not any(graph.file.endswith(ending) for graph in description.graphs):
         reason = f"no model{ending} in {description.folder}, expected one"
-        return reason + (": export.py writes it unless it encrypts" if runtime == "onnx" else "")
+        return reason + (f": {_WRITTEN}" if runtime == "onnx" else "")
     if runtime == "onnx" and device != "CPU":
         return f"device_target {device}, expected CPU"
-    if find_spec(package) is None:
+    if not is_installed(package):
         return f"no package {package}, expected it: {INSTALL[runtime]}"
     return ""
 
 
 def _device() -> str:
-    if "mindspore" not in sys.modules:
-        return "CPU"
+    if not has_arrived("mindspore"):
+        return "Ascend" if has_ascend() and is_installed("mindspore") else "CPU"
     import mindspore as ms
 
     return ms.get_context("device_target")

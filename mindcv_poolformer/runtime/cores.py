@@ -6,7 +6,9 @@ import math
 import os
 from pathlib import Path
 
+from .cpu import ranks_here
 from .environment import whole_number
+from .errors import UserError
 
 THREADS = "MINDCV_POOLFORMER_THREADS"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -26,12 +28,18 @@ def cores() -> int:
 def threads() -> int:
     """Give the number of threads that one run of a network is to have.
 
-    ``MINDCV_POOLFORMER_THREADS`` says it, and else it is all :func:`cores`.
+    ``MINDCV_POOLFORMER_THREADS`` says it, or ``OMP_NUM_THREADS``, and else it is all
+    :func:`cores`, of which each rank of a launcher on this host has its share.
 
     Raises:
-        UserError: the variable holds no count.
+        UserError: the variable holds no count, or more than 16 for each core of the machine, under
+            which it would stand still.
     """
-    return whole_number(THREADS, 1) or cores()
+    count, most = whole_number(THREADS, 1), 16 * (os.cpu_count() or 1)
+    if count and count > most:
+        raise UserError(f"{THREADS}: found {count}, expected at most {most} on this machine")
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return count or (given.isdecimal() and int(given)) or max(1, cores() // ranks_here())
 
 
 def share_among(processes: int) -> None:

@@ -41,7 +41,7 @@ def tune() -> dict[str, str]:
     """
     if os.environ.get("OMP_NUM_THREADS") == "":
         del os.environ["OMP_NUM_THREADS"]  # of which libgomp would complain
-    if os.environ.get(SWITCH) == "0" or _has_ascend():
+    if os.environ.get(SWITCH) == "0" or has_ascend():
         return {}
     chosen = {name: value for name, value in defaults().items() if not os.environ.get(name)}
     for name, value in chosen.items():
@@ -67,7 +67,7 @@ def defaults() -> dict[str, str]:
     mindspore = importlib.util.find_spec("mindspore")
     if mindspore and mindspore.origin:
         settings["AKG_WHITE_LIST_PATH"] = str(Path(mindspore.origin).parent / "_akg")
-    ranks = _first_number(*_LOCAL_RANKS)
+    ranks = ranks_here()
     if ranks > 1:
         settings["OMP_NUM_THREADS"] = str(_threads_per_rank(ranks))
     if max(ranks, _first_number(*_ALL_RANKS)) > 1:
@@ -114,7 +114,7 @@ def block_broken_pipes() -> None:
 
 
 def _may_fuse() -> bool:
-    return "0" not in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) and not _has_ascend()
+    return "0" not in (os.environ.get(SWITCH), os.environ.get(FUSION_SWITCH)) and not has_ascend()
 
 
 @contextlib.contextmanager
@@ -152,9 +152,14 @@ def _cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _has_ascend() -> bool:
+def has_ascend() -> bool:
     """Whether this host has an Ascend NPU, the device files of its driver, or simulates one."""
     return bool(os.environ.get("MS_SIMULATION_LEVEL")) or any(Path("/dev").glob("davinci[0-9]*"))
+
+
+def ranks_here() -> int:
+    """How many ranks a launcher has started on this host, at most."""
+    return _first_number(*_LOCAL_RANKS)
 
 
 def _first_number(*variables: str) -> int:

@@ -50,6 +50,12 @@ def check_log_levels() -> None:
             raise UserError(f"{name}: found {level!r}, expected 0 (all) to 4 (least), or it unset")
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; a folder of its name in the path is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def check_mindspore(name: str) -> None:
     """Refuse what is no bundle where MindSpore is not installed.
 
@@ -59,7 +65,7 @@ def check_mindspore(name: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if find_spec("mindspore") is None:
+    if not is_installed("mindspore"):
         raise UserError(
             f"{name}: found no bundle, and no package mindspore, expected either: "
             "pip install -r requirements.txt"

@@ -1,9 +1,10 @@
 """To be imported by what does nothing without MindSpore, before that: it ends with one line."""
 
 import sys
-from importlib.util import find_spec
 
-if find_spec("mindspore") is None:
+from .environment import is_installed
+
+if not is_installed("mindspore"):
     sys.exit(
         "error: found no package mindspore, expected it: pip install -r requirements.txt; without "
         "it predict.py and the server use a bundle's ONNX graph"

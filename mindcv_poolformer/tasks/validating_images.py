@@ -13,7 +13,8 @@ from ..data.folder import ImageFolder
 from ..evaluation.classification import Evaluation, Evaluator, agreement, evaluate
 from ..evaluation.remedies import DAMAGED, OVERFLOW
 from ..export.bundle import Bundle, load_bundle
-from ..export.runtimes import told
+from ..export.description import read_description
+from ..export.runtimes import chosen, told
 from ..models.deploy import to_deploy
 from ..report.findings import Findings
 from ..report.outcome import Outcome
@@ -62,10 +63,12 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
 
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate the graph that a bundle holds; of the recipe only images and workers."""
+    device = recipe.system.device_target
+    taken = chosen(read_description(options.bundle), options.runtime, device)
     bundle = load_bundle(
         options.bundle,
         image_size=options.image_size,
-        runtime=options.runtime,
+        runtime=taken,
         key_file=options.dec_key_file or None,
     )
     images, note = images_for(bundle, recipe)

@@ -23,7 +23,8 @@ from ..evaluation.segmentation import (
     SegmentationEvaluator,
     evaluate_scenes,
 )
-from ..export.runtimes import told
+from ..export.description import read_description
+from ..export.runtimes import chosen, told
 from ..export.segmenter import load_segmenter_bundle
 from ..models import SemanticFPN
 from ..models.deploy import to_deploy
@@ -155,9 +156,11 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
             f"image_size: found {options.image_size} with task segmentation, expected null: each "
             "scene goes to the size of the nearest shape"
         )
+    device = recipe.system.device_target
+    taken = chosen(read_description(options.bundle), options.runtime, device)
     bundle = load_segmenter_bundle(
         options.bundle,
-        runtime=options.runtime,
+        runtime=taken,
         key_file=options.dec_key_file or None,
     )
     scenes = splits.validation_scenes(recipe, bundle.classes)

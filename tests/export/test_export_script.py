@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from checkpoints import logits_of, write_checkpoint
-from mindspore import nn
+from mindspore import Tensor, nn
 from official import load_official_weights
 from small_network import SMALL, small, small_is_known
 
@@ -20,6 +20,7 @@ import export
 from mindcv_poolformer.data.photographs import photograph_crops
 from mindcv_poolformer.export import choices, mindir
 from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.onnx import write
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.deploy.poolformer import DeployedPoolFormer
@@ -184,6 +185,35 @@ def test_a_deploy_form_that_fails_its_proof_gives_way_aloud(
     run_export(*flags)
     assert "up to 1 off the checkpoint's" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "model.json").read_text())["form"] == "plain"
+
+
+def test_an_onnx_graph_that_fails_its_proof_is_left_out_aloud(
+    run_export: Export,
+    tmp_path: Path,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And costs the MINDIR nothing; where it is asked for, it is an error."""
+
+    def write_badly(network: nn.Cell, *arguments: Any, **ends: Any) -> None:
+        bias = network.head.bias
+        before = bias.asnumpy().copy()
+        bias.set_data(Tensor(before + 1))
+        write_well(network, *arguments, **ends)
+        bias.set_data(Tensor(before))
+
+    write_well = write.write_onnx
+    monkeypatch.setattr(write, "write_onnx", write_badly)
+    flags = ("--sample_images", str(pictures[0].parent))
+    run_export(*flags)
+    out = capsys.readouterr().out
+    assert "model.onnx: export: found logits of the ONNX up to 1 off the checkpoint's" in out
+    assert "; writing the bundle without it\n" in out
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert (description["form"], "model.onnx" in description["graphs"]) == ("deploy", False)
+    with pytest.raises(UserError, match="found logits of the ONNX up to 1 off the checkpoint"):
+        run_export(*flags, "--file_format", "ONNX", "--overwrite")
 
 
 def test_every_choice_from_the_command_line(

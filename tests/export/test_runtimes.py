@@ -17,9 +17,9 @@ from mindcv_poolformer.runtime.errors import UserError
 def without(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Packages that are not installed, as far as the choice can see."""
     missing: set[str] = set()
-    find_spec = runtimes.find_spec
+    installed = runtimes.is_installed
     monkeypatch.setattr(
-        runtimes, "find_spec", lambda name: None if name in missing else find_spec(name)
+        runtimes, "is_installed", lambda name: name not in missing and installed(name)
     )
     return missing
 
@@ -43,6 +43,12 @@ def test_ascend_runs_mindspore(onnx_folder: Path, monkeypatch: pytest.MonkeyPatc
         chosen(both, "onnx", "Ascend")
 
 
+def test_a_runtime_that_there_is_none_of(onnx_folder: Path) -> None:
+    said = "runtime: found 'tensorrt', expected one of auto, onnx, mindspore"
+    with pytest.raises(UserError, match=said):
+        load_bundle(onnx_folder, runtime="tensorrt")
+
+
 def test_what_is_not_installed_is_not_taken(
     onnx_folder: Path, folder: Path, without: set[str]
 ) -> None:
@@ -55,7 +61,7 @@ def test_what_is_not_installed_is_not_taken(
     with pytest.raises(UserError) as caught:
         chosen(mindir, "auto")
     assert str(caught.value) == (
-        f"runtime: found onnx with no model.onnx in {folder}, expected one: export.py writes it "
-        "unless it encrypts; and mindspore with no package mindspore, expected it: pip install -r "
-        "requirements.txt"
+        f"runtime: found onnx with no model.onnx in {folder}, expected one: export.py "
+        "--file_format ONNX writes it, of the deploy form and not encrypted; and mindspore with no "
+        "package mindspore, expected it: pip install -r requirements.txt"
     )

@@ -37,6 +37,25 @@ print(mindspore.get_context("enable_graph_kernel"), mindcv_poolformer.weights.__
     assert run(code) == ["[]", "True True", "True mindcv_poolformer.weights"]
 
 
+def test_a_picture_is_resized_while_another_thread_imports_mindspore() -> None:
+    code = """
+import threading
+import mindcv_poolformer
+import numpy as np
+from mindcv_poolformer.data.segmentation.fitting import resize_image
+thread = threading.Thread(target=__import__, args=("mindspore",))
+thread.start()
+picture, sums = np.arange(3072, dtype=np.uint8).reshape(32, 32, 3), set()
+while thread.is_alive():
+    sums.add(int(resize_image(picture, (48, 40)).sum()))
+thread.join()
+import mindspore
+sums.add(int(resize_image(picture, (48, 40)).sum()))
+print(len(sums), mindspore.get_context("enable_graph_kernel"))
+"""
+    assert run(code) == ["1 True"]
+
+
 @pytest.mark.parametrize("first", ["mindcv_poolformer.models.dense", "mindcv_poolformer.weights"])
 def test_rooms_may_come_first(first: str) -> None:
     code = f"""

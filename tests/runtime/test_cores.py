@@ -38,9 +38,27 @@ def test_a_containers_quota_counts(
     assert cores.cores() == expected
 
 
+def test_ranks_of_a_host_share_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "cores", lambda: 8)
+    monkeypatch.delenv(cores.THREADS, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "3")
+    assert cores.threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert cores.threads() == 5
+
+
+def test_more_threads_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setenv(cores.THREADS, "33")
+    with pytest.raises(UserError, match="THREADS: found 33, expected at most 32 on this machine"):
+        cores.threads()
+
+
 def test_workers_share_them_and_the_user_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "cores", lambda: 8)
     monkeypatch.setenv(cores.THREADS, "")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert cores.threads() == 8
     monkeypatch.delenv(cores.THREADS)
     cores.share_among(3)

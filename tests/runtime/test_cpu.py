@@ -46,7 +46,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cpu, "_has_ascend", lambda: False)
+    monkeypatch.setattr(cpu, "has_ascend", lambda: False)
     return monkeypatch
 
 
@@ -90,7 +90,7 @@ def test_the_cache_folder_is_the_users(machine: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_nothing_on_a_host_with_ascend(machine: pytest.MonkeyPatch, unfused: None) -> None:
-    machine.setattr(cpu, "_has_ascend", lambda: True)
+    machine.setattr(cpu, "has_ascend", lambda: True)
     machine.setenv("MS_WORKER_NUM", "2")
     assert cpu.tune() == {}
     assert not set(NAMES) & set(os.environ)

@@ -6,13 +6,13 @@ What a bundle needs: nothing here wants MindSpore to be installed.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from ...runtime.arrival import has_arrived
 from ...runtime.errors import UserError
 from ..preprocess import check_told, normalize
 from .bilinear import resize
@@ -47,7 +47,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             f"found {width} x {height} pixels to be enlarged to {size[1]} x {size[0]}, "
             f"expected at most {MOST_ENLARGED:,} times"
         )
-    if "mindspore" not in sys.modules:
+    if not has_arrived("mindspore"):  # another thread may be importing it
         return resize(image, size)
     from mindspore.dataset import vision  # the same bytes, in a tenth of the time
 
