@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Tensor, ops
 
 from .assignment import iou
-from .selection import rows, top
+from .selection import rows_of_each, top
 
 BLOCK = 2864  # as many as ops.NMSWithMask takes on Ascend
 
@@ -68,26 +68,30 @@ def best_by_label(
     iou_threshold: float,
     most: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give what an image's detections come to: NMS within each label, and the best of the rest.
+    """Give what detections come to: NMS within each label of an image, and the best of the rest.
 
     Args:
-        boxes: (n, 4).
-        scores: (n,), 0 to 1.
-        labels: (n,).
+        boxes: (N, n, 4).
+        scores: (N, n), 0 to 1.
+        labels: (N, n).
         score_threshold: those that do not exceed it are left out.
         iou_threshold: of the NMS.
-        most: as many are given, of zeros where there are fewer.
+        most: as many are given of each image, zeros where there are fewer.
 
     Returns:
-        boxes (most, 4), scores (most,) the best first, labels (most,) int32, and their number ().
+        boxes (N, most, 4), scores (N, most) the best first, labels (N, most) int32, and their
+        number, (N,) int32.
     """
-    scores, order = top(scores, scores.shape[0])
-    boxes, labels = rows(boxes, order), rows(labels, order)
+    scores, order = top(scores, scores.shape[1])
+    boxes, labels = rows_of_each(boxes, order), rows_of_each(labels, order)
     counts = scores > score_threshold
-    stays = survivors(apart_by_label(boxes, labels, counts), iou_threshold)
-    scores = scores * ops.logical_and(stays, counts).astype(scores.dtype)
+    stays = []
+    for i in range(scores.shape[0]):
+        apart = apart_by_label(boxes[i], labels[i], counts[i])
+        stays.append(survivors(apart, iou_threshold))
+    scores = scores * ops.logical_and(ops.stack(stays), counts).astype(scores.dtype)
     scores, order = top(scores, most)
     there = scores > 0
-    boxes = rows(boxes, order) * there.astype(boxes.dtype).expand_dims(1)
-    labels = rows(labels, order).astype(ms.int32) * there.astype(ms.int32)
-    return boxes, scores, labels, there.astype(ms.int32).sum()
+    boxes = rows_of_each(boxes, order) * there.astype(boxes.dtype).expand_dims(2)
+    labels = rows_of_each(labels, order).astype(ms.int32) * there.astype(ms.int32)
+    return boxes, scores, labels, there.astype(ms.int32).sum(1)

@@ -19,16 +19,6 @@ def top(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return best, order
 
 
-def rows(x: Tensor, order: Tensor) -> Tensor:
-    """Take the rows of these numbers.
-
-    Args:
-        x: (n, ...).
-        order: (m,), from 0 to n - 1.
-    """
-    return ops.gather(x, order, 0)
-
-
 def rows_of_each(x: Tensor, order: Tensor) -> Tensor:
     """Take the rows of these numbers, of each image its own.
 

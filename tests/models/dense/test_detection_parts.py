@@ -148,14 +148,14 @@ def test_the_best_of_each_label_are_the_official_ones(pynative_mode: None) -> No
     boxes = OPERATIONS["multiclass.boxes"].reshape(60, 6, 4)
     scores = OPERATIONS["multiclass.scores"][:, :6]  # the last one is background
     found = nms.best_by_label(
-        Tensor(boxes.reshape(-1, 4)),
-        Tensor(scores.ravel()),
-        Tensor(np.tile(np.arange(6), 60)),
+        Tensor(boxes.reshape(1, -1, 4)),
+        Tensor(scores.reshape(1, -1)),
+        Tensor(np.tile(np.arange(6), (1, 60))),
         score_threshold=0.05,
         iou_threshold=0.5,
         most=20,
     )
-    boxes, scores, labels, count = (x.asnumpy() for x in found)
+    boxes, scores, labels, count = (x.asnumpy()[0] for x in found)
     expected = OPERATIONS["multiclass.dets"]
     assert count == 20
     np.testing.assert_allclose(boxes, expected[:, :4], rtol=1e-6)
