@@ -1,7 +1,7 @@
 """What the networks are. Importing this registers them with MindCV."""
 
 from .classifier import StagedClassifier
-from .dense import RetinaNet, SemanticFPN
+from .dense import MaskRCNN, RetinaNet, SemanticFPN
 from .hybrid import Hybrid
 from .metaformer import MetaFormer
 from .poolformer import PoolFormer
@@ -14,6 +14,7 @@ __all__ = [
     "SEGMENTERS",
     "VARIANTS",
     "Hybrid",
+    "MaskRCNN",
     "MetaFormer",
     "PoolFormer",
     "RetinaNet",

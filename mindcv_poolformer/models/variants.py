@@ -277,10 +277,12 @@ class Detector:
     Args:
         backbone: the variant it is built on.
         published_box_ap: COCO val2017 box AP in percent, published by the authors.
+        published_mask_ap: the same of masks; None where there are none.
     """
 
     backbone: str
     published_box_ap: float
+    published_mask_ap: float | None = None
 
 
 DETECTORS = MappingProxyType(
@@ -288,6 +290,9 @@ DETECTORS = MappingProxyType(
         "retinanet_poolformer_s12": Detector("poolformer_s12", 36.2),
         "retinanet_poolformer_s24": Detector("poolformer_s24", 38.9),
         "retinanet_poolformer_s36": Detector("poolformer_s36", 39.5),
+        "mask_rcnn_poolformer_s12": Detector("poolformer_s12", 37.3, 34.6),
+        "mask_rcnn_poolformer_s24": Detector("poolformer_s24", 40.1, 37.0),
+        "mask_rcnn_poolformer_s36": Detector("poolformer_s36", 41.0, 37.7),
     }
 )
 

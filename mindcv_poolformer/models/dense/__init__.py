@@ -2,11 +2,15 @@
 
 from . import detectors
 from .losses import SegmentationLoss
+from .mask_pasting import paste_masks
+from .mask_rcnn import MaskRCNN, MaskRCNNLoss
 from .retinanet import RetinaNet, RetinaNetLoss
 from .segmenters import default_cfgs
 from .semantic_fpn import SemanticFPN, label_map
 
 __all__ = [
+    "MaskRCNN",
+    "MaskRCNNLoss",
     "RetinaNet",
     "RetinaNetLoss",
     "SegmentationLoss",
@@ -14,4 +18,5 @@ __all__ = [
     "default_cfgs",
     "detectors",
     "label_map",
+    "paste_masks",
 ]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Tensor, nn
+import numpy as np
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, Zero
+from mindspore.ops.primitive import constexpr
 
 from ..classifier import initialize
 from ..parts.convolutions import PointwiseConv, SpatialConv, StridedConv
@@ -80,4 +82,13 @@ def every_second_place(x: Tensor) -> Tensor:
     A Mask R-CNN has its coarsest level from the one before it so; MMDetection writes it as a max
     pooling of one place.
     """
-    return x[:, ::2, ::2] if channels_last() else x[:, :, ::2, ::2]
+    # Not as x[:, ::2, ::2], whose gradient MindSpore 2.10 has no room for on a CPU.
+    first = 1 if channels_last() else 2
+    for axis in (first, first + 1):
+        x = ops.gather(x, _even_numbers(x.shape[axis]), axis)
+    return x
+
+
+@constexpr
+def _even_numbers(end: int) -> Tensor:
+    return Tensor(np.arange(0, end, 2, dtype=np.int32))

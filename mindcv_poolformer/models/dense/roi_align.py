@@ -22,17 +22,17 @@ from ..parts.layout import lay_channels_last, lay_for_device
 CHUNK = 64  # boxes at once: a few hundred MB
 
 
-def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
+def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int, reach: float = 1.0) -> Tensor:
     """Give the values of a map within boxes, (N n, C, size, size) as the device likes maps.
 
     There is a gradient for the map alone. A box without an area gives zeros.
 
     Args:
         x: (N, C, H, W) as the device likes it.
-        boxes: (N, n, 4), those of each image, (x1, y1, x2, y2) in the image's pixels; at most a bin
-            longer than the map, as those are that are clipped to the image.
+        boxes: (N, n, 4), those of each image, (x1, y1, x2, y2) in the image's pixels.
         scale: cells of the map per pixel, 1 / stride.
         size: bins along each axis.
+        reach: how many times as long as the map a box may be, 1 for those within the image.
     """
     x = lay_channels_last(x)
     images, height, width, channels = x.shape
@@ -42,8 +42,8 @@ def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
         flat = x[image].reshape(height, width * channels)
         for begin in range(0, boxes.shape[1], CHUNK):
             part = boxes[image, begin : begin + CHUNK]
-            rows = axis_weights(part[:, 1], part[:, 3], size, height).astype(x.dtype)
-            columns = axis_weights(part[:, 0], part[:, 2], size, width).astype(x.dtype)
+            rows = axis_weights(part[:, 1], part[:, 3], size, height, reach).astype(x.dtype)
+            columns = axis_weights(part[:, 0], part[:, 2], size, width, reach).astype(x.dtype)
             y = ops.MatMul()(rows.reshape(-1, height), flat)
             y = y.reshape(-1, size, width, channels).transpose(0, 2, 1, 3)
             y = ops.BatchMatMul()(columns, y.reshape(-1, width, size * channels))
@@ -71,7 +71,7 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     return (ops.concat(found, 0) >= 0.5).astype(ms.float32)
 
 
-def axis_weights(begin: Tensor, end: Tensor, bins: int, length: int) -> Tensor:
+def axis_weights(begin: Tensor, end: Tensor, bins: int, length: int, reach: float = 1.0) -> Tensor:
     """Give how much each cell along an axis counts in each bin of each box, (n, bins, length).
 
     Args:
@@ -79,10 +79,11 @@ def axis_weights(begin: Tensor, end: Tensor, bins: int, length: int) -> Tensor:
         end: (n,).
         bins: of each box.
         length: cells.
+        reach: how many times that long a box may be.
     """
     step = ((end - begin) / bins).reshape(-1, 1, 1)
     count = ops.ceil(step)
-    number, point, cell = _places(bins, math.ceil(length / bins) + 1, length)
+    number, point, cell = _places(bins, math.ceil(reach * length / bins) + 1, length)
     at = begin.reshape(-1, 1, 1) + (number + (point + 0.5) / ops.maximum(count, 1.0)) * step
     real = (point < count).astype(ms.float32)
     real = real * (at >= -1.0).astype(ms.float32) * (at <= length).astype(ms.float32)

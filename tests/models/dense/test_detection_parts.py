@@ -19,6 +19,7 @@ from mindcv_poolformer.models.dense.box_coding import (
     decode,
     encode,
 )
+from mindcv_poolformer.models.dense.fpn import every_second_place
 from mindcv_poolformer.models.dense.losses import binary_cross_entropy, focal_loss
 from mindcv_poolformer.models.dense.mask_pasting import paste_masks
 from mindcv_poolformer.models.dense.roi_align import crop_masks, level_of, roi_align
@@ -119,6 +120,23 @@ def test_assignments_where_some_take_no_part(pynative_mode: None) -> None:
     assert rule(anchors, boxes, labels).asnumpy().tolist() == [[0, IGNORED, IGNORED]]
     part = rule(anchors, boxes, labels, Tensor(np.array([[False, True, True]])))
     assert part.asnumpy().tolist() == [[IGNORED, 0, 0]]
+
+
+@pytest.mark.layout
+def test_every_second_place_of_odd_maps_has_a_gradient(pynative_mode: None) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    upstream = rng.standard_normal((2, 3, 2, 3)).astype(np.float32)
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        found = to_channels_first(every_second_place(from_channels_first(x)))
+        return (found * Tensor(upstream)).sum(), found
+
+    (_, found), gradient = ms.value_and_grad(forward, has_aux=True)(Tensor(x))
+    np.testing.assert_array_equal(found.asnumpy(), x[:, :, ::2, ::2])
+    expected = np.zeros_like(x)
+    expected[:, :, ::2, ::2] = upstream
+    np.testing.assert_array_equal(gradient.asnumpy(), expected)
 
 
 @pytest.fixture(params=[nms.BLOCK, 50], ids=["one block", "blocks"])
