@@ -2,7 +2,7 @@
 
 Sources: Yu et al., "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418, tables 1
 and 5 and appendix, and "MetaFormer Baselines for Vision", arXiv 2210.13452; training settings,
-crops, MACs, ImageNet-1K top-1 and ADE20K mIoU as published in sail-sg/poolformer and
+crops, MACs, ImageNet-1K top-1, ADE20K mIoU and COCO AP as published in sail-sg/poolformer and
 sail-sg/metaformer.
 """
 
@@ -269,6 +269,33 @@ _SEGMENTERS = {
 }
 SEGMENTERS = MappingProxyType(_SEGMENTERS)
 
+
+@dataclass(frozen=True)
+class Detector:
+    """A model of object detection.
+
+    Args:
+        backbone: the variant it is built on.
+        published_box_ap: COCO val2017 box AP in percent, published by the authors.
+        published_mask_ap: the same of masks; None where there are none.
+    """
+
+    backbone: str
+    published_box_ap: float
+    published_mask_ap: float | None = None
+
+
+DETECTORS = MappingProxyType(
+    {
+        "retinanet_poolformer_s12": Detector("poolformer_s12", 36.2),
+        "retinanet_poolformer_s24": Detector("poolformer_s24", 38.9),
+        "retinanet_poolformer_s36": Detector("poolformer_s36", 39.5),
+        "mask_rcnn_poolformer_s12": Detector("poolformer_s12", 37.3, 34.6),
+        "mask_rcnn_poolformer_s24": Detector("poolformer_s24", 40.1, 37.0),
+        "mask_rcnn_poolformer_s36": Detector("poolformer_s36", 41.0, 37.7),
+    }
+)
+
 POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
 
 
@@ -293,8 +320,9 @@ def find_variant(name: str) -> Variant:
     """Give the variant of that name.
 
     Raises:
-        UserError: there is none, or it is a segmentation model.
+        UserError: there is none, or it is a segmentation model or a detector.
     """
+    _refuse_detector(name, "a classifier")
     if name in SEGMENTERS:
         raise UserError(
             f"model: found {name!r}, a segmentation model, expected a classifier such as "
@@ -313,8 +341,9 @@ def find_segmenter(name: str) -> Segmenter:
     """Give the segmentation model of that name.
 
     Raises:
-        UserError: there is none, or it is a classifier.
+        UserError: there is none, or it is a classifier or a detector.
     """
+    _refuse_detector(name, "a segmentation model")
     if name in SEGMENTERS:
         return SEGMENTERS[name]
     if f"{PREFIX}{name}" in SEGMENTERS:
@@ -327,6 +356,11 @@ def find_segmenter(name: str) -> Segmenter:
         f"model: found {name!r}, expected one of the {len(SEGMENTERS)} segmentation models, such "
         f"as {near or 'semantic_fpn_poolformer_s12'}"
     )
+
+
+def _refuse_detector(name: str, expected: str) -> None:
+    if name in DETECTORS:
+        raise UserError(f"model: found {name!r}, a detector, expected {expected}")
 
 
 def check_image_size(model: str, image_size: int, key: str = "image_resize") -> None:

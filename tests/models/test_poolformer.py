@@ -65,7 +65,8 @@ names, modules = mindcv.list_models(), mindcv.list_modules()
 entries = dict(registry._model_entrypoints)
 by_module = {m: mindcv.list_models(module=m) for m in modules}
 import mindcv_poolformer
-ours = {*mindcv_poolformer.models.VARIANTS, *mindcv_poolformer.models.SEGMENTERS}
+from mindcv_poolformer import models
+ours = {*models.VARIANTS, *models.SEGMENTERS, *models.DETECTORS}
 assert set(mindcv.list_models()) == set(names) | ours
 assert {m: mindcv.list_models(module=m) for m in modules} == by_module
 replaced = [n for n in names if registry._model_entrypoints[n] is not entries[n]]

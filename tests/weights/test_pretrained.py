@@ -259,6 +259,21 @@ def test_a_segmenter_gets_its_backbone(
         find_weights(asked, "best.ckpt")
 
 
+@pytest.mark.parametrize("name", ["retinanet_poolformer_s12", "mask_rcnn_poolformer_s12"])
+def test_a_detector_gets_its_backbone(
+    name: str, server: Server, repository: dict, official_file: Path
+) -> None:
+    server.files |= repository
+    network = mindcv.create_model(name, pretrained=True, num_classes=3, channels=8)
+    expected = read_weights(official_file).values
+    blocks = network.backbone.parameters_dict().values()
+    taken = {p.name.removeprefix("backbone."): p.asnumpy() for p in blocks}
+    for block in taken.keys() & expected.keys():
+        assert (taken[block] == expected[block]).all(), block
+    assert expected.keys() - taken.keys() == {"norm.gamma", "norm.beta", "head.weight", "head.bias"}
+    assert {n.partition(".")[0] for n in network.parameters_dict()} >= {"backbone", "neck"}
+
+
 def test_pickles_where_there_is_nothing_better(
     server: Server, repository: dict, official_s12: dict, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Tensor, nn
+import numpy as np
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, Zero
+from mindspore.ops.primitive import constexpr
 
 from ..classifier import initialize
-from ..parts.convolutions import PointwiseConv, SpatialConv
+from ..parts.convolutions import PointwiseConv, SpatialConv, StridedConv
+from ..parts.layout import channels_last
 from ..parts.resizing import resize_nearest, size_of
 
 
@@ -37,16 +40,24 @@ class FPN(nn.Cell):
     Args:
         in_channels: of each map.
         channels: of what it gives.
+        coarser_levels: further maps, each half as high and wide as the one before it: a strided
+            3x3 convolution of the backbone's last map, and of each of these again, as RetinaNet
+            has two (arXiv 1708.02002, section 4). There is no activation between them.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], channels: int = 256, coarser_levels: int = 0
+    ) -> None:
         super().__init__()
+        self.coarser_levels = coarser_levels
         self.lateral_convs = nn.CellList(
             [ConvModule(PointwiseConv(before, channels)) for before in in_channels]
         )
-        self.fpn_convs = nn.CellList(
-            [ConvModule(SpatialConv(channels, channels)) for _ in in_channels]
-        )
+        convs: list[nn.Conv2d] = [SpatialConv(channels, channels) for _ in in_channels]
+        for level in range(coarser_levels):
+            before = channels if level else in_channels[-1]
+            convs.append(StridedConv(before, channels, kernel_size=3, stride=2, padding=1))
+        self.fpn_convs = nn.CellList([ConvModule(conv) for conv in convs])
         for module in (*self.lateral_convs, *self.fpn_convs):
             initialize(module.conv.weight, XavierUniform())
             initialize(module.conv.bias, Zero())
@@ -57,4 +68,27 @@ class FPN(nn.Cell):
         for x in finer[-2::-1]:
             # To the finer map's own size: where it is odd, that is not twice the coarser one's.
             sums.append(x + resize_nearest(sums[-1], size_of(x)))
-        return [conv(x) for conv, x in zip(self.fpn_convs, sums[::-1])]
+        levels = [conv(x) for conv, x in zip(self.fpn_convs, sums[::-1])]
+        x = maps[-1]
+        for level in range(self.coarser_levels):
+            x = self.fpn_convs[len(sums) + level](x)
+            levels.append(x)
+        return levels
+
+
+def every_second_place(x: Tensor) -> Tensor:
+    """Take every second row and column of a map, the first ones included.
+
+    A Mask R-CNN has its coarsest level from the one before it so; MMDetection writes it as a max
+    pooling of one place.
+    """
+    # Not as x[:, ::2, ::2], whose gradient MindSpore 2.10 has no room for on a CPU.
+    first = 1 if channels_last() else 2
+    for axis in (first, first + 1):
+        x = ops.gather(x, _even_numbers(x.shape[axis]), axis)
+    return x
+
+
+@constexpr
+def _even_numbers(end: int) -> Tensor:
+    return Tensor(np.arange(0, end, 2, dtype=np.int32))

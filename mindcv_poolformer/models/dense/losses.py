@@ -8,6 +8,34 @@ from mindspore import Tensor, nn, ops
 from ..parts.resizing import resize_channels_first
 
 
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Give the sigmoid cross entropy of each logit with its target from 0 to 1, in float32."""
+    wide = logits.astype(ms.float32)
+    spread = ops.relu(wide) + ops.log(1.0 + ops.exp(-ops.abs(wide)))
+    return spread - wide * targets.astype(ms.float32)
+
+
+def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the focal loss (Lin et al., arXiv 1708.02002, equation 5) of each place, in float32.
+
+    With alpha 0.25 and gamma 2, summed over the classes, of which each has its own sigmoid.
+
+    Args:
+        logits: (..., C).
+        labels: (...), the number of the class, or one that is no class for background.
+
+    Returns:
+        (...).
+    """
+    alpha, wide = 0.25, logits.astype(ms.float32)
+    classes = ops.arange(wide.shape[-1]).astype(ms.int32)
+    targets = (labels.astype(ms.int32).expand_dims(-1) == classes).astype(ms.float32)
+    p = ops.sigmoid(wide)
+    wrong = p * (1.0 - targets) + (1.0 - p) * targets
+    share = alpha * targets + (1.0 - alpha) * (1.0 - targets)
+    return (share * wrong * wrong * binary_cross_entropy(wide, targets)).sum(-1)
+
+
 class SegmentationLoss(nn.Cell):
     """Softmax cross entropy of logits that are first resized to the labels' size, in float32.
 

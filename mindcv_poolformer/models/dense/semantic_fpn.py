@@ -9,7 +9,6 @@ between the Cells lie as the device likes them, see ``parts/layout.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -21,6 +20,7 @@ from ..parts.convolutions import PointwiseConv, SpatialConv
 from ..parts.layout import channels_last, to_channels_first
 from ..parts.resizing import resize_bilinear, resize_channels_first, size_of
 from .fpn import FPN
+from .on_backbone import OnBackbone
 
 
 class ConvNormReLU(nn.Cell):
@@ -107,7 +107,7 @@ class SemanticFPNHead(nn.Cell):
         return self.conv_seg(self.dropout(total, dropout))
 
 
-class SemanticFPN(nn.Cell):
+class SemanticFPN(OnBackbone):
     """Images (N, C, H, W) to logits of each place, (N, num_classes, (H + 1) // 4, (W + 1) // 4).
 
     Args:
@@ -130,20 +130,11 @@ class SemanticFPN(nn.Cell):
         head_channels: int = 128,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        if not backbone.features_only:
-            raise ValueError("backbone: found a classifier, expected features_only=True")
-        self.backbone = backbone
-        self.num_classes = num_classes
-        self.in_channels = backbone.in_channels
-        self.variant: str | None = None  # the name it was created by
-        self.classes: tuple[str, ...] = ()  # their names, their colours in red, green and blue, and
-        self.palette: tuple[tuple[int, int, int], ...] = ()  # how to prepare images, as the
-        self.preprocessing: dict[str, Any] | None = None  # weights' metadata tell it
-        widths = [backbone.dims[i] for i in backbone.out_indices]
-        self.neck = FPN(widths, neck_channels)
+        super().__init__(backbone, num_classes)
+        self.palette: tuple[tuple[int, int, int], ...] = ()  # of the classes, red, green and blue
+        self.neck = FPN(self.widths, neck_channels)
         self.decode_head = SemanticFPNHead(
-            neck_channels, num_classes, head_channels, dropout, len(widths)
+            neck_channels, num_classes, head_channels, dropout, len(self.widths)
         )
 
     def construct(self, images: Tensor, dropout: Tensor | None = None) -> Tensor:
@@ -156,18 +147,6 @@ class SemanticFPN(nn.Cell):
         """
         maps = self.neck(self.backbone.feature_maps(images))
         return to_channels_first(self.decode_head(maps, dropout))
-
-    def in_head(self, parameter_name: str) -> bool:
-        """Whether a parameter is trained where the backbone is frozen."""
-        return not parameter_name.startswith("backbone.")
-
-    def layer_of(self, parameter_name: str) -> int:
-        """Tell how deep a parameter lies: as the backbone has it, neck and head on top."""
-        return self.backbone.layer_of(parameter_name.removeprefix("backbone."))
-
-    def recompute_blocks(self) -> None:
-        """As :meth:`StagedClassifier.recompute_blocks`, of the backbone."""
-        self.backbone.recompute_blocks()
 
     def synchronize_norms(self, world_size: int) -> None:
         """Let the head's batch norms take the statistics of all ranks' images in training."""

@@ -12,7 +12,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from official import FIXTURES, load_official_weights, official_name
+from official import load_official_weights, official_name
+from official_dense import DENSE, check_gradients, check_map, official_images
 
 from mindcv_poolformer.models import POOLFORMERS, SEGMENTERS, VARIANTS, SemanticFPN, find_variant
 from mindcv_poolformer.models.dense import SegmentationLoss, label_map
@@ -22,7 +23,6 @@ from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.models.variants import Variant
 from mindcv_poolformer.runtime.errors import UserError
 
-DENSE = FIXTURES / "dense"
 SHAPES = json.loads((DENSE / "official_state_dict_shapes.json").read_text())
 SIZES = {"128x160": (100, 128, 160), "100x150": (101, 100, 150)}  # seed, height, width
 SMALL = {"depths": (1, 1, 1, 1), "dims": (8, 8, 32, 32)}
@@ -30,29 +30,6 @@ SMALL = {"depths": (1, 1, 1, 1), "dims": (8, 8, 32, 32)}
 
 def official_network() -> SemanticFPN:
     return load_official_weights(mindcv.create_model("semantic_fpn_poolformer_s12", 150))
-
-
-def official_images(seed: int, *shape: int) -> Tensor:
-    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
-
-
-def wave_sum(x: np.ndarray) -> float:
-    """A sum that sees a transposition."""
-    return float((x.ravel().astype(np.float64) * np.cos(np.arange(x.size) % 997)).sum())
-
-
-def check_map(official: Any, name: str, step: int, found: Tensor) -> None:
-    """Compare every step-th channel, and figures of the whole, within 1e-4 of the largest."""
-    x = to_channels_first(found).asnumpy().astype(np.float64)
-    mean, deviation, size, low, high, wave = official[f"{name}.stats"]
-    np.testing.assert_allclose(
-        x[:, ::step], official[f"{name}[:, ::{step}]"], rtol=0, atol=1e-4 * max(high, -low)
-    )
-    stats = (x.mean(), x.std(), abs(x).mean(), x.min(), x.max())
-    np.testing.assert_allclose(
-        stats, (mean, deviation, size, low, high), rtol=1e-4, atol=1e-5 * size
-    )
-    assert wave_sum(x) == pytest.approx(wave, abs=1e-5 * size * x.size)
 
 
 @pytest.mark.parametrize(
@@ -118,20 +95,12 @@ def check_training() -> None:
     labels, everything = Tensor(official["labels"]), Tensor(np.ones((2, 128), np.float32))
     network, loss = official_network().set_train(), SegmentationLoss(255)
 
-    def forward(images: Tensor, labels: Tensor) -> Tensor:
-        return loss(network(images, everything), labels)
+    def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = network(images, everything)
+        return loss(logits, labels), logits
 
-    weights = network.trainable_params()
-    value, gradients = ms.value_and_grad(forward, None, weights)(images, labels)
+    value, _ = check_gradients(official, forward, network.trainable_params(), (images, labels))
     assert float(value) == pytest.approx(float(official["train_bn.loss"]), rel=1e-5)
-    names = [official_name(weight.name) for weight in weights]
-    assert set(names) == set(official["grad_names"])
-    norms = dict(zip(official["grad_names"], official["grad_norms"]))
-    dots = dict(zip(official["grad_names"], official["grad_dots"]))
-    for name, gradient in zip(names, gradients):
-        found, norm = gradient.asnumpy().astype(np.float64), norms[name]
-        assert np.linalg.norm(found) == pytest.approx(norm, rel=5e-4, abs=1e-6), name
-        assert wave_sum(found) == pytest.approx(dots[name], abs=2e-3 * norm + 1e-6), name
     after = {key[6:]: official[key] for key in official.files if key.startswith("after.")}
     assert len(after) == 14
     for parameter in network.get_parameters():

@@ -1,0 +1,488 @@
+"""Mask R-CNN: boxes of objects in two passes, and the pixels of each.
+
+He et al., arXiv 1703.06870, on Ren et al., "Faster R-CNN", arXiv 1506.01497, as sail-sg/poolformer
+trains it with MMDetection 2.19; parameter names are those of its checkpoints, but for MindSpore's
+``gamma`` and ``beta`` of norms. Maps between the Cells lie as the device likes them, see
+``parts/layout.py``. Boxes are (x1, y1, x2, y2) in pixels.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import HeNormal, Normal, XavierNormal, Zero
+
+from ..classifier import StagedClassifier, initialize
+from ..parts.convolutions import PointwiseConv, SpatialConv
+from ..parts.layout import channels_last, lay_channels_last, to_channels_first
+from .anchors import Anchors, Size
+from .assignment import IGNORED, Assignment
+from .box_coding import OF_PROPOSALS, clip, decode, encode
+from .fpn import FPN, ConvModule, every_second_place
+from .levels import Levels, by_anchor, sizes_of
+from .losses import binary_cross_entropy
+from .nms import best_by_label, survivors
+from .on_backbone import OnBackbone
+from .roi_align import crop_masks, level_of, roi_align
+from .sampling import precedence, sample
+from .selection import rows_of_each, top
+
+STRIDES = (4, 8, 16, 32, 64)
+RATIOS = (0.5, 1.0, 2.0)
+SCALES = (8.0,)
+BOX_SIZE, MASK_SIZE = 7, 14  # of the values within a box that the two heads see
+
+
+class RPNHead(nn.Cell):
+    """Maps of an FPN to a logit, object or not, and box differences of each anchor."""
+
+    def __init__(self, channels: int, anchors_per_place: int) -> None:
+        super().__init__()
+        self.rpn_conv = SpatialConv(channels, channels)
+        self.rpn_cls = PointwiseConv(channels, anchors_per_place)
+        self.rpn_reg = PointwiseConv(channels, anchors_per_place * 4)
+        for conv in (self.rpn_conv, self.rpn_cls, self.rpn_reg):
+            initialize(conv.weight, Normal(0.01))
+            initialize(conv.bias, Zero())
+
+    def construct(self, maps: Levels) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = [], []
+        for x in maps:
+            x = ops.relu(self.rpn_conv(x))
+            logits.append(self.rpn_cls(x))
+            deltas.append(self.rpn_reg(x))
+        return logits, deltas
+
+
+class BoxHead(nn.Cell):
+    """Values within boxes to logits, background the last of them, and differences of each class."""
+
+    def __init__(self, channels: int, num_classes: int, hidden: int = 1024) -> None:
+        super().__init__()
+        self.shared_fcs = nn.CellList(
+            [nn.Dense(channels * BOX_SIZE**2, hidden), nn.Dense(hidden, hidden)]
+        )
+        self.fc_cls = nn.Dense(hidden, num_classes + 1)
+        self.fc_reg = nn.Dense(hidden, num_classes * 4)
+        for layer in self.shared_fcs:
+            initialize(layer.weight, XavierNormal())
+        initialize(self.fc_cls.weight, Normal(0.01))
+        initialize(self.fc_reg.weight, Normal(0.001))
+        for layer in (*self.shared_fcs, self.fc_cls, self.fc_reg):
+            initialize(layer.bias, Zero())
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = to_channels_first(x)
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.shared_fcs:
+            x = ops.relu(layer(x))
+        return self.fc_cls(x), self.fc_reg(x)
+
+
+class Doubling(nn.Conv2dTranspose):
+    """A transposed convolution of 2x2, stride 2: each place becomes four.
+
+    On the CPU one product.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 2, stride=2, pad_mode="valid", has_bias=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not channels_last():
+            return super().construct(x)
+        n, height, width, channels = x.shape
+        weight = self.weight.astype(x.dtype).transpose(0, 2, 3, 1).reshape(channels, -1)
+        y = ops.MatMul()(x.reshape(-1, channels), weight)
+        y = y.reshape(n, height, width, 2, 2, self.out_channels).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(n, 2 * height, 2 * width, self.out_channels)
+        return y + self.bias.astype(x.dtype)
+
+
+class MaskHead(nn.Cell):
+    """Values within boxes to logits of each class and pixel, twice as high and wide."""
+
+    def __init__(self, channels: int, num_classes: int, depth: int = 4) -> None:
+        super().__init__()
+        self.convs = nn.CellList(
+            [ConvModule(SpatialConv(channels, channels)) for _ in range(depth)]
+        )
+        self.upsample = Doubling(channels)
+        self.conv_logits = PointwiseConv(channels, num_classes)
+        for conv in (*[module.conv for module in self.convs], self.upsample, self.conv_logits):
+            initialize(conv.weight, HeNormal(mode="fan_out", nonlinearity="relu"))
+            initialize(conv.bias, Zero())
+
+    def construct(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = ops.relu(conv(x))
+        return self.conv_logits(ops.relu(self.upsample(x)))
+
+
+class RoIHead(nn.Cell):
+    """What looks at boxes: by their own name the heads for boxes and for masks."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.bbox_head = BoxHead(channels, num_classes)
+        self.mask_head = MaskHead(channels, num_classes)
+
+    def construct(self, maps: Levels, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits (N n, num_classes + 1) and differences (N n, num_classes, 4) of boxes.
+
+        Args:
+            maps: of the levels at strides 4 to 32, as the device likes them.
+            boxes: (N, n, 4).
+        """
+        logits, deltas = self.bbox_head(values_within(maps, boxes, BOX_SIZE))
+        return logits, deltas.reshape(-1, self.num_classes, 4)
+
+    def masks(self, maps: Levels, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Give the logits of each box's own class, (N n, 28, 28).
+
+        Args:
+            maps: as for :meth:`construct`.
+            boxes: (N, n, 4).
+            labels: (N, n).
+        """
+        x = lay_channels_last(self.mask_head(values_within(maps, boxes, MASK_SIZE)))
+        own = ops.arange(self.num_classes).astype(ms.int32) == labels.reshape(-1, 1)
+        return (x * own.astype(x.dtype).reshape(-1, 1, 1, self.num_classes)).sum(-1)
+
+
+def values_within(maps: Levels, boxes: Tensor, size: int, reach: float = 1.0) -> Tensor:
+    """RoIAlign of each box on the level that fits its size: (N n, C, size, size).
+
+    Args:
+        maps: of the levels at strides 4 to 32, as the device likes them.
+        boxes: (N, n, 4).
+        size: bins along each axis.
+        reach: how many times as long as the image a box may be.
+    """
+    levels = level_of(boxes, len(maps)).expand_dims(-1)
+    total = 0.0
+    for level, (x, stride) in enumerate(zip(maps, STRIDES)):
+        # On the other levels a box without an area, which gives zeros.
+        here = boxes * (levels == level).astype(boxes.dtype)
+        total = total + roi_align(x, here, 1 / stride, size, reach)
+    return total
+
+
+class MaskRCNN(OnBackbone):
+    """Images (N, C, H, W) to boxes and masks of objects.
+
+    Args:
+        backbone: a network with ``features_only``; any PoolFormer or MetaFormer.
+        num_classes: 80 in COCO.
+        channels: of neck and heads.
+        proposals_per_level: anchors that are looked at on each level by :meth:`detect`.
+        score_threshold: of :meth:`detect`, as are the others: scores that exceed it count.
+        iou_threshold: of two boxes of a class that overlap by more the better one stays.
+        candidates: pairs of proposal and class that are looked at, the best ones. Unless there
+            are more pairs and fewer than ``detections`` of these survive, all that could count do.
+        detections: boxes that an image gets.
+
+    Raises:
+        ValueError: the backbone is a classifier, or gives other maps.
+    """
+
+    def __init__(
+        self,
+        backbone: StagedClassifier,
+        *,
+        num_classes: int = 80,
+        channels: int = 256,
+        proposals_per_level: int = 1000,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        candidates: int = 4096,
+        detections: int = 100,
+    ) -> None:
+        super().__init__(backbone, num_classes)
+        if backbone.out_indices != (0, 1, 2, 3):
+            found = backbone.out_indices
+            raise ValueError(f"backbone: found out_indices {found}, expected (0, 1, 2, 3)")
+        self.proposals_per_level = proposals_per_level
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.candidates, self.detections = candidates, detections
+        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+        self.neck = FPN(self.widths, channels)
+        self.rpn_head = RPNHead(channels, self.anchors.per_place)
+        self.roi_head = RoIHead(channels, num_classes)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Give the maps of five levels, at strides 4 to 64, as the device likes them."""
+        levels = self.neck(self.backbone.feature_maps(images))
+        levels.append(every_second_place(levels[-1]))
+        return levels
+
+    def first_pass(
+        self, maps: Levels
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Size, ...]]:
+        """Give logits (N, 3, h, w) and differences (N, 12, h, w) of the anchors, and h and w."""
+        logits, deltas = self.rpn_head(maps)
+        logits = tuple([to_channels_first(x) for x in logits])
+        return logits, tuple([to_channels_first(x) for x in deltas]), sizes_of(logits)
+
+    def propose(
+        self, logits: Levels, deltas: Levels, shapes: Tensor, per_level: int, most: int = 1000
+    ) -> tuple[Tensor, Tensor]:
+        """Give where objects may be: boxes (N, most, 4), and scores (N, most), 0 for none.
+
+        No gradient goes through them.
+
+        Args:
+            logits: of :meth:`first_pass`, and so are ``deltas``.
+            deltas: of each level.
+            shapes: (N, 2), height and width of each image in pixels, without padding.
+            per_level: as many of the best go into the NMS of each level.
+            most: as many are left of all.
+        """
+        sizes = sizes_of(logits)
+        anchors = self.anchors(sizes)
+        boxes, scores, begin = [], [], 0
+        for x, delta, count in zip(logits, deltas, self.anchors.counts(sizes)):
+            score = ops.sigmoid(by_anchor(x, 1).astype(ms.float32)).reshape(x.shape[0], -1)
+            score, which = top(score, min(per_level, count))
+            start = ops.gather(anchors[begin : begin + count], which, 0)
+            found = clip(decode(start, rows_of_each(by_anchor(delta, 4), which)), shapes)
+            stays = [survivors(found[i], 0.7) for i in range(x.shape[0])]
+            filled = ops.logical_and(found[..., 2] > found[..., 0], found[..., 3] > found[..., 1])
+            boxes.append(found)
+            scores.append(score * ops.logical_and(ops.stack(stays), filled).astype(score.dtype))
+            begin += count
+        score, order = top(ops.concat(scores, 1), most)
+        box = rows_of_each(ops.concat(boxes, 1), order)
+        box = box * (score > 0).astype(box.dtype).expand_dims(-1)
+        return ops.stop_gradient(box), ops.stop_gradient(score)
+
+    def construct(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Give the objects in images, the surest first, D = ``detections`` places for each image.
+
+        GroupNorm averages over all of an image, filling included: what is found depends on how far
+        an image is padded.
+
+        Args:
+            images: (N, C, H, W), normalised.
+            shapes: (N, 2), height and width of each image in pixels, without padding.
+            scale_factors: (N, 2), how many times as wide and as high each image is as the one that
+                boxes are asked for; None for boxes in ``images``.
+
+        Returns:
+            boxes (N, D, 4), scores (N, D), labels (N, D) int32, how many there are, (N,) int32,
+            beyond which all is 0, and the probability of each object's pixels within its box,
+            (N, D, 28, 28), for :func:`paste_masks`.
+        """
+        levels = self.pyramid(images)
+        logits, deltas, _ = self.first_pass(levels)
+        proposals, objectness = self.propose(logits, deltas, shapes, self.proposals_per_level)
+        boxes, scores, labels, counts = self.second_pass(
+            levels[:4], proposals, objectness, shapes, scale_factors
+        )
+        within = boxes
+        if scale_factors is not None:
+            within = boxes * ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
+        masks = ops.sigmoid(self.roi_head.masks(levels[:4], within, labels).astype(ms.float32))
+        n, most = labels.shape
+        return boxes, scores, labels, counts, masks.reshape(n, most, *masks.shape[1:])
+
+    def second_pass(
+        self,
+        maps: Levels,
+        proposals: Tensor,
+        objectness: Tensor,
+        shapes: Tensor,
+        scale_factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give boxes, scores, labels and how many there are, as :meth:`construct` does.
+
+        Args:
+            maps: of the levels at strides 4 to 32, as the device likes them.
+            proposals: (N, n, 4).
+            objectness: (N, n), 0 where there is no proposal.
+            shapes: as for :meth:`construct`, and so are ``scale_factors``.
+            scale_factors: (N, 2), or None.
+        """
+        n, count, _ = proposals.shape
+        logits, deltas = self.roi_head(maps, proposals)
+        scores = ops.softmax(logits.astype(ms.float32), -1)[:, : self.num_classes]
+        scores = scores.reshape(n, count, -1) * (objectness > 0).astype(ms.float32)[..., None]
+        pairs = count * self.num_classes
+        scores, pair = top(scores.reshape(n, pairs), min(self.candidates, pairs))
+        which = pair // self.num_classes
+        delta = rows_of_each(deltas.reshape(n, pairs, 4), pair)
+        boxes = clip(decode(rows_of_each(proposals, which), delta, OF_PROPOSALS), shapes)
+        if scale_factors is not None:
+            boxes = boxes / ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
+        return best_by_label(
+            boxes,
+            scores,
+            pair - which * self.num_classes,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            most=self.detections,
+        )
+
+
+class MaskRCNNLoss(nn.Cell):
+    """What a Mask R-CNN is trained to make small, in all its parts; each counts as it is.
+
+    Args:
+        network: the Mask R-CNN.
+        anchors: sampled of an image for the first pass, half of them objects at most.
+        proposals: sampled of an image for the second pass, a quarter of them objects at most.
+    """
+
+    def __init__(self, network: MaskRCNN, anchors: int = 256, proposals: int = 512) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.sampled_anchors, self.sampled_proposals = anchors, proposals
+        self.of_anchors = Assignment(foreground=0.7, background=0.3, least=0.3)
+        self.of_proposals = Assignment(foreground=0.5, background=0.5, least=0.5)
+
+    def construct(
+        self,
+        images: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        shapes: Tensor,
+        padded_shapes: Tensor,
+        anchor_draws: Tensor,
+        proposal_draws: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Give the losses of objectness and boxes in the first pass, both (5,), level by level; and
+        of classes, boxes and masks in the second, all ().
+
+        Args:
+            images: (N, C, H, W), normalised.
+            boxes: (N, G, 4), the true ones, filled up to G.
+            labels: (N, G), integers, negative where ``boxes`` is but filling.
+            masks: (N, G, H, W), the objects' pixels, 0 or 1.
+            shapes: (N, 2), height and width of each image in pixels, without padding.
+            padded_shapes: (N, 2), the same as each is padded alone; anchors beyond take no part.
+            anchor_draws: (N, anchors), from 0 up to 1, without 1; see :func:`sampling.sample`.
+            proposal_draws: (N, G + 1000), for the true boxes and the proposals.
+        """
+        levels = self.network.pyramid(images)
+        logits, deltas, sizes = self.network.first_pass(levels)
+        objectness, first_boxes = self.first_losses(
+            logits, deltas, sizes, boxes, labels, padded_shapes, anchor_draws
+        )
+        proposals, scores = self.network.propose(logits, deltas, shapes, 2000)
+        classes, second_boxes, of_masks = self.second_losses(
+            levels[:4], proposals, scores, boxes, labels, masks, proposal_draws
+        )
+        return objectness, first_boxes, classes, second_boxes, of_masks
+
+    def first_losses(
+        self,
+        logits: Levels,
+        deltas: Levels,
+        sizes: tuple[Size, ...],
+        boxes: Tensor,
+        labels: Tensor,
+        padded_shapes: Tensor,
+        draws: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Give the losses of the first pass, level by level."""
+        found, counts, wanted = self.first_targets(sizes, boxes, labels, padded_shapes, draws)
+        objects, others = found.sum(1), (counts - found).sum(1)
+        divisor = (ops.maximum(objects, 1.0) + ops.maximum(others, 1.0)).sum()
+        of_classes, of_boxes, begin = [], [], 0
+        for x, delta, count in zip(logits, deltas, self.network.anchors.counts(sizes)):
+            end = begin + count
+            off = binary_cross_entropy(by_anchor(x, 1)[..., 0], found[:, begin:end])
+            of_classes.append((off * counts[:, begin:end]).sum() / divisor)
+            off = ops.abs(by_anchor(delta, 4).astype(ms.float32) - wanted[:, begin:end]).sum(-1)
+            of_boxes.append((off * found[:, begin:end]).sum() / divisor)
+            begin = end
+        return ops.stack(of_classes), ops.stack(of_boxes)
+
+    def first_targets(
+        self,
+        sizes: tuple[Size, ...],
+        boxes: Tensor,
+        labels: Tensor,
+        padded_shapes: Tensor,
+        draws: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tell what the anchors are to find: float32 (N, A), 1 for those sampled that are objects
+        and 0 for others; the same for all that are sampled; and differences (N, A, 4)."""
+        anchors = self.network.anchors(sizes)
+        within = self.network.anchors.within(sizes, padded_shapes)
+        assigned = self.of_anchors(anchors, boxes, labels, within)
+        order = precedence(assigned, draws, self.sampled_anchors // 2)
+        least = top(order, self.sampled_anchors)[0][:, -1:]
+        counts = ops.logical_and(order >= least, order > 0).astype(ms.float32)
+        found = counts * (order >= 2.0).astype(ms.float32)
+        deltas = encode(anchors.expand_dims(0), rows_of_each(boxes, ops.maximum(assigned, 0)))
+        wanted = ops.select(found.expand_dims(-1) > 0, deltas, ops.zeros_like(deltas))
+        return found, counts, wanted
+
+    def second_losses(
+        self,
+        maps: Levels,
+        proposals: Tensor,
+        scores: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        draws: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the losses of the second pass."""
+        rois, which, found, counts = self.second_samples(proposals, scores, boxes, labels, draws)
+        background = self.network.num_classes * ops.ones_like(which)
+        classes = ops.select(found, rows_of_each(labels.astype(ms.int32), which), background)
+        logits, deltas = self.network.roi_head(maps, rois)
+        counts, weights = counts.astype(ms.float32).reshape(-1), found.astype(ms.float32)
+        divisor = ops.maximum(counts.sum(), 1.0)
+        picked = rows_of_each(
+            ops.log_softmax(logits.astype(ms.float32), -1).expand_dims(-1), classes.reshape(-1, 1)
+        )
+        of_classes = -(picked.reshape(-1) * counts).sum() / divisor
+        own = ops.minimum(classes, self.network.num_classes - 1).reshape(-1, 1)
+        delta = rows_of_each(deltas.astype(ms.float32), own).reshape(*rois.shape)
+        wanted = encode(rois, rows_of_each(boxes, which), OF_PROPOSALS)
+        wanted = ops.select(found.expand_dims(-1), wanted, ops.zeros_like(wanted))
+        of_boxes = (ops.abs(delta - wanted).sum(-1) * weights).sum() / divisor
+        objects = self.sampled_proposals // 4  # they are the first ones
+        rois, which, weights = rois[:, :objects], which[:, :objects], weights[:, :objects]
+        of_masks = self.mask_loss(maps, rois, own.reshape(found.shape)[:, :objects], which, masks)
+        of_masks = (of_masks * weights.reshape(-1)).sum() / ops.maximum(weights.sum(), 1.0)
+        return of_classes, of_boxes, of_masks
+
+    def second_samples(
+        self, proposals: Tensor, scores: Tensor, boxes: Tensor, labels: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw boxes: (N, S, 4), with the number of the true box each is to find, whether there is
+        one, and whether it counts, all (N, S). True boxes are proposals too, the first ones."""
+        assigned = self.of_proposals(proposals, boxes, labels, scores > 0)
+        numbers = ops.arange(boxes.shape[1]).astype(ms.int32).expand_dims(0)
+        themselves = ops.select(
+            labels >= 0, ops.zeros_like(labels).astype(ms.int32) + numbers, IGNORED
+        )
+        candidates = ops.concat((boxes.astype(ms.float32), proposals), 1)
+        assigned = ops.concat((themselves, assigned), 1)
+        most = self.sampled_proposals
+        order, found, counts = sample(assigned, draws, most, most // 4)
+        which = ops.maximum(rows_of_each(assigned, order), 0)
+        return rows_of_each(candidates, order), which, found, counts
+
+    def mask_loss(
+        self, maps: Levels, rois: Tensor, labels: Tensor, which: Tensor, masks: Tensor
+    ) -> Tensor:
+        """Give the mean cross entropy of each box's pixels, (N n,)."""
+        logits = self.network.roi_head.masks(maps, rois, labels)
+        targets = self.mask_targets(rois, which, masks, logits.shape[1])
+        return binary_cross_entropy(logits, targets).mean((1, 2))
+
+    def mask_targets(self, rois: Tensor, which: Tensor, masks: Tensor, size: int) -> Tensor:
+        """Give the pixels of each box's object, (N n, size, size)."""
+        height, width = masks.shape[2:]
+        ends = ops.zeros((rois.shape[0], 2), ms.float32) + Tensor([height, width], ms.float32)
+        chosen = rows_of_each(masks, which).reshape(-1, height, width)
+        return crop_masks(chosen, clip(rois, ends).reshape(-1, 4), size)

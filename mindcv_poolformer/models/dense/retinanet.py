@@ -1,0 +1,252 @@
+"""RetinaNet: boxes of objects, of one network pass.
+
+Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002, as sail-sg/poolformer trains
+it with MMDetection 2.19; parameter names are those of its checkpoints, but for MindSpore's
+``gamma`` and ``beta`` of norms. Maps between the Cells lie as the device likes them, see
+``parts/layout.py``. Boxes are (x1, y1, x2, y2) in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import Constant, Normal, Zero
+
+from ..classifier import StagedClassifier, initialize
+from ..parts.convolutions import SpatialConv
+from ..parts.layout import to_channels_first
+from .anchors import Anchors, Size
+from .assignment import IGNORED, Assignment
+from .box_coding import clip, decode, encode
+from .fpn import FPN, ConvModule
+from .levels import Levels, by_anchor, sizes_of
+from .losses import focal_loss
+from .nms import best_by_label
+from .on_backbone import OnBackbone
+from .selection import rows_of_each, top
+
+STRIDES = (8, 16, 32, 64, 128)
+RATIOS = (0.5, 1.0, 2.0)
+SCALES = (4.0, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3))
+# What an object's probability is before training, for each anchor and class.
+PRIOR = 0.01
+
+
+class RetinaNetHead(nn.Cell):
+    """Maps of an FPN to logits and box differences of each anchor; one head for all levels.
+
+    Args:
+        channels: of the maps, and of the layers.
+        num_classes: each with a sigmoid of its own; background is none of them.
+        anchors_per_place: how many boxes a place starts from.
+        depth: convolutions before the last one, of classes and of boxes.
+    """
+
+    def __init__(
+        self, channels: int, num_classes: int, anchors_per_place: int, depth: int = 4
+    ) -> None:
+        super().__init__()
+        self.cls_convs = nn.CellList(
+            [ConvModule(SpatialConv(channels, channels)) for _ in range(depth)]
+        )
+        self.reg_convs = nn.CellList(
+            [ConvModule(SpatialConv(channels, channels)) for _ in range(depth)]
+        )
+        self.retina_cls = SpatialConv(channels, anchors_per_place * num_classes)
+        self.retina_reg = SpatialConv(channels, anchors_per_place * 4)
+        for _, cell in self.cells_and_names():
+            if isinstance(cell, SpatialConv):
+                initialize(cell.weight, Normal(0.01))
+                initialize(cell.bias, Zero())
+        initialize(self.retina_cls.bias, Constant(math.log(PRIOR / (1 - PRIOR))))
+
+    def construct(self, maps: Levels) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = [], []
+        for x in maps:
+            of_classes = x
+            of_boxes = x
+            for conv in self.cls_convs:
+                of_classes = ops.relu(conv(of_classes))
+            for conv in self.reg_convs:
+                of_boxes = ops.relu(conv(of_boxes))
+            logits.append(self.retina_cls(of_classes))
+            deltas.append(self.retina_reg(of_boxes))
+        return logits, deltas
+
+
+class RetinaNet(OnBackbone):
+    """Images (N, C, H, W) to logits and box differences of every anchor, and to boxes.
+
+    Args:
+        backbone: a network with ``features_only`` and ``out_indices`` 1, 2 and 3; any PoolFormer or
+            MetaFormer.
+        num_classes: 80 in COCO.
+        channels: of neck and head.
+        score_threshold: of :meth:`detect`, as are the others: scores that exceed it count.
+        iou_threshold: of two boxes of a class that overlap by more the better one stays.
+        candidates: pairs of anchor and class that are looked at on each level.
+        detections: boxes that an image gets.
+
+    Raises:
+        ValueError: the backbone is a classifier, or gives other maps.
+    """
+
+    def __init__(
+        self,
+        backbone: StagedClassifier,
+        *,
+        num_classes: int = 80,
+        channels: int = 256,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        candidates: int = 1000,
+        detections: int = 100,
+    ) -> None:
+        super().__init__(backbone, num_classes)
+        if backbone.out_indices != (1, 2, 3):
+            found = backbone.out_indices
+            raise ValueError(f"backbone: found out_indices {found}, expected (1, 2, 3)")
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.candidates, self.detections = candidates, detections
+        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+        self.neck = FPN(self.widths, channels, coarser_levels=2)
+        self.bbox_head = RetinaNetHead(channels, num_classes, self.anchors.per_place)
+
+    def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Give logits and box differences on five levels, at strides 8 to 128.
+
+        Args:
+            images: (N, C, H, W), normalised.
+
+        Returns:
+            logits (N, anchors * num_classes, h, w), channel = anchor * num_classes + class; and
+            differences (N, anchors * 4, h, w), channel = anchor * 4 + coordinate.
+        """
+        logits, deltas = self.bbox_head(self.neck(self.backbone.feature_maps(images)))
+        return (
+            tuple([to_channels_first(x) for x in logits]),
+            tuple([to_channels_first(x) for x in deltas]),
+        )
+
+    def detect(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give the objects in images, the surest first, D = ``detections`` places for each image.
+
+        GroupNorm averages over all of an image, filling included: what is found depends on how far
+        an image is padded.
+
+        Args:
+            images: (N, C, H, W), normalised.
+            shapes: (N, 2), height and width of each image in pixels, without padding.
+            scale_factors: (N, 2), how many times as wide and as high each image is as the one that
+                boxes are asked for; None for boxes in ``images``.
+
+        Returns:
+            boxes (N, D, 4), scores (N, D), labels (N, D) int32, and how many there are, (N,) int32;
+            beyond that many all is 0.
+        """
+        logits, deltas = self(images)
+        return self.select(logits, deltas, shapes, scale_factors)
+
+    def select(
+        self,
+        logits: Levels,
+        deltas: Levels,
+        shapes: Tensor,
+        scale_factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`detect`, of what a call of the network gives; for a graph, too."""
+        sizes = sizes_of(logits)
+        anchors = self.anchors(sizes)
+        boxes, scores, labels, begin = [], [], [], 0
+        for x, delta, count in zip(logits, deltas, self.anchors.counts(sizes)):
+            wide = by_anchor(x, self.num_classes).astype(ms.float32)
+            pairs = ops.sigmoid(wide).reshape(wide.shape[0], -1)
+            score, pair = top(pairs, min(self.candidates, pairs.shape[1]))
+            which = pair // self.num_classes
+            start = ops.gather(anchors[begin : begin + count], which, 0)
+            boxes.append(decode(start, rows_of_each(by_anchor(delta, 4), which)))
+            scores.append(score)
+            labels.append(pair - which * self.num_classes)
+            begin += count
+        found = clip(ops.concat(boxes, 1), shapes)
+        if scale_factors is not None:
+            found = found / ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
+        return best_by_label(
+            found,
+            ops.concat(scores, 1),
+            ops.concat(labels, 1),
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            most=self.detections,
+        )
+
+
+class RetinaNetLoss(nn.Cell):
+    """What a RetinaNet is trained to make small: focal loss, and L1 of the box differences.
+
+    Args:
+        num_classes: 80 in COCO.
+    """
+
+    def __init__(self, num_classes: int = 80) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+        self.assignment = Assignment(foreground=0.5, background=0.4, least=0.0)
+
+    def construct(
+        self, logits: Levels, deltas: Levels, boxes: Tensor, labels: Tensor, shapes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give the losses of classes and of boxes on each level, both (5,); the loss is their sum.
+
+        Args:
+            logits: of the network.
+            deltas: of the network.
+            boxes: (N, G, 4), the true ones, filled up to G.
+            labels: (N, G), integers, negative where ``boxes`` is but filling.
+            shapes: (N, 2), height and width in pixels of each image as it is padded alone; anchors
+                beyond take no part.
+        """
+        sizes = sizes_of(logits)
+        classes, wanted, found = self.targets(sizes, boxes, labels, shapes)
+        counted = (classes != IGNORED).astype(ms.float32)
+        weights = found.astype(ms.float32)
+        divisor = ops.maximum(weights.sum(1), 1.0).sum()
+        of_classes, of_boxes, begin = [], [], 0
+        for x, delta, count in zip(logits, deltas, self.anchors.counts(sizes)):
+            end = begin + count
+            focal = focal_loss(by_anchor(x, self.num_classes), classes[:, begin:end])
+            of_classes.append((focal * counted[:, begin:end]).sum() / divisor)
+            off = ops.abs(by_anchor(delta, 4).astype(ms.float32) - wanted[:, begin:end])
+            of_boxes.append((off.sum(-1) * weights[:, begin:end]).sum() / divisor)
+            begin = end
+        return ops.stack(of_classes), ops.stack(of_boxes)
+
+    def targets(
+        self, sizes: tuple[Size, ...], boxes: Tensor, labels: Tensor, shapes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tell what each anchor is to find.
+
+        Args:
+            sizes: height and width of each level's map.
+            boxes: as for :meth:`construct`, and so are the others.
+            labels: (N, G).
+            shapes: (N, 2).
+
+        Returns:
+            class (N, A) int32, ``num_classes`` for background and IGNORED for those that do not
+            count; differences (N, A, 4), 0 where there is no object; and where there is one,
+            bool (N, A).
+        """
+        anchors = self.anchors(sizes)
+        assigned = self.assignment(anchors, boxes, labels, self.anchors.within(sizes, shapes))
+        found = assigned >= 0
+        which = ops.maximum(assigned, 0)
+        other = ops.select(assigned == IGNORED, IGNORED, self.num_classes * ops.ones_like(which))
+        classes = ops.select(found, rows_of_each(labels.astype(ms.int32), which), other)
+        deltas = encode(anchors.expand_dims(0), rows_of_each(boxes, which))
+        return classes, ops.select(found.expand_dims(-1), deltas, ops.zeros_like(deltas)), found
