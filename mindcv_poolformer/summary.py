@@ -5,6 +5,10 @@ Tells what train.py, validate.py, export.py and predict.py have left there, as f
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from .runtime import requires_mindspore  # noqa: F401
+
+# isort: split
 import json
 from collections.abc import Iterator
 from pathlib import Path

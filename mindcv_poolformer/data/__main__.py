@@ -5,6 +5,9 @@ python -m mindcv_poolformer.data check data/imagenet
 
 from __future__ import annotations
 
+from ..runtime import requires_mindspore  # noqa: F401
+
+# isort: split
 import argparse
 import io
 import sys

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 import numpy as np
 from PIL import Image
 
+from ..runtime.errors import UserError
 from .preprocess import MODES, RESAMPLING, EvalTransform, convert, open_image, turn_upright
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
@@ -62,7 +64,13 @@ class ImageProcessor:
 
         Raises:
             ValueError: MindCV knows no such model, or nothing about its images.
+            UserError: MindSpore is not installed, which MindCV wants.
         """
+        if find_spec("mindspore") is None:
+            raise UserError(
+                f"model {name}: found no package mindspore, which MindCV's preprocessing wants, "
+                "expected it: pip install -r requirements.txt"
+            )
         from mindcv.models.registry import get_pretrained_cfg
 
         cfg = get_pretrained_cfg(name)
@@ -93,10 +101,17 @@ class ImageProcessor:
 
         Raises:
             ValueError: there is no image; ``return_tensors`` is neither; or as :meth:`open`.
-            TypeError, UserError: as :meth:`open`.
+            TypeError: as :meth:`open`.
+            UserError: as :meth:`open`; or "ms" is wanted where MindSpore is not installed.
         """
         if return_tensors not in ("ms", "np"):
             raise ValueError(f"return_tensors: found {return_tensors!r}, expected 'ms' or 'np'")
+        if return_tensors == "ms" and find_spec("mindspore") is None:
+            raise UserError(
+                "return_tensors: found 'ms' and no package mindspore, expected "
+                'return_tensors="np", or the package: '
+                "pip install -r requirements.txt"
+            )
         batch = np.stack([self.transform(image) for image in self.open_all(images)])
         if return_tensors == "np":
             return batch

@@ -112,17 +112,27 @@ def _shape(shape: list[int | None]) -> str:
 
 
 def _sizes(description: dict[str, Any]) -> str:
-    """What batch and image sizes there are, in a sentence."""
+    """What batch and image sizes there are, in a sentence or two.
+
+    Of several the MINDIRs take one each, the ONNX graph all, and any other.
+    """
+    onnx = "; `model.onnx` itself takes any" if ONNX in description["files"] else ""
     graphs = description["graphs"].values()
     batches = sorted({graph["batch_size"] for graph in graphs if graph["batch_size"]})
     told = [shown(as_size(graph["image_size"])) for graph in graphs if graph["image_size"]]
     images = list(dict.fromkeys(told))
-    text = f"Batch sizes: {', '.join(map(str, batches))}." if batches else "Any batch size."
+    text = "Any batch size."
+    if batches:
+        any_batch = onnx if len(batches) > 1 else ""
+        text = f"Batch sizes: {', '.join(map(str, batches))}{any_batch}."
     if len(images) > 1 and description["task"] == SEGMENTATION:
-        text += f" Images of {', '.join(images)} px (height x width), each a graph of its own."
+        text += (
+            f" Images of {', '.join(images)} px (height x width), each a graph of its own{onnx}."
+        )
     elif len(images) > 1:
         others = ", ".join(images[1:])
         text += (
-            f" Images of {images[0]} px, or with `--image_size` {others}, each a graph of its own."
+            f" Images of {images[0]} px, or with `--image_size` {others}, each a graph of its own"
+            f"{onnx}."
         )
     return text

@@ -1,5 +1,10 @@
 """What the networks are. Importing this registers them with MindCV."""
 
+import sys
+
+if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # a command, imported before __main__
+    from ..runtime import requires_mindspore  # noqa: F401
+
 from .classifier import StagedClassifier
 from .dense import MaskRCNN, RetinaNet, SemanticFPN
 from .hybrid import Hybrid

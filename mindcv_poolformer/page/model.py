@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -96,8 +97,14 @@ def load_page_model(
     """Load a bundle and, for Grad-CAM, its checkpoint; compile both.
 
     Raises:
-        UserError: either cannot be read, or the bundle was exported from another checkpoint.
+        UserError: either cannot be read, the bundle was exported from another checkpoint, or a
+            checkpoint is given where MindSpore is not installed.
     """
+    if ckpt_path is not None and find_spec("mindspore") is None:
+        raise UserError(
+            f"--ckpt_path: found {ckpt_path} and no package mindspore, which it wants for "
+            "Grad-CAM, expected both or neither: pip install -r requirements.txt"
+        )
 
     def load() -> PageModel:
         taken = chosen(read_description(folder), runtime, device_target)

@@ -12,8 +12,14 @@ import argparse
 import asyncio
 import logging
 import socket
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+if find_spec("mlserver") is None:
+    sys.exit('error: mlserver: found no such package, expected it: pip install ".[serving]"')
+
+# isort: split
 from mlserver import Settings
 from mlserver.cli.serve import load_settings
 from mlserver.utils import install_uvloop_event_loop

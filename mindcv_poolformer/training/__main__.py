@@ -5,6 +5,9 @@ python -m mindcv_poolformer.training compare runs/a runs/b --output curves.png
 
 from __future__ import annotations
 
+from ..runtime import requires_mindspore  # noqa: F401
+
+# isort: split
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path

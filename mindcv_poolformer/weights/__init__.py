@@ -1,5 +1,10 @@
 """Checkpoints into networks, strictly; and everybody's weights into checkpoints and back."""
 
+import sys
+
+if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # a command, imported before __main__
+    from ..runtime import requires_mindspore  # noqa: F401
+
 from .load import load_weights, start_from
 from .pretrained import find_weights, load_pretrained
 from .recognise import ModelWeights, read_weights

@@ -127,10 +127,21 @@ def test_without_mindspore(run: Path, tmp_path: Path) -> None:
         ["validate.py", "--bundle", "bundle"],
         ["export.py"],
         ["explain.py"],
+        ["-m", "mindcv_poolformer.data", "check", "photos"],
+        ["-m", "mindcv_poolformer.models", "list"],
+        ["-m", "mindcv_poolformer.summary", "runs"],
+        ["-m", "mindcv_poolformer.training", "compare", "runs"],
+        ["-m", "mindcv_poolformer.weights", "convert", "best.ckpt", "best.safetensors"],
     ):
-        done = ended(str(ROOT / words[0]), *words[1:])
+        first = words[0] if words[0] == "-m" else str(ROOT / words[0])
+        done = ended(first, *words[1:])
         assert (done.returncode, done.stdout) == (1, ""), words
         assert re.fullmatch("error: .*found .*no package mindspore, expected it: .*\n", done.stderr)
+    done = ended("-m", "mindcv_poolformer.serving", "bundle")
+    assert (done.returncode, done.stderr) == (
+        1,
+        'error: mlserver: found no such package, expected it: pip install ".[serving]"\n',
+    )
 
 
 def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +28,15 @@ def levels(batch: np.ndarray) -> np.ndarray:
 def given(image, processor: ImageProcessor = SMALL) -> np.ndarray:
     """(H, W, 3) levels of one image."""
     return levels(processor(image, return_tensors="np"))[0]
+
+
+def test_without_mindspore_numpy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mindspore", None)
+    with pytest.raises(UserError, match='found .*no package mindspore, .* return_tensors="np"'):
+        SMALL(pixels())
+    with pytest.raises(UserError, match="model poolformer_s12: found no package mindspore"):
+        ImageProcessor.for_model("poolformer_s12")
+    assert SMALL(pixels(), return_tensors="np").shape == (1, 3, 24, 24)
 
 
 def test_all_that_holds_an_image_gives_the_same(tmp_path) -> None:

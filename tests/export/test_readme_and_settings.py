@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mindcv_poolformer.export.readme import write_readme
+
 ROOT = Path(__file__).parents[2]
 CLASSES = 10
 
@@ -76,3 +78,25 @@ def test_the_readmes_onnx_program_runs(onnx_folder: Path) -> None:
 def test_a_readme_without_onnx_does_not_speak_of_it(folder: Path) -> None:
     assert blocks(folder, "python") == []
     assert "ONNX" not in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("onnx", [True, False])
+def test_of_several_sizes_the_readme_tells_what_each_graph_takes(
+    onnx_folder: Path, tmp_path: Path, onnx: bool
+) -> None:
+    description = json.loads((onnx_folder / "model.json").read_text())
+    description["graphs"] = {
+        f"model_{size}px_b{batch}.mindir": {"batch_size": batch, "image_size": size}
+        for size in (32, 64)
+        for batch in (1, 8)
+    }
+    if onnx:
+        description["graphs"]["model.onnx"] = {"batch_size": None, "image_size": None}
+    else:
+        del description["files"]["model.onnx"]
+    write_readme(tmp_path, description)
+    itself = "; `model.onnx` itself takes any" if onnx else ""
+    assert (
+        f"Batch sizes: 1, 8{itself}. Images of 32 px, or with `--image_size` 64, each a graph of "
+        f"its own{itself}.\n"
+    ) in (tmp_path / "README.md").read_text()

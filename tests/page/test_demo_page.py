@@ -247,7 +247,7 @@ def test_a_mistake_is_one_line(workspace: Path, flags: list[str], words: str) ->
     assert line.startswith("error: ") and words.format(taken=port) in line
 
 
-def test_without_mindspore(workspace: Path, tmp_path: Path) -> None:
+def test_without_mindspore(browser: Browser, workspace: Path, tmp_path: Path) -> None:
     variables = without_mindspore(tmp_path / "packages", "demo")
     given = [f"{name}={value}" for name, value in variables.items()]
     command = ["env", *given, *PYTHON, *DEMO[1:]]
@@ -256,3 +256,9 @@ def test_without_mindspore(workspace: Path, tmp_path: Path) -> None:
             assert (
                 "6 classes, images of 128 × 128 pixels, fp32, in ONNX Run" in answer.read().decode()
             )
+        with browser.new_context() as context:
+            page = context.new_page()
+            with opened(page, address):
+                upload(page, workspace / "red.png")
+                expect(page.locator("#bars meter")).to_have_count(5)
+                assert bars(page) == pytest.approx(predicted(workspace, "red.png"), abs=1e-5)

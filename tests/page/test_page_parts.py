@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from PIL import Image
 from mindcv_poolformer.data.pixels import resized_pixels
 from mindcv_poolformer.data.preprocess import EvalTransform
 from mindcv_poolformer.page.image import read_image
-from mindcv_poolformer.page.model import PageModel
+from mindcv_poolformer.page.model import PageModel, load_page_model
 from mindcv_poolformer.runtime.errors import UserError
 
 
@@ -35,6 +36,14 @@ def test_an_image_may_not_become_too_large_either(tmp_path: Path) -> None:
     assert read_image(tmp_path / "line.png", 1, resized).size == (20_000, 1)
     with pytest.raises(UserError, match="20,000 x 1 pixels, and 1,003,520,000 once resized"):
         read_image(tmp_path / "line.png", 1, partial(resized, image_size=224))
+
+
+def test_a_checkpoint_without_mindspore_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mindspore", None)
+    with pytest.raises(UserError, match="^--ckpt_path: found best.ckpt and no package mindspore"):
+        load_page_model(tmp_path, "best.ckpt")
 
 
 def test_each_class_has_a_name_of_its_own() -> None:
