@@ -109,8 +109,7 @@ class ImageProcessor:
         if return_tensors == "ms" and find_spec("mindspore") is None:
             raise UserError(
                 "return_tensors: found 'ms' and no package mindspore, expected "
-                'return_tensors="np", or the package: '
-                "pip install -r requirements.txt"
+                'return_tensors="np", or the package: pip install -r requirements.txt'
             )
         batch = np.stack([self.transform(image) for image in self.open_all(images)])
         if return_tensors == "np":
