@@ -35,15 +35,14 @@ class Records:
     """
 
     def __init__(self, folder: Path, epoch: float) -> None:
+        writer = _summary_writer()
         self.path = folder / METRICS
         rows = read_records(folder)
         kept = [row for row in rows if row["epoch"] <= epoch]
         dropped = [row["step"] for row in rows if row["epoch"] > epoch]
         with replaced_file(self.path) as written:
             written.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self.board = _summary_writer()(
-            str(folder / "tensorboard"), purge_step=min(dropped, default=None)
-        )
+        self.board = writer(str(folder / "tensorboard"), purge_step=min(dropped, default=None))
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one record: kind is train or val, step the steps done so far."""
