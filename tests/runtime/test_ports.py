@@ -6,7 +6,6 @@ import pytest
 
 from mindcv_poolformer.runtime import ports
 
-
 HOST = "127.0.0.77"  # where no other test listens
 
 
