@@ -301,8 +301,8 @@ FAULTS = (
     ),
     Fault(
         "/data/segmentation/bilinear.py",
-        "    mixed += 2\n",
-        "",
+        "mixed += 2",
+        "mixed += 1",
         "tests/data/test_scene_transforms.py -k numpy",
     ),
     Fault(
@@ -633,7 +633,7 @@ FAULTS = (
         "tests/data/test_scene_transforms.py",
     ),
     Fault(
-        "/data/segmentation/transforms.py",
+        "/data/preprocess.py",
         "image[:, height:] = 0",
         "image[:, height + 1 :] = 0",
         "tests/data/test_scene_transforms.py",
@@ -702,7 +702,7 @@ FAULTS = (
     ),
     Fault(
         "/runtime/arrival.py",
-        "if name != self._name or self._asking:",
+        "if name != self._name:",
         "if True:",
         "tests/runtime/test_arrival.py",
     ),
