@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 import numpy as np
 from PIL import Image
 
+from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
 from .preprocess import MODES, RESAMPLING, EvalTransform, convert, open_image, turn_upright
 
@@ -66,7 +66,7 @@ class ImageProcessor:
             ValueError: MindCV knows no such model, or nothing about its images.
             UserError: MindSpore is not installed, which MindCV wants.
         """
-        if find_spec("mindspore") is None:
+        if not is_installed("mindspore"):
             raise UserError(
                 f"model {name}: found no package mindspore, which MindCV's preprocessing wants, "
                 "expected it: pip install -r requirements.txt"
@@ -106,7 +106,7 @@ class ImageProcessor:
         """
         if return_tensors not in ("ms", "np"):
             raise ValueError(f"return_tensors: found {return_tensors!r}, expected 'ms' or 'np'")
-        if return_tensors == "ms" and find_spec("mindspore") is None:
+        if return_tensors == "ms" and not is_installed("mindspore"):
             raise UserError(
                 "return_tensors: found 'ms' and no package mindspore, expected "
                 'return_tensors="np", or the package: pip install -r requirements.txt'

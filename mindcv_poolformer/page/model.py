@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from ..export.bundle import DESCRIPTION, Bundle, load_bundle
 from ..export.description import read_description, sha256
 from ..export.runtimes import Runtime, chosen, set_up
 from ..runtime.device_thread import DEVICE
+from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
@@ -100,7 +100,7 @@ def load_page_model(
         UserError: either cannot be read, the bundle was exported from another checkpoint, or a
             checkpoint is given where MindSpore is not installed.
     """
-    if ckpt_path is not None and find_spec("mindspore") is None:
+    if ckpt_path is not None and not is_installed("mindspore"):
         raise UserError(
             f"--ckpt_path: found {ckpt_path} and no package mindspore, which it wants for "
             "Grad-CAM, expected both or neither: pip install -r requirements.txt"
