@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SMALL = "poolformer_t4"
 SMALL_SEGMENTER = "semantic_fpn_poolformer_t4"
+SMALL_DETECTOR = "retinanet_poolformer_t4"
 WIDE = "poolformer_w2"  # of PoolFormer-S12's channels: its steps and its files take their time
 DEPTHS, WIDE_DEPTHS = (1, 1, 1, 1), (1, 0, 0, 1)
 DIMS, WIDE_DIMS = (8, 16, 24, 32), (64, 128, 320, 512)
@@ -40,25 +41,29 @@ def small_is_known() -> Iterator[None]:
 
 
 def forget(backbone: str) -> None:
-    """Take a variant that was registered, and its segmentation model, out of all tables again."""
+    """Take a variant that was registered, and the models on it, out of all tables again."""
     from mindcv.models import registry as mindcvs
 
     from mindcv_poolformer.models import registry, variants
-    from mindcv_poolformer.models.dense import segmenters
+    from mindcv_poolformer.models.dense import detectors, segmenters
 
-    segmenter = variants.PREFIX + backbone
-    for known, module in ((backbone, registry), (segmenter, segmenters)):
-        del module.default_cfgs[known]
+    known_by = {backbone: (registry, variants._TABLE)}
+    known_by[variants.PREFIX + backbone] = (segmenters, variants._SEGMENTERS)
+    for name in (f"retinanet_{backbone}", f"mask_rcnn_{backbone}"):
+        known_by[name] = (detectors, variants._DETECTORS)
+    for known, (module, table) in known_by.items():
+        if known not in table:
+            continue
+        del module.default_cfgs[known], table[known]
         mindcvs._model_entrypoints.pop(known)
         mindcvs._model_to_module.pop(known)
         for models in mindcvs._module_to_models.values():
             models.discard(known)
-    del variants._TABLE[backbone], variants._SEGMENTERS[segmenter]
 
 
 def register_small() -> None:
-    """Let MindCV and the scripts know the two by name, and their segmentation models."""
-    from mindcv_poolformer.models.dense import segmenters
+    """Let MindCV and the scripts know the two by name, and the models on them."""
+    from mindcv_poolformer.models.dense import detectors, segmenters
     from mindcv_poolformer.models.registry import register
     from mindcv_poolformer.models.variants import Variant
 
@@ -66,6 +71,7 @@ def register_small() -> None:
     for name, depths, dims in ((SMALL, DEPTHS, DIMS), (WIDE, WIDE_DEPTHS, WIDE_DIMS)):
         register(name, Variant(depths, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
         segmenters.register(name)
+        detectors.register(name)
 
 
 if __name__ == "__main__":

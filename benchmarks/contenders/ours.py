@@ -29,9 +29,9 @@ from mindcv_poolformer.data.pipeline import training_batches
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.models import PoolFormer, find_variant
 from mindcv_poolformer.models.deploy import to_deploy
-from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.launch import World
+from mindcv_poolformer.tasks import Classification
 from mindcv_poolformer.training.step import Outcome, build_step
 from mindcv_poolformer.weights import load_weights, read_weights
 
@@ -74,8 +74,9 @@ def training(given: argparse.Namespace) -> Workload:
     settings = recipe(given, weight_decay=WEIGHT_DECAY)
     network = load(given, settings).set_train()
     rates = np.full(STEPS, LEARNING_RATE, np.float32)
-    loss = soft_cross_entropy
-    step = build_step(settings, network, loss, rates, epoch_steps=STEPS, world_size=1)
+    step = build_step(
+        settings, network, Classification.with_loss, rates, epoch_steps=STEPS, world_size=1
+    )
 
     def prepare(batch: int, size: int) -> Call:
         pixels, soft = Tensor(images(batch, size)), Tensor(targets(batch))

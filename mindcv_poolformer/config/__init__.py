@@ -5,6 +5,8 @@ Keys are MindCV's flat vocabulary, so a recipe written for MindCV loads here and
 
 from . import shown
 from .bounds import GraphSize, PathText
+from .dense import DenseConfig
+from .detection import DetectionConfig
 from .parse import parse_recipe
 from .recipe import Recipe
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
@@ -15,6 +17,8 @@ __all__ = [
     "AugmentationConfig",
     "CheckpointingConfig",
     "DataConfig",
+    "DenseConfig",
+    "DetectionConfig",
     "GraphSize",
     "LossConfig",
     "ModelConfig",

@@ -17,7 +17,6 @@ _IDLE: dict[str, tuple[str, ...]] = {
     "three_augment": _FALSE,
     "num_cycles": ("1",),
     "cycle_decay": ("1.0", "1"),
-    "multi_step_decay_milestones": (),
     "aux_factor": ("0.0", "0"),
     "reduction": ("mean",),
     "resume_opt": _FALSE,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 
 import yaml
 
+from .dense import DenseConfig
+from .detection import DetectionConfig
 from .sections import AugmentationConfig, DataConfig, ModelConfig, SystemConfig
 from .segmentation import SegmentationConfig
 from .training import CheckpointingConfig, LossConfig, OptimizerConfig, ScheduleConfig
@@ -20,7 +22,9 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    dense: DenseConfig = field(default_factory=DenseConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -79,31 +83,41 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
         )
 
 
-# What segmentation does not read, by section; classification does not read its section.
+# The keys that not every task reads, by section: which tasks do.
 _CLASSIFICATION_ONLY = {
     "data": {"shuffle", "drop_remainder"},
     "augmentation": {field.name for field in fields(AugmentationConfig)} - {"hflip", "mean", "std"},
     "model": {"in_channels", "drop_rate", "drop_path_rate", "head_drop_rate"},
     "loss": {"label_smoothing"},
 }
-_SEGMENTATION_ONLY = {"segmentation": {field.name for field in fields(SegmentationConfig)}}
+_READ_BY = [
+    (("classification",), _CLASSIFICATION_ONLY),
+    (("segmentation", "detection"), {"dense": {field.name for field in fields(DenseConfig)}}),
+    (("segmentation",), {"segmentation": {field.name for field in fields(SegmentationConfig)}}),
+    (("detection",), {"detection": {field.name for field in fields(DetectionConfig)}}),
+]
 _DATASETS = {
     "classification": ("imagenet", "digits"),
     "segmentation": ("ade20k", "scenes", "digits"),
+    "detection": ("coco", "digits"),
 }
 
 
 def _task_contradictions(recipe: Recipe) -> Iterator[str]:
     """Of keys that the task does not read."""
     task, dataset = recipe.model.task, recipe.data.dataset
-    foreign = _SEGMENTATION_ONLY if task == "classification" else _CLASSIFICATION_ONLY
-    other = "segmentation" if task == "classification" else "classification"
-    for section, names in foreign.items():
-        given = getattr(recipe, section)
-        for one in fields(given):
-            value = getattr(given, one.name)
-            if one.name in names and value != one.default:
-                yield f"{one.name}: found {value} with task {task}, expected it with task {other}"
+    for tasks, sections in _READ_BY:
+        if task in tasks:
+            continue
+        for section, names in sections.items():
+            given = getattr(recipe, section)
+            for one in fields(given):
+                value = getattr(given, one.name)
+                if one.name in names and value != one.default:
+                    yield (
+                        f"{one.name}: found {value} with task {task}, expected it with task "
+                        f"{' or '.join(tasks)}"
+                    )
     if dataset not in _DATASETS[task]:
         yield (
             f"dataset: found {dataset!r} with task {task}, expected "
@@ -160,11 +174,18 @@ def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
         yield "lr: found neither lr nor lr_base, expected one of them"
     if len(given) == 2:
         yield f"lr: found {schedule.lr} and lr_base {schedule.lr_base}, expected one of them"
-    if schedule.scheduler == "constant":
+    milestones = schedule.multi_step_decay_milestones
+    if list(milestones) != sorted(set(milestones)):
+        yield (
+            f"multi_step_decay_milestones: found {list(milestones)}, expected epochs in ascending "
+            "order, each once"
+        )
+    if schedule.scheduler in ("constant", "multi_step_decay"):
         return
     if schedule.lr is not None and schedule.min_lr > schedule.lr:
         yield f"min_lr: found {schedule.min_lr} with lr {schedule.lr}, expected at most lr"
-    warmup, decay = schedule.warmup_epochs, schedule.decay_epochs
+    decay = schedule.decay_epochs
+    warmup = schedule.warmup_epochs if schedule.warmup_steps is None else 0
     if decay is None and warmup >= schedule.epoch_size:
         yield (
             f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup}, "

@@ -96,8 +96,9 @@ class DataConfig:
     Args:
         dataset: imagenet (or empty) reads any folder data_dir/split/class/image; ade20k and scenes
             read data_dir/images/split and data_dir/annotations/split, ade20k with its 150 classes,
-            scenes with those of data_dir/classes.txt; digits is scikit-learn's handwritten digits,
-            written to data_dir, with task segmentation as scenes.
+            scenes with those of data_dir/classes.txt; coco reads data_dir/split and
+            data_dir/annotations/instances_split.json; digits is scikit-learn's handwritten digits,
+            written to data_dir, with task segmentation as scenes, with task detection as coco.
         dataset_download: write the digits folder when it is missing.
         data_dir: the folder that holds the splits.
         train_split: subfolder of the training images.
@@ -111,7 +112,7 @@ class DataConfig:
             run folder, up to 1 % of them; validation always stops.
     """
 
-    dataset: Literal["imagenet", "digits", "ade20k", "scenes", ""] = "imagenet"
+    dataset: Literal["imagenet", "digits", "ade20k", "scenes", "coco", ""] = "imagenet"
     dataset_download: bool = False
     data_dir: PathText = "./"
     train_split: PathText = "train"
@@ -193,7 +194,8 @@ class ModelConfig:
     """model: the network and where its weights start
 
     Args:
-        task: what the network tells: the class of an image, or of each pixel.
+        task: what the network tells: the class of an image, or of each pixel, or where objects of
+            which class are.
         model: name of a registered model, for the task.
         num_classes: outputs of the classifier, null for as many as the data has.
         in_channels: channels of the input image.
@@ -208,7 +210,7 @@ class ModelConfig:
             ~/.cache/mindcv_poolformer.
     """
 
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "detection"] = "classification"
     model: str = "poolformer_s12"
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt = 3

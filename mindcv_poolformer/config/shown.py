@@ -11,12 +11,16 @@ _PREPROCESSING = (
     "mean",
     "std",
 )
-_SEGMENTATION = (
-    "reduce_zero_label",
+_DENSE = (
     "img_scale",
     "size_divisor",
     "neck_channels",
+    "reduce_zero_label",
     "head_channels",
+    "score_thr",
+    "nms_iou_threshold",
+    "nms_pre",
+    "max_per_img",
 )
 _FOLDERS = ("data_dir", "train_split", "val_split", "ckpt_save_dir")
 
@@ -33,10 +37,13 @@ VALIDATION = frozenset(
         "dataset",
         "dataset_download",
         "batch_size",
+        "val_annotations",
+        "canvas",
+        "val_canvas",
         *_FOLDERS,
         *_PREPROCESSING,
         *_WEIGHTS,
-        *_SEGMENTATION,
+        *_DENSE,
     }
 )
 EXPORT = frozenset(
@@ -48,6 +55,6 @@ EXPORT = frozenset(
         *_FOLDERS,
         *_PREPROCESSING,
         *_WEIGHTS,
-        *_SEGMENTATION,
+        *_DENSE,
     }
 )

@@ -49,17 +49,22 @@ class ScheduleConfig:
         min_lr: learning rate at the end of the decay.
         warmup_lr: learning rate at the first step.
         warmup_epochs: epochs from warmup_lr up to the peak.
+        warmup_steps: steps from warmup_lr up to the peak, in place of warmup_epochs; null for those
+            epochs.
         decay_epochs: epochs from the peak (or, without warmup_prefix, from the start) to min_lr,
             null for all the epochs left.
-        decay_rate: power of polynomial_decay; no effect on the others.
+        decay_rate: power of polynomial_decay; factor of multi_step_decay at each milestone; no
+            effect on the others.
+        multi_step_decay_milestones: epochs after which multi_step_decay multiplies the learning
+            rate by decay_rate, counted from the run's start; no effect on the others.
         warmup_prefix: true starts the decay after the warm-up, false at epoch 0 with the warm-up
             in place of its head.
         lr_epoch_stair: hold the learning rate within an epoch instead of moving it every step.
     """
 
-    scheduler: Literal["cosine_decay", "warmup_cosine_decay", "polynomial_decay", "constant"] = (
-        "cosine_decay"
-    )
+    scheduler: Literal[
+        "cosine_decay", "warmup_cosine_decay", "polynomial_decay", "multi_step_decay", "constant"
+    ] = "cosine_decay"
     epoch_size: PositiveInt = 90
     epoch_steps: PositiveInt | None = None
     lr: PositiveFloat | None = None
@@ -68,15 +73,12 @@ class ScheduleConfig:
     min_lr: NonNegativeFloat = 1e-6
     warmup_lr: NonNegativeFloat = 0.0
     warmup_epochs: NonNegativeInt = 3
+    warmup_steps: NonNegativeInt | None = None
     decay_epochs: PositiveInt | None = None
     decay_rate: float = 0.9
+    multi_step_decay_milestones: tuple[PositiveInt, ...] = (30, 60, 90)
     warmup_prefix: bool = True
     lr_epoch_stair: bool = False
-
-    @property
-    def main_epochs(self) -> int:
-        """The length of the decay that decay_epochs asks for."""
-        return self.decay_epochs or self.epoch_size - self.warmup_prefix * self.warmup_epochs
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class OptimizerConfig:
         weight_decay: decoupled decay, per step times the learning rate; lamb scales it with the
             rest of the update.
         layer_decay: factor on the learning rate of each layer below the head, deepest least.
-        freeze_backbone: train the classifier alone; with task segmentation neck and head.
+        freeze_backbone: train the classifier alone; with the other tasks neck and head.
         filter_bias_and_bn: no decay on one-dimensional parameters (norms, biases, layer scales).
         momentum: no effect with either; MindCV's recipes carry it.
         use_nesterov: no effect with either; MindCV's recipes carry it.
@@ -132,7 +134,7 @@ class CheckpointingConfig:
         ckpt_save_interval: epochs between two checkpoints.
         ckpt_save_steps: save after this many steps too, to resume within an epoch; null for at
             epochs' ends alone.
-        ckpt_save_policy: keep the best by top-1 or mIoU (top_k), the newest (latest_k), or null
+        ckpt_save_policy: keep the best by top-1, mIoU or AP (top_k), the newest (latest_k), or null
             for none but the last and the best.
         keep_checkpoint_max: checkpoints that the policy keeps.
         val_while_train: validate during training.

@@ -23,6 +23,8 @@ from ..runtime.errors import UserError
 from ..runtime.files import replaced_file
 
 MAX_DETECTIONS = (1, 10, 100)
+OVERLAPS = np.linspace(0.5, 0.95, 10)  # of boxes or masks, at which AP is the mean
+RECALLS = np.linspace(0, 1, 101)
 _ALONE = Shard()
 # Of COCO's table: the name, the overlap, the size of the objects, which of MAX_DETECTIONS.
 _ROWS = (
@@ -49,11 +51,14 @@ class Scores:
     Args:
         values: (12,) float64, in the order of NAMES.
         by_class: (K,) float64, the AP of each class.
+        curves: (10, 101) float64, precision at each of OVERLAPS and RECALLS, from 0 to 1, the mean
+            over the classes of which there are objects.
         max_detections: on a picture and of a class, that the recalls are of.
     """
 
     values: np.ndarray
     by_class: np.ndarray
+    curves: np.ndarray
     max_detections: tuple[int, int, int] = MAX_DETECTIONS
 
     @property
@@ -64,12 +69,19 @@ class Scores:
     def table(self) -> str:
         """Give COCO's table: a line for each number."""
         lines = [f"{'':<6} {'IoU':<9}  {'objects':<7}  {'at most':>7}  {'%':>6}"]
-        for (name, overlap, area, place), value in zip(_ROWS, self.values, strict=True):
+        for (_, overlap, area, place), (name, value) in zip(_ROWS, self.named(), strict=True):
             most = self.max_detections[place]
-            if name.startswith("AR") and name[2:].isdecimal():
-                name = f"AR{most}"
-            lines.append(f"{name:<6} {overlap:<9}  {area:<7}  {most:>7}  {_shown(value)}")
+            lines.append(f"{name:<6} {overlap:<9}  {area:<7}  {most:>7}  {value:>6}")
         return "\n".join(lines)
+
+    def named(self) -> list[tuple[str, str]]:
+        """Give each number's name and the number, - where there is no such object."""
+        rows = []
+        for (name, _, _, place), value in zip(_ROWS, self.values, strict=True):
+            if name.startswith("AR") and name[2:].isdecimal():
+                name = f"AR{self.max_detections[place]}"
+            rows.append((name, _shown(value)))
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +123,7 @@ class DetectionScores:
 
 
 def _shown(value: float) -> str:
-    return f"{'-' if np.isnan(value) else f'{value:.2f}':>6}"
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +200,11 @@ class Detections:
             codes = [_coded(mask, size) for mask in masks]
         self._found[number] = _Found(boxes, scores, labels, codes)
 
+    def found(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give boxes (n, 4), scores (n,) and labels (n,) of a picture, as :meth:`add` took them."""
+        found = self._found[number]
+        return found.boxes, found.scores, found.labels
+
     def gather(self, world_size: int) -> None:
         """Take what the other ranks have found, too; to call on every rank.
 
@@ -241,13 +258,15 @@ class Detections:
             whole.params.maxDets = list(max_detections)
             whole.eval = parts
             whole.summarize()
+        whole_precision = parts["precision"][:, :, :, 0, -1]
+        there = (whole_precision > -1).all(axis=(0, 1))  # as pycocotools marks what is of no object
+        curves = whole_precision[:, :, there].mean(axis=2)
         by_class = np.full(len(order), np.nan)
         for place, index in enumerate(order):
-            precision = parts["precision"][:, :, place, 0, -1]
-            if (precision > -1).any():  # as pycocotools marks what is of no object
-                by_class[index] = precision[precision > -1].mean()
+            if there[place]:
+                by_class[index] = whole_precision[:, :, place].mean()
         values = np.where(whole.stats < 0, np.nan, whole.stats)
-        return Scores(100 * values, 100 * by_class, max_detections)
+        return Scores(100 * values, 100 * by_class, curves, max_detections)
 
     def _parts(
         self, kind: str, categories: np.ndarray, max_detections: tuple[int, int, int]

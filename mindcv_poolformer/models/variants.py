@@ -276,25 +276,27 @@ class Detector:
 
     Args:
         backbone: the variant it is built on.
-        published_box_ap: COCO val2017 box AP in percent, published by the authors.
-        published_mask_ap: the same of masks; None where there are none.
+        masks: it gives the pixels of each object, too: a Mask R-CNN, else a RetinaNet.
+        published_box_ap: COCO val2017 box AP in percent, published by the authors; None where
+            there is none.
+        published_mask_ap: the same of masks.
     """
 
     backbone: str
-    published_box_ap: float
+    masks: bool = False
+    published_box_ap: float | None = None
     published_mask_ap: float | None = None
 
 
-DETECTORS = MappingProxyType(
-    {
-        "retinanet_poolformer_s12": Detector("poolformer_s12", 36.2),
-        "retinanet_poolformer_s24": Detector("poolformer_s24", 38.9),
-        "retinanet_poolformer_s36": Detector("poolformer_s36", 39.5),
-        "mask_rcnn_poolformer_s12": Detector("poolformer_s12", 37.3, 34.6),
-        "mask_rcnn_poolformer_s24": Detector("poolformer_s24", 40.1, 37.0),
-        "mask_rcnn_poolformer_s36": Detector("poolformer_s36", 41.0, 37.7),
-    }
-)
+_DETECTORS = {
+    "retinanet_poolformer_s12": Detector("poolformer_s12", False, 36.2),
+    "retinanet_poolformer_s24": Detector("poolformer_s24", False, 38.9),
+    "retinanet_poolformer_s36": Detector("poolformer_s36", False, 39.5),
+    "mask_rcnn_poolformer_s12": Detector("poolformer_s12", True, 37.3, 34.6),
+    "mask_rcnn_poolformer_s24": Detector("poolformer_s24", True, 40.1, 37.0),
+    "mask_rcnn_poolformer_s36": Detector("poolformer_s36", True, 41.0, 37.7),
+}
+DETECTORS = MappingProxyType(_DETECTORS)
 
 POOLFORMERS = tuple(name for name, variant in VARIANTS.items() if variant.family is None)
 
@@ -316,13 +318,21 @@ def add_segmenter(backbone: str) -> str:
     return PREFIX + backbone
 
 
+def add_detectors(backbone: str) -> tuple[str, str]:
+    """Put the detectors on a further variant into the table; give their names."""
+    names = f"retinanet_{backbone}", f"mask_rcnn_{backbone}"
+    for name, masks in zip(names, (False, True), strict=True):
+        _DETECTORS[name] = Detector(backbone, masks)
+    return names
+
+
 def find_variant(name: str) -> Variant:
     """Give the variant of that name.
 
     Raises:
         UserError: there is none, or it is a segmentation model or a detector.
     """
-    _refuse_detector(name, "a classifier")
+    _refuse_detector(name, f"a classifier such as {_backbone(name)!r}, or --task detection")
     if name in SEGMENTERS:
         raise UserError(
             f"model: found {name!r}, a segmentation model, expected a classifier such as "
@@ -343,7 +353,7 @@ def find_segmenter(name: str) -> Segmenter:
     Raises:
         UserError: there is none, or it is a classifier or a detector.
     """
-    _refuse_detector(name, "a segmentation model")
+    _refuse_detector(name, "a segmentation model, or --task detection")
     if name in SEGMENTERS:
         return SEGMENTERS[name]
     if f"{PREFIX}{name}" in SEGMENTERS:
@@ -356,6 +366,27 @@ def find_segmenter(name: str) -> Segmenter:
         f"model: found {name!r}, expected one of the {len(SEGMENTERS)} segmentation models, such "
         f"as {near or 'semantic_fpn_poolformer_s12'}"
     )
+
+
+def find_detector(name: str) -> Detector:
+    """Give the detector of that name.
+
+    Raises:
+        UserError: there is none, or it is a classifier or a segmentation model.
+    """
+    if name in DETECTORS:
+        return DETECTORS[name]
+    kind = "a segmentation model" if name in SEGMENTERS else "a classifier"
+    told = f", {kind}, with task detection" if name in SEGMENTERS or name in VARIANTS else ""
+    near = difflib.get_close_matches(name, DETECTORS, 3, 0.4) or [next(iter(DETECTORS))]
+    raise UserError(
+        f"model: found {name!r}{told}, expected one of the {len(DETECTORS)} detectors, such as "
+        f"{', '.join(near)}"
+    )
+
+
+def _backbone(name: str) -> str:
+    return DETECTORS[name].backbone if name in DETECTORS else name
 
 
 def _refuse_detector(name: str, expected: str) -> None:

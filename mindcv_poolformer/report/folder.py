@@ -24,7 +24,8 @@ _PICTURES = {
     "mistakes.png": pictures.draw_mistakes,
 }
 SCENES = {"scenes.csv", "worst.png", "labels", "coloured"}  # of a segmentation, beside those
-_OURS = {*SCENES, DESCRIPTION, PAGE, *_PICTURES, *(f"{name}.csv" for name in _TABLES)}
+DETECTIONS = {"pictures.csv", "precision_recall.png", "results.bbox.json", "results.segm.json"}
+_OURS = {*SCENES, *DETECTIONS, DESCRIPTION, PAGE, *_PICTURES, *(f"{name}.csv" for name in _TABLES)}
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

@@ -8,10 +8,16 @@ float32. Parameters stay float32 in each of them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import Tensor, amp, nn, ops
 from mindspore._c_expression import MixedPrecisionType
 from mindspore.ops.primitive import constexpr
+
+
+def _in_float32(output: Tensor) -> Tensor:
+    return output.astype(ms.float32)
 
 
 class _Float32Output(nn.Cell):
@@ -20,16 +26,17 @@ class _Float32Output(nn.Cell):
     def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
+        self.hyper_map = ops.HyperMap()
 
-    def construct(self, *inputs: Tensor) -> Tensor:
-        return self.network(*inputs).astype(ms.float32)
+    def construct(self, *inputs: Tensor) -> Tensor | tuple[Any, ...]:
+        return self.hyper_map(_in_float32, self.network(*inputs))
 
 
 def mixed_precision(network: nn.Cell, level: str) -> nn.Cell:
-    """Give the cell that runs ``network``, whose output is one Tensor, at an AMP level.
+    """Give the cell that runs ``network``, whose outputs are Tensors of floats, at an AMP level.
 
     The network itself is changed, its parameters and their names are not. Use only the cell that
-    comes back: it holds the cast of the output to float32.
+    comes back: it holds the cast of the outputs to float32.
 
     Args:
         network: images and further inputs to logits.

@@ -7,7 +7,7 @@ from typing import Any
 
 import mindcv
 import mindspore as ms
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from mindspore.dataset import Dataset
 
 from ..config import ModelConfig, Recipe
@@ -19,11 +19,12 @@ from ..evaluation.classification import Evaluator
 from ..models import StagedClassifier, find_variant
 from ..models.outputs import soft_cross_entropy
 from ..models.variants import FAMILIES, check_image_size
+from ..runtime.amp import mixed_precision
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.checkpoint import TOP1
 from ..training.network import arrange_blocks, build_network
-from ..training.step import Loss
+from ..training.step import Labelled
 from . import validating_images
 from .levels import check_levels
 
@@ -110,9 +111,9 @@ class Classification:
         return network
 
     @staticmethod
-    def create_loss() -> Loss:
-        """Give the loss of logits and the targets of a batch."""
-        return soft_cross_entropy
+    def with_loss(network: nn.Cell, level: str) -> Labelled:
+        """Put the loss on a network at an AMP level: of logits and the targets of a batch."""
+        return Labelled(mixed_precision(network, level), soft_cross_entropy)
 
     @staticmethod
     def step_inputs(recipe: Recipe, network: StagedClassifier) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import mindcv
 import mindspore as ms
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from mindspore.dataset import Dataset
 
 from ..config import Recipe
 from ..data.corrupt import list_of
 from ..data.order import Shard, steps_per_epoch
 from ..data.segmentation import splits
+from ..data.segmentation.fitting import IMG_SCALE
 from ..data.segmentation.loader import training_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import IGNORED, SceneFolder
@@ -22,9 +23,10 @@ from ..evaluation.segmentation import SegmentationEvaluator
 from ..models import SEGMENTERS, VARIANTS, SemanticFPN
 from ..models.dense import SegmentationLoss
 from ..models.variants import find_segmenter
+from ..runtime.amp import mixed_precision
 from ..runtime.launch import World
 from ..training.network import arrange_blocks, build_network
-from ..training.step import Loss
+from ..training.step import Labelled
 from . import validating_scenes
 from .levels import check_levels
 
@@ -91,7 +93,7 @@ class Segmentation:
         network = mindcv.create_model(
             recipe.model.model,
             num_classes=num_classes,
-            neck_channels=settings.neck_channels,
+            neck_channels=recipe.dense.neck_channels,
             head_channels=settings.head_channels,
             dropout=settings.head_dropout,
         )
@@ -99,9 +101,9 @@ class Segmentation:
         return network
 
     @staticmethod
-    def create_loss() -> Loss:
-        """Give the loss of logits and the labels of a batch."""
-        return SegmentationLoss(IGNORED)
+    def with_loss(network: nn.Cell, level: str) -> Labelled:
+        """Put the loss on a network at an AMP level: of logits and the labels of a batch."""
+        return Labelled(mixed_precision(network, level), SegmentationLoss(IGNORED))
 
     @staticmethod
     def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,7 +164,7 @@ def train_transform(recipe: Recipe) -> TrainTransform:
     settings, augmentation = recipe.segmentation, recipe.augmentation
     return TrainTransform(
         crop_size=settings.crop_size,
-        img_scale=settings.img_scale,
+        img_scale=recipe.dense.img_scale or IMG_SCALE,
         ratio_range=settings.ratio_range,
         cat_max_ratio=settings.cat_max_ratio,
         flip=augmentation.hflip,

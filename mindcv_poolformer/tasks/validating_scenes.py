@@ -14,7 +14,7 @@ from mindspore import Tensor
 from ..config import Recipe
 from ..data.order import Shard
 from ..data.segmentation import splits
-from ..data.segmentation.fitting import EvalTransform
+from ..data.segmentation.fitting import IMG_SCALE, EvalTransform
 from ..data.segmentation.loader import evaluation_scenes
 from ..data.segmentation.palette import palette_of
 from ..data.segmentation.scenes import SceneFolder
@@ -108,9 +108,9 @@ def evaluator_of(
 
 def eval_transform(recipe: Recipe) -> EvalTransform:
     """What happens to each scene in validation."""
-    settings, augmentation = recipe.segmentation, recipe.augmentation
+    dense, augmentation = recipe.dense, recipe.augmentation
     return EvalTransform(
-        settings.img_scale, settings.size_divisor, augmentation.mean, augmentation.std
+        dense.img_scale or IMG_SCALE, dense.size_divisor, augmentation.mean, augmentation.std
     )
 
 

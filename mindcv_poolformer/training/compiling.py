@@ -11,18 +11,22 @@ from mindspore import Tensor, nn
 from ..config import Recipe
 from ..runtime.errors import UserError
 from ..runtime.graph_dump import GraphDump, dumped_graphs, read_dump
-from .step import Loss, TrainStep, build_step
+from .step import TrainStep, WithLoss, build_step
 
 
 def compile_step(
-    recipe: Recipe, network: nn.Cell, loss: Loss, inputs: Sequence[Tensor], world_size: int = 1
+    recipe: Recipe,
+    network: nn.Cell,
+    with_loss: WithLoss,
+    inputs: Sequence[Tensor],
+    world_size: int = 1,
 ) -> tuple[TrainStep, GraphDump]:
     """Compile a step of one rank's batch.
 
     Args:
         recipe: in graph mode.
         network: as drawn.
-        loss: see :class:`TrainStep`.
+        with_loss: puts the loss on it.
         inputs: of the step, without values.
         world_size: ranks that average their gradients.
 
@@ -36,7 +40,7 @@ def compile_step(
     rates = np.zeros(recipe.schedule.epoch_size, np.float32)
     simulated = bool(os.environ.get("MS_SIMULATION_LEVEL"))
     with dumped_graphs(front_end_only=not simulated) as folder:
-        step = build_step(recipe, network.set_train(), loss, rates, 1, world_size)
+        step = build_step(recipe, network.set_train(), with_loss, rates, 1, world_size)
         step.compile(*inputs)
         return step, read_dump(max(folder.rglob("*_validate_*.ir")))
 

@@ -8,21 +8,21 @@ from typing import TypeVar
 import mindspore as ms
 
 from ..config import Recipe
-from ..models import SemanticFPN, StagedClassifier
+from ..models import RetinaNet, SemanticFPN, StagedClassifier
 from ..models.parts.mixers import choose_attention
 from ..runtime.collectives import assert_identical
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, start_from
 
 
-def arrange_blocks(network: StagedClassifier | SemanticFPN, recipe: Recipe) -> None:
+def arrange_blocks(network: StagedClassifier | SemanticFPN | RetinaNet, recipe: Recipe) -> None:
     """Have attention, and the maps in blocks, computed as a recipe asks for training."""
     choose_attention(network, recipe.system.flash_attention)
     if recipe.system.recompute:
         network.recompute_blocks()
 
 
-Model = TypeVar("Model", StagedClassifier, SemanticFPN)
+Model = TypeVar("Model", StagedClassifier, SemanticFPN, RetinaNet)
 
 
 def build_network(

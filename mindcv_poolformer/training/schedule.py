@@ -21,22 +21,29 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
     A linear warm-up from ``warmup_lr`` to the peak, then down to ``min_lr`` over ``decay_epochs``
     by a half cosine or a power of what is left, then ``min_lr``. With ``warmup_prefix`` the decay
     starts where the warm-up ends (MindCV); without, it runs from epoch 0 and the warm-up replaces
-    its head (timm, the official recipe). ``lr_epoch_stair`` holds the value of an epoch's start
-    within the epoch.
+    its head (timm, the official recipe). ``multi_step_decay`` runs from epoch 0 in any case, as
+    MMDetection's does. ``lr_epoch_stair`` holds the value of an epoch's start within the epoch.
     """
     epochs = np.arange(schedule.epoch_size * steps_per_epoch) / steps_per_epoch
     if schedule.lr_epoch_stair:
         epochs = np.floor(epochs)
+    warmup_epochs: float = schedule.warmup_epochs
+    if schedule.warmup_steps is not None:
+        warmup_epochs = schedule.warmup_steps / steps_per_epoch
     if schedule.scheduler == "constant":
         main = np.full_like(epochs, peak_lr)
+    elif schedule.scheduler == "multi_step_decay":
+        passed = np.searchsorted(schedule.multi_step_decay_milestones, epochs, side="right")
+        main = peak_lr * schedule.decay_rate**passed
     else:
-        start = schedule.warmup_epochs if schedule.warmup_prefix else 0
-        progress = np.clip((epochs - start) / schedule.main_epochs, 0.0, 1.0)
+        start = warmup_epochs if schedule.warmup_prefix else 0
+        length = schedule.decay_epochs or schedule.epoch_size - start
+        progress = np.clip((epochs - start) / length, 0.0, 1.0)
         if schedule.scheduler == "polynomial_decay":
             share = (1.0 - progress) ** schedule.decay_rate
         else:
             share = 0.5 * (1.0 + np.cos(np.pi * progress))
         main = schedule.min_lr + (peak_lr - schedule.min_lr) * share
-    slope = (peak_lr - schedule.warmup_lr) / max(schedule.warmup_epochs, 1)
+    slope = (peak_lr - schedule.warmup_lr) / max(warmup_epochs, 1 / steps_per_epoch)
     warmup = schedule.warmup_lr + slope * epochs
-    return np.where(epochs < schedule.warmup_epochs, warmup, main).astype(np.float32)
+    return np.where(epochs < warmup_epochs, warmup, main).astype(np.float32)

@@ -12,10 +12,11 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaler, StaticLossScaler
 
 from ..config import Recipe
-from ..runtime.amp import gradients_finite, mixed_precision
+from ..runtime.amp import gradients_finite
 from .optimizer import OPTIMIZERS, AdamW, Lamb, global_norm
 
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # of logits and targets, a float32 scalar
+# Gives a network with its loss, at an AMP level: the columns of a batch to a float32 scalar.
+WithLoss: TypeAlias = Callable[[nn.Cell, str], nn.Cell]
 
 
 def _average(decay: float, average: Parameter, weight: Parameter) -> Tensor:
@@ -24,6 +25,30 @@ def _average(decay: float, average: Parameter, weight: Parameter) -> Tensor:
 
 def _clear(total: Parameter) -> Tensor:
     return ops.assign(total, ops.zeros_like(total))
+
+
+class Labelled(nn.Cell):
+    """A network with the loss of what it tells of images.
+
+    Args:
+        network: images (N, C, H, W) and optional draws to logits.
+        loss: of logits and targets, a float32 scalar.
+    """
+
+    def __init__(self, network: nn.Cell, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = loss
+
+    def construct(self, images: Tensor, targets: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Give the loss of a batch.
+
+        Args:
+            images: (N, C, H, W) float32.
+            targets: as the loss takes them.
+            draws: what the network drops, as it takes it; drawn anew for each step.
+        """
+        return self.loss(self.network(images, draws), targets)
 
 
 @dataclass(frozen=True)
@@ -58,8 +83,7 @@ class TrainStep(nn.Cell):
     loss scale halves.
 
     Args:
-        network: images (N, C, H, W) and optional draws to float32 logits.
-        loss: see :data:`Loss`.
+        network: with its loss, see :data:`WithLoss`.
         optimizer: its parameters are those trained.
         schedule: learning rate of each call, shape (calls,).
         loss_scaler: fixed or dynamic.
@@ -78,7 +102,6 @@ class TrainStep(nn.Cell):
     def __init__(
         self,
         network: nn.Cell,
-        loss: Loss,
         optimizer: AdamW | Lamb,
         schedule: Tensor,
         loss_scaler: StaticLossScaler | DynamicLossScaler,
@@ -92,7 +115,6 @@ class TrainStep(nn.Cell):
     ) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
-        self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
         self.loss_scaler = loss_scaler
@@ -132,22 +154,14 @@ class TrainStep(nn.Cell):
         """Let all ranks know, with the next call, that this one has been asked to stop."""
         ops.assign(self.stop, Tensor(1, ms.float32))
 
-    def scaled_loss(
-        self, images: Tensor, targets: Tensor, draws: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def scaled_loss(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Give the loss times the loss scale, to differentiate, and the loss itself."""
-        loss = self.loss(self.network(images, draws), targets)
+        loss = self.network(*batch)
         return self.loss_scaler.scale(loss), loss
 
-    def construct(self, images: Tensor, targets: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Take a batch.
-
-        Args:
-            images: (N, C, H, W) float32.
-            targets: as the loss takes them.
-            draws: what the network drops, as it takes it; drawn anew for each step.
-        """
-        (_, loss), grads = self.backward(images, targets, draws)
+    def construct(self, *batch: Tensor) -> Tensor:
+        """Take a batch: its columns, as the network with its loss takes them."""
+        (_, loss), grads = self.backward(*batch)
         if self.world_size > 1:
             # PyNative mode stacks no Parameter, but what is computed from one.
             means = self.all_reduce(ops.stack((loss, self.stop + 0.0))) / self.world_size
@@ -212,7 +226,7 @@ _SCALE_WINDOW = 2000
 def build_step(
     recipe: Recipe,
     network: nn.Cell,
-    loss: Loss,
+    with_loss: WithLoss,
     learning_rates: np.ndarray,
     epoch_steps: int,
     world_size: int,
@@ -222,7 +236,7 @@ def build_step(
     Args:
         recipe: its system and optimizer sections count.
         network: in training mode; changed to the recipe's AMP level.
-        loss: see :class:`TrainStep`.
+        with_loss: puts the loss on it, see :data:`WithLoss`.
         learning_rates: of each step of the run, shape (steps,).
         epoch_steps: steps of an epoch.
         world_size: number of ranks.
@@ -246,8 +260,7 @@ def build_step(
     else:
         scaler = StaticLossScaler(system.loss_scale)
     step = TrainStep(
-        mixed_precision(network, system.amp_level),
-        loss,
+        with_loss(network, system.amp_level),
         optimizer,
         Tensor(learning_rates),
         scaler,

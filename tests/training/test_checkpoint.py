@@ -21,7 +21,7 @@ from mindcv_poolformer.training.checkpoint import (
     training_state,
 )
 from mindcv_poolformer.training.optimizer import AdamW
-from mindcv_poolformer.training.step import TrainStep
+from mindcv_poolformer.training.step import Labelled, TrainStep
 
 
 @pytest.fixture
@@ -29,8 +29,7 @@ def step() -> TrainStep:
     network = PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=2)
     network.head.bias.requires_grad = False
     return TrainStep(
-        network,
-        soft_cross_entropy,
+        Labelled(network, soft_cross_entropy),
         AdamW(network.trainable_params(), weight_decay=0.05),
         Tensor(np.ones(3, np.float32)),
         DynamicLossScaler(8.0, 2, 10),

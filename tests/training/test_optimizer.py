@@ -12,8 +12,8 @@ from toy_network import ToyNetwork, toy_batch
 from mindcv_poolformer.config import OptimizerConfig, Recipe, SystemConfig
 from mindcv_poolformer.data.mix import smoothed_targets
 from mindcv_poolformer.models import MetaFormer, PoolFormer, StagedClassifier
-from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.checkpoint_file import fill
+from mindcv_poolformer.tasks import Classification
 from mindcv_poolformer.training.checkpoint import training_state
 from mindcv_poolformer.training.optimizer import AdamW, Lamb
 from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
@@ -95,7 +95,7 @@ def lamb_step(
     network = network or ToyNetwork()
     load_official_weights(network).set_train()
     recipe = Recipe(system=system or SystemConfig(), optimizer=replace(LAMB, **settings))
-    return build_step(recipe, network, soft_cross_entropy, np.full(8, LR, np.float32), 8, 1)
+    return build_step(recipe, network, Classification.with_loss, np.full(8, LR, np.float32), 8, 1)
 
 
 def batch(seed: int, size: int = 4) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.optimizer import AdamW
 from mindcv_poolformer.training.overflow import OverflowWatch
-from mindcv_poolformer.training.step import Outcome, TrainStep
+from mindcv_poolformer.training.step import Labelled, Outcome, TrainStep
 
 pytestmark = pytest.mark.usefixtures("pynative_mode")
 
@@ -27,7 +27,7 @@ def make_step(level: str, scaler: StaticLossScaler | DynamicLossScaler) -> Train
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(20, 1e-3, np.float32))
     return TrainStep(
-        mixed_precision(network, level), soft_cross_entropy, optimizer, rates, scaler
+        Labelled(mixed_precision(network, level), soft_cross_entropy), optimizer, rates, scaler
     ).set_train()
 
 
@@ -88,7 +88,7 @@ def test_a_short_run_that_only_overflowed_is_none(
     rates = Tensor(np.full(calls, 1e-3, np.float32))
     sizes = {"epoch_steps": epoch_steps, "accumulation_steps": accumulation}
     step = TrainStep(
-        network, soft_cross_entropy, optimizer, rates, StaticLossScaler(1.0), **sizes
+        Labelled(network, soft_cross_entropy), optimizer, rates, StaticLossScaler(1.0), **sizes
     ).set_train()
     watch = OverflowWatch(step, limit=100)
     run(step, watch, *[POISONED] * (calls - 1))

@@ -14,8 +14,9 @@ from mindcv_poolformer.data.mix import smoothed_targets
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.amp import mixed_precision
+from mindcv_poolformer.tasks import Classification
 from mindcv_poolformer.training.optimizer import AdamW
-from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
+from mindcv_poolformer.training.step import Labelled, Outcome, TrainStep, build_step
 
 # What a graph would add is its compilation: the tests in both modes show that it does the same.
 op_by_op = pytest.mark.usefixtures("pynative_mode")
@@ -35,7 +36,11 @@ def step_of(
     rates = Tensor(np.full(20, LR, np.float32))
     runner = mixed_precision(network, level)
     return TrainStep(
-        runner, soft_cross_entropy, optimizer, rates, scaler or StaticLossScaler(1.0), **settings
+        Labelled(runner, soft_cross_entropy),
+        optimizer,
+        rates,
+        scaler or StaticLossScaler(1.0),
+        **settings,
     ).set_train()
 
 
@@ -64,7 +69,7 @@ def test_five_steps_follow_the_official_code() -> None:
     optimizer = AdamW(network.trainable_params(), weight_decay=0.05)
     rates = Tensor(np.full(5, 1e-4, np.float32))
     step = TrainStep(
-        network, soft_cross_entropy, optimizer, rates, StaticLossScaler(1.0)
+        Labelled(network, soft_cross_entropy), optimizer, rates, StaticLossScaler(1.0)
     ).set_train()
     losses = [Outcome.read(step(images, targets)).loss]
     norms = {  # the first moment after one step is (1 - beta1) times the gradient
@@ -189,8 +194,7 @@ def test_the_schedule_sets_each_step() -> None:
     network = ToyNetwork().set_train()
     optimizer = AdamW(network.trainable_params(), weight_decay=0.0)
     step = TrainStep(
-        network,
-        soft_cross_entropy,
+        Labelled(network, soft_cross_entropy),
         optimizer,
         Tensor(np.array([0.0, LR], np.float32)),
         StaticLossScaler(1.0),
@@ -288,7 +292,12 @@ def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool
     network = tiny_poolformer().set_train()
     before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
     step = build_step(
-        Recipe(optimizer=settings), network, soft_cross_entropy, np.array([LR], np.float32), 1, 1
+        Recipe(optimizer=settings),
+        network,
+        Classification.with_loss,
+        np.array([LR], np.float32),
+        1,
+        1,
     )
     step(*images_of_poolformer(0))
     moved = {p.name: np.abs(p.asnumpy() - before[p.name]).max() for p in network.get_parameters()}

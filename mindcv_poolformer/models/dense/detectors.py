@@ -13,7 +13,7 @@ from mindcv.models.registry import register_model
 from .. import registry
 from ..registry import IMAGENET_MEAN, IMAGENET_STD, build
 from ..registry import default_cfgs as classifier_cfgs
-from ..variants import DETECTORS, VARIANTS, Detector
+from ..variants import DETECTORS, VARIANTS, Detector, add_detectors
 from .mask_rcnn import MaskRCNN
 from .retinanet import RetinaNet
 
@@ -23,7 +23,7 @@ NUM_CLASSES = 80  # of COCO
 
 
 def _config(detector: Detector) -> dict[str, Any]:
-    masks, first = detector.published_mask_ap is not None, classifier_cfgs[detector.backbone]
+    first = classifier_cfgs[detector.backbone]
     return {
         "url": "",
         "num_classes": NUM_CLASSES,
@@ -31,7 +31,7 @@ def _config(detector: Detector) -> dict[str, Any]:
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
         "first_conv": f"backbone.{first['first_conv']}",
-        "classifier": "roi_head.bbox_head.fc_cls" if masks else "bbox_head.retina_cls",
+        "classifier": "roi_head.bbox_head.fc_cls" if detector.masks else "bbox_head.retina_cls",
     }
 
 
@@ -39,9 +39,18 @@ def _config(detector: Detector) -> dict[str, Any]:
 default_cfgs = {name: _config(detector) for name, detector in DETECTORS.items()}
 
 
+def register(backbone: str) -> None:
+    """Add the detectors on a variant of one's own; see :func:`models.registry.register`.
+
+    ``backbone`` is the variant's name; theirs are retinanet_<backbone> and mask_rcnn_<backbone>.
+    """
+    for name in add_detectors(backbone):
+        default_cfgs[name] = _config(DETECTORS[name])
+        globals()[name] = register_model(_entry_point(name))
+
+
 def _entry_point(name: str) -> Callable[..., RetinaNet | MaskRCNN]:
-    backbone_name = DETECTORS[name].backbone
-    masks = DETECTORS[name].published_mask_ap is not None
+    backbone_name, masks = DETECTORS[name].backbone, DETECTORS[name].masks
     cell: type[RetinaNet] | type[MaskRCNN] = MaskRCNN if masks else RetinaNet
 
     def create(

@@ -1,0 +1,203 @@
+"""COCO's numbers over every picture once, on any number of ranks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.dataset import Dataset
+from tqdm import tqdm
+
+from ..data import loader
+from ..data.detection.coco import CocoPictures
+from ..data.order import Shard
+from ..models.dense import RetinaNet
+from ..runtime.amp import mixed_precision
+from ..runtime.collectives import all_reduce_sum
+from ..runtime.errors import UserError
+from .coco import Detections, DetectionScores
+from .remedies import DAMAGED, OVERFLOW
+
+# What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,).
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Images (1, 3, h, w), height and width of the picture in it (1, 2), and how many times as wide and
+# high it is there (1, 2), to what is found.
+Detector = Callable[[Tensor, Tensor, Tensor], Found]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionEvaluation:
+    """What an evaluation found.
+
+    Args:
+        images: number of pictures, over all ranks.
+        found: the scores, of all ranks.
+        detections: the boxes themselves, of all ranks.
+        images_per_second: over all ranks, compiling included: a graph for each size of pictures.
+    """
+
+    images: int
+    found: DetectionScores
+    detections: Detections
+    images_per_second: float
+
+    @property
+    def score(self) -> float:
+        """The number that ranks epochs, in percent."""
+        return self.found.boxes.ap
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The numbers, for a record."""
+        return {
+            "images": self.images,
+            **self.found.scores,
+            "images_per_second": self.images_per_second,
+        }
+
+    def __str__(self) -> str:
+        return str(self.found)
+
+
+class Detecting(nn.Cell):
+    """A detector at an AMP level, with what comes of its maps in float32.
+
+    Args:
+        network: changed to the level.
+        level: O0, O2, O3 or auto.
+        runner: what gives the maps instead, such as the deploy form.
+    """
+
+    def __init__(self, network: RetinaNet, level: str, runner: nn.Cell | None = None) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.runner = mixed_precision(runner or network, level)
+        self.set_train(False)
+
+    def construct(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`RetinaNet.detect`, and whether all logits and differences are finite."""
+        logits, deltas = self.runner(images)
+        sums = [x.astype(ms.float32).sum() for x in (*logits, *deltas)]
+        found = self.network.select(logits, deltas, shapes, scale_factors)
+        return (*found, ops.isfinite(ops.stack(sums)).all())
+
+
+class DetectionEvaluator:
+    """A network at an AMP level, and the pictures to evaluate it on.
+
+    Args:
+        network: of the pictures' classes; changed to evaluation mode and to the level.
+        level: O0, O2, O3 or auto.
+        pictures: all of them.
+        dataset: of :func:`data.detection.loader.evaluation_batches`, this rank's part.
+        shard: this rank's.
+        bar: show a progress bar, if standard error is a terminal.
+    """
+
+    def __init__(
+        self,
+        network: RetinaNet,
+        level: str,
+        pictures: CocoPictures,
+        dataset: Dataset,
+        shard: Shard,
+        bar: bool,
+    ) -> None:
+        self.network = network.set_train(False)
+        self.level = level
+        self.pictures = pictures
+        self._detecting = Detecting(network, level)
+        self._dataset = dataset
+        self._shard = shard
+        self._bar = bar
+
+    def take(self, weights: Mapping[str, Parameter]) -> DetectionEvaluator:
+        """Copy weights, by name, into the network."""
+        for parameter in self.network.get_parameters():
+            parameter.set_data(weights[parameter.name].value())
+        return self
+
+    def use(self, runner: nn.Cell) -> DetectionEvaluator:
+        """Have another network of the same inputs and outputs give the maps, at the same level."""
+        self._detecting = Detecting(self.network, self.level, runner)
+        return self
+
+    def evaluate(self) -> DetectionEvaluation:
+        """Evaluate the weights that the network has now."""
+        return self.evaluate_beside()[0]
+
+    def evaluate_beside(self, other: DetectionEvaluator | None = None) -> list[DetectionEvaluation]:
+        """Evaluate this network, and another one on the same pictures."""
+        both = [self, *([other] if other else [])]
+        return evaluate_pictures(
+            [_detector(each._detecting, each.level) for each in both],
+            self.pictures,
+            loader.batches(self._dataset),
+            shard=self._shard,
+            bar=self._bar,
+        )
+
+
+def _detector(detecting: Detecting, level: str) -> Detector:
+    remedy = DAMAGED if level == "O0" else f"{OVERFLOW}; try --val_amp_level O0"
+
+    def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
+        boxes, scores, labels, count, finite = detecting(images, shapes, scale_factors)
+        if not finite.asnumpy():
+            raise UserError(
+                "validation: found logits that are not finite, expected finite ones: " + remedy
+            )
+        n = int(count.asnumpy()[0])
+        # Copied: the next run may use the memory.
+        boxes, scores, labels = (x.asnumpy()[0, :n].copy() for x in (boxes, scores, labels))
+        return boxes, scores, labels
+
+    return detect
+
+
+def evaluate_pictures(
+    detectors: Sequence[Detector],
+    pictures: CocoPictures,
+    batches: Iterable[tuple[Tensor, ...]],
+    *,
+    shard: Shard,
+    bar: bool,
+) -> list[DetectionEvaluation]:
+    """Count what each detector finds on the pictures.
+
+    Args:
+        detectors: one or several.
+        pictures: all of them.
+        batches: as :func:`data.detection.loader.evaluation_batches` gives them, this rank's part.
+        shard: this rank's; each sees its own part, and all get the result of the whole.
+        bar: show a progress bar, if standard error is a terminal.
+
+    Raises:
+        UserError: a logit is not finite; there is no object to be found.
+    """
+    found = [Detections(pictures, masks=False) for _ in detectors]
+    seconds = [0.0 for _ in detectors]
+    sizes = set()
+    total = len(range(shard.rank, len(pictures), shard.size))
+    hidden = not (bar and sys.stderr.isatty())
+    shown = tqdm(batches, "validating", total, leave=False, disable=hidden)
+    for images, shapes, scale_factors, numbers in shown:
+        sizes.add(images.shape)
+        shown.set_postfix_str(f"{len(sizes)} sizes, a graph each")
+        for index, detect in enumerate(detectors):
+            start = time.perf_counter()
+            boxes, scores, labels = detect(images, shapes, scale_factors[:, :2])
+            seconds[index] += time.perf_counter() - start
+            found[index].add(int(numbers.asnumpy()[0]), boxes, scores, labels)
+    rates = all_reduce_sum(total / np.maximum(seconds, 1e-9), shard.size)
+    return [
+        DetectionEvaluation(len(pictures), one.scores(shard), one, float(rate))
+        for one, rate in zip(found, rates, strict=True)
+    ]

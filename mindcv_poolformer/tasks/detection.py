@@ -1,0 +1,200 @@
+"""Object detection: boxes of the objects on a picture, and the class of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mindcv
+import mindspore as ms
+from mindspore import Tensor, nn
+from mindspore.dataset import Dataset
+
+from ..config import Recipe
+from ..data.corrupt import list_of
+from ..data.detection.coco import CocoPictures
+from ..data.detection.loader import check_canvas, training_batches
+from ..data.detection.order import grouped_steps, wider_than_high
+from ..data.detection.splits import pictures_to_train_on, pictures_to_validate_on
+from ..data.detection.transforms import DIVISOR, IMG_SCALE, TrainTransform
+from ..data.order import Shard
+from ..evaluation.detection import DetectionEvaluator
+from ..models import DETECTORS, VARIANTS, RetinaNet
+from ..models.dense import RetinaNetLoss
+from ..models.variants import find_detector
+from ..runtime.amp import mixed_precision
+from ..runtime.errors import UserError
+from ..runtime.launch import World
+from ..training.network import arrange_blocks, build_network
+from . import validating_pictures
+from .levels import check_levels
+
+
+class Detected(nn.Cell):
+    """A RetinaNet with its loss.
+
+    Args:
+        network: images (N, C, H, W) to logits and box differences on five levels.
+        num_classes: that it tells apart.
+    """
+
+    def __init__(self, network: nn.Cell, num_classes: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = RetinaNetLoss(num_classes)
+
+    def construct(self, images: Tensor, boxes: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+        """Give the loss of a batch, a scalar: of classes and of boxes, on all levels.
+
+        Args:
+            images: (N, C, H, W) float32.
+            boxes: (N, G, 4), the true ones in pixels, filled up to G.
+            labels: (N, G), negative where ``boxes`` is but filling.
+            sizes: (N, 2), height and width of each picture without padding.
+        """
+        logits, deltas = self.network(images)
+        padded = (sizes + (DIVISOR - 1)) // DIVISOR * DIVISOR
+        of_classes, of_boxes = self.loss(logits, deltas, boxes, labels, padded)
+        return of_classes.sum() + of_boxes.sum()
+
+
+class Detection:
+    """Pictures with objects, and a network that finds these; see build_network.
+
+    Args:
+        recipe: what is asked for.
+        world: the ranks.
+
+    Raises:
+        UserError: as :func:`pictures_to_train_on` and :func:`build_network`.
+    """
+
+    metric = ("box_AP", "box AP")
+    validate = staticmethod(validating_pictures.validate)
+    validate_bundle = staticmethod(validating_pictures.validate_bundle)
+
+    def __init__(self, recipe: Recipe, world: World) -> None:
+        self.recipe = recipe
+        self.world = world
+        self.images = self.training_data(recipe)
+        self.num_classes = len(self.images.classes)
+        self.notes = self.images.notes
+        groups = wider_than_high(self.images.sizes)
+        self.pass_steps = grouped_steps(groups, recipe.data.batch_size * world.size)
+        self.network = build_network(
+            recipe,
+            lambda weights: self.create_network(recipe, self.num_classes),
+            self.images.classes,
+            world,
+        )
+
+    @staticmethod
+    def check(recipe: Recipe, levels: Mapping[str, str | None]) -> None:
+        """Refuse a model that is not there or cannot be what is asked for, before the work.
+
+        Args:
+            recipe: what is asked for.
+            levels: AMP levels at which it will run, by their keys.
+
+        Raises:
+            UserError: names the key.
+        """
+        detector = find_detector(recipe.model.model)
+        if detector.masks:
+            raise UserError(
+                f"model: found {recipe.model.model!r}, a Mask R-CNN, expected a RetinaNet: these "
+                "alone are trained and validated by the scripts yet"
+            )
+        check_levels(recipe, VARIANTS[detector.backbone], levels)
+        check_canvas(recipe.detection.canvas, recipe.dense.img_scale or IMG_SCALE)
+
+    @staticmethod
+    def training_data(recipe: Recipe) -> CocoPictures:
+        """List the training pictures."""
+        return pictures_to_train_on(recipe, masks=DETECTORS[recipe.model.model].masks)
+
+    @staticmethod
+    def create_network(recipe: Recipe, num_classes: int) -> RetinaNet:
+        """Give a detector.
+
+        Args:
+            recipe: its model, dense and detection sections count, and how blocks are to compute.
+            num_classes: that it tells apart.
+        """
+        network = mindcv.create_model(
+            recipe.model.model,
+            num_classes=num_classes,
+            channels=recipe.dense.neck_channels,
+            **validating_pictures.limits(recipe),
+        )
+        arrange_blocks(network, recipe)
+        return network
+
+    @staticmethod
+    def with_loss(network: RetinaNet, level: str) -> Detected:
+        """Put the loss on a network at an AMP level."""
+        return Detected(mixed_precision(network, level), network.num_classes)
+
+    @staticmethod
+    def step_inputs(recipe: Recipe, network: RetinaNet) -> tuple[Tensor, ...]:
+        """What a training step is compiled for: images, boxes, labels, sizes, without values."""
+        batch, canvas = recipe.data.batch_size, recipe.detection.canvas
+        objects = recipe.detection.max_objects or 100
+        return (
+            Tensor(shape=(batch, 3, *canvas), dtype=ms.float32),
+            Tensor(shape=(batch, objects, 4), dtype=ms.float32),
+            Tensor(shape=(batch, objects), dtype=ms.int32),
+            Tensor(shape=(batch, 2), dtype=ms.int32),
+        )
+
+    def evaluator(self) -> DetectionEvaluator:
+        """Give what validates the network in training.
+
+        Raises:
+            UserError: as :func:`pictures_to_validate_on`.
+        """
+        pictures = pictures_to_validate_on(self.recipe, self.images.classes, self.num_classes)
+        level = self.recipe.system.eval_amp_level
+        network = self.create_network(self.recipe, self.num_classes)
+        return validating_pictures.evaluator_of(self.recipe, network, level, pictures, self.world)
+
+    def batches(self, steps: int, first_step: int) -> Dataset:
+        """Give the batches of a run of so many steps, from ``first_step`` on."""
+        system, settings = self.recipe.system, self.recipe.detection
+        return training_batches(
+            self.images,
+            train_transform(self.recipe),
+            batch_size=self.recipe.data.batch_size,
+            shard=Shard(self.world.rank, self.world.size),
+            seed=system.seed,
+            steps=steps,
+            num_parallel_workers=system.num_parallel_workers,
+            python_multiprocessing=system.python_multiprocessing,
+            canvas=settings.canvas,
+            max_objects=settings.max_objects,
+            start_step=first_step,
+            corrupt_log=list_of(self.recipe),
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """Give what a checkpoint tells of the network."""
+        return {
+            "task": "detection",
+            "model": self.recipe.model.model,
+            "num_classes": self.num_classes,
+            "in_channels": 3,
+            "classes": self.images.classes,
+            "category_ids": self.images.category_ids.tolist(),
+            "preprocessing": validating_pictures.eval_transform(self.recipe).to_dict(),
+        }
+
+
+def train_transform(recipe: Recipe) -> TrainTransform:
+    """What happens to each training picture."""
+    augmentation = recipe.augmentation
+    return TrainTransform(
+        recipe.dense.img_scale or IMG_SCALE,
+        augmentation.hflip,
+        augmentation.mean,
+        augmentation.std,
+    )

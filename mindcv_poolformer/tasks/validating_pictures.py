@@ -1,0 +1,150 @@
+"""Validation of detectors: COCO's twelve numbers over every picture once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mindcv
+
+from ..config import Recipe
+from ..data.detection.coco import CocoPictures
+from ..data.detection.loader import evaluation_batches
+from ..data.detection.splits import pictures_to_validate_on
+from ..data.detection.transforms import IMG_SCALE, EvalTransform
+from ..data.order import Shard
+from ..evaluation.coco import Scores
+from ..evaluation.detection import DetectionEvaluation, DetectionEvaluator
+from ..models import RetinaNet
+from ..models.parts.mixers import choose_attention
+from ..report.detections import write_report
+from ..report.outcome import Outcome
+from ..runtime.errors import UserError
+from ..runtime.launch import World
+from ..weights import ModelWeights, find_weights, load_weights
+from .validation import ValidationOptions
+
+MOST_IN_TABLE = 20  # classes that are told of on the screen
+
+
+def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
+    """Evaluate at one AMP level, or at two on the same pictures."""
+    if options.deploy:
+        raise UserError("deploy: found it with task detection, expected it with another task")
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    count = recipe.model.num_classes or weights.num_classes
+    pictures = pictures_to_validate_on(recipe, weights.classes or None, count)
+    level, other_level = recipe.system.eval_amp_level, options.compare_amp_level
+    evaluator = evaluator_of(recipe, restored(recipe, weights), level, pictures, world)
+    other = None
+    if other_level:
+        other = evaluator_of(recipe, restored(recipe, weights), other_level, pictures, world)
+
+    results = evaluator.evaluate_beside(other)
+    facts: dict[str, Any] = {
+        "model": recipe.model.model,
+        "checkpoint": str(weights.path),
+        "data": str(pictures.file.path),
+        "ranks": world.size,
+        "amp_level": level,
+        "padding": "canvas" if recipe.detection.val_canvas else "multiple",
+        **results[0].scores,
+    }
+    if other_level:
+        facts["compared"] = {"amp_level": other_level, **results[1].scores}
+    facts["classes"] = per_class(pictures.classes, results[0])
+    if options.report and world.is_main:
+        write_report(Path(options.report), pictures, results[0], facts)
+
+    notes = [weights.note] if weights.note else []
+    padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
+    lines = [*notes, f"{weights.path} on {len(pictures)} pictures of {pictures.file.path}{padded}"]
+    lines += [describe(level, results[0]), *results[0].found.boxes.table().splitlines()]
+    if other_level:
+        lines.append(describe(other_level, results[1]))
+    return Outcome([*lines, *table(pictures.classes, results[0])], facts)
+
+
+def restored(recipe: Recipe, weights: ModelWeights) -> RetinaNet:
+    """Give the network of weights, whose neck and head are as wide as these have them.
+
+    Raises:
+        UserError: as :func:`load_weights`.
+    """
+    network = mindcv.create_model(recipe.model.model, **weights.settings | limits(recipe))
+    choose_attention(network, recipe.system.flash_attention)
+    load_weights(network, weights)
+    return network
+
+
+def limits(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe lets count as an object, as a detector takes it."""
+    settings = recipe.detection
+    return {
+        "score_threshold": settings.score_thr,
+        "iou_threshold": settings.nms_iou_threshold,
+        "candidates": settings.nms_pre,
+        "detections": settings.max_per_img,
+    }
+
+
+def evaluator_of(
+    recipe: Recipe, network: RetinaNet, level: str, pictures: CocoPictures, world: World
+) -> DetectionEvaluator:
+    """Give what evaluates a network, at an AMP level, on pictures."""
+    shard = Shard(world.rank, world.size)
+    dataset = evaluation_batches(
+        pictures,
+        eval_transform(recipe),
+        shard=shard,
+        num_parallel_workers=recipe.system.num_parallel_workers,
+        canvas=recipe.detection.canvas if recipe.detection.val_canvas else None,
+    )
+    return DetectionEvaluator(network, level, pictures, dataset, shard, world.is_main)
+
+
+def eval_transform(recipe: Recipe) -> EvalTransform:
+    """What happens to each picture in validation."""
+    dense, augmentation = recipe.dense, recipe.augmentation
+    return EvalTransform(
+        dense.img_scale or IMG_SCALE, dense.size_divisor, augmentation.mean, augmentation.std
+    )
+
+
+def describe(level: str, result: DetectionEvaluation) -> str:
+    """One line for people."""
+    return f"{level:>4}: {result} ({result.images_per_second:.2f} images/s)"
+
+
+def table(classes: tuple[str, ...], result: DetectionEvaluation) -> list[str]:
+    """The scores of each class; of many, of those with the lowest AP."""
+    lines = result.found.table(classes).splitlines()
+    if len(classes) <= MOST_IN_TABLE:
+        return lines
+    ap = result.found.boxes.by_class
+    worst = [index for index in ap.argsort(kind="stable") if ap[index] == ap[index]]
+    head = f"the {MOST_IN_TABLE} of {len(classes)} classes with the lowest AP:"
+    return [head, lines[0], *(lines[1 + index] for index in worst[:MOST_IN_TABLE])]
+
+
+def per_class(
+    classes: tuple[str, ...], result: DetectionEvaluation
+) -> dict[str, dict[str, float | None]]:
+    """AP of each class in percent, None where there is no object."""
+
+    def of(scores: Scores, index: int) -> float | None:
+        value = float(scores.by_class[index])
+        return None if value != value else value
+
+    found = {"box_AP": result.found.boxes}
+    if result.found.masks:
+        found["mask_AP"] = result.found.masks
+    return {
+        name: {key: of(scores, index) for key, scores in found.items()}
+        for index, name in enumerate(classes)
+    }
+
+
+def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
+    """Evaluate the graphs that a bundle holds; of the recipe only the pictures."""
+    raise UserError("bundle: found it with task detection, expected a checkpoint")
