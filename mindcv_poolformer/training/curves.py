@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECIPE = "recipe.yaml"
-SCORES = {"top1": "top-1", "mIoU": "mIoU", "box_AP": "box AP"}  # that rank epochs, by their names in records
+# What ranks epochs, by its name in records.
+SCORES = {"top1": "top-1", "mIoU": "mIoU", "box_AP": "box AP"}
 SHOWN = {**SCORES, "top5": "top-5", "mAcc": "mAcc", "aAcc": "aAcc"}
 # Okabe and Ito's colours, which colour-blind people can tell apart, without their yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")

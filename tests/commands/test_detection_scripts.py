@@ -1,0 +1,231 @@
+"""train.py and validate.py on pictures with objects: equal ends, and true numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import forked
+import numpy as np
+import pytest
+from coco_files import annotation, picture, write
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scripts import Ended, Running, assert_equal_weights, command, run
+from small_network import SMALL_DETECTOR
+
+pytestmark = pytest.mark.long
+
+CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 2, "name": "bar"}]
+# Wide pictures and others on one square canvas: one graph for both.
+RECIPE = f"""\
+task: detection
+model: {SMALL_DETECTOR}
+device_target: CPU
+num_parallel_workers: 1
+python_multiprocessing: false
+dataset: coco
+data_dir: coco
+img_scale: [64, 64]
+canvas: [64, 64]
+batch_size: 4
+neck_channels: 8
+nms_pre: 50
+scheduler: multi_step_decay
+multi_step_decay_milestones: [1]
+decay_rate: 0.5
+epoch_size: 2
+epoch_steps: 4
+ckpt_save_steps: 2
+lr: 0.01
+warmup_steps: 2
+filter_bias_and_bn: false
+val_while_train: true
+ckpt_save_policy: top_k
+log_interval: 1
+"""
+
+
+def write_split(root: Path, split: str, count: int) -> None:
+    """Pictures of discs and bars; the second has none, the third more than a hundred."""
+    images, objects = [], []
+    (root / split).mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng([number, count])
+        width, height = (64, 48) if number % 3 else (44, 60)
+        images.append(picture(100 + number, width, height))
+        pixels = rng.integers(0, 60, (height, width, 3))
+        wanted = {1: 0, 2: 120}.get(number, 3)
+        for place in range(wanted):
+            edge = 3 if wanted > 100 else int(rng.integers(14, 22))
+            x, y = (int(rng.integers(0, size - edge)) for size in (width, height))
+            kind = CATEGORIES[place % 2]["id"]
+            pixels[y : y + edge, x : x + edge, place % 2] = 220
+            objects.append(annotation(len(objects) + 1, 100 + number, kind, x, y, edge, edge))
+        Image.fromarray(pixels.astype(np.uint8)).save(root / split / images[-1]["file_name"])
+    content = {"images": images, "annotations": objects, "categories": CATEGORIES}
+    write(root / "annotations" / f"instances_{split}.json", content)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """13 pictures, and the run of 8 steps that nothing happened to."""
+    folder = tmp_path_factory.mktemp("detection")
+    write_split(folder / "coco", "train", 14)
+    write_split(folder / "coco", "val", 6)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    ended = forked.run("train.py", folder, ckpt_save_dir="whole")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"{SMALL_DETECTOR}: 13 training images of 2 classes, 2 epochs of 4 steps" in ended.out
+    assert "pictures left out: 1 without an object" in ended.out
+    assert "best: box AP " in ended.out
+    return folder
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+def test_it_follows_the_schedule(workspace: Path) -> None:
+    rows = [row for row in records(workspace / "whole") if row["kind"] == "train"]
+    rates = [row["lr"] for row in rows]
+    np.testing.assert_allclose(rates, [0, 0.005, 0.01, 0.01, *[0.005] * 4], rtol=1e-6)
+    assert len({row["loss"] for row in rows}) == 8
+
+
+def test_killed_within_an_epoch(workspace: Path) -> None:
+    running = Running(workspace, command("train.py", ckpt_save_dir="killed"))
+    assert running.process.stdout is not None
+    for line in running.process.stdout:
+        if "step 4/4" in line:
+            break
+    running.kill()
+    assert (workspace / "killed" / "last.ckpt").exists()
+    ended = forked.run("train.py", workspace, ckpt_save_dir="killed")
+    assert (ended.code, ended.err) == (0, "") and "going on after step" in ended.out
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_equal_weights(workspace / "killed" / name, workspace / "whole" / name)
+    assert records(workspace / "killed") == records(workspace / "whole")
+
+
+@pytest.fixture(scope="module")
+def validated(workspace: Path) -> Ended:
+    return forked.run(
+        "validate.py",
+        workspace,
+        ckpt_path="whole/best.ckpt",
+        score_thr=0.0,
+        compare_amp_level="O3",
+        result_file="result.json",
+        report="report",
+    )
+
+
+def test_the_numbers_are_those_of_pycocotools(workspace: Path, validated: Ended) -> None:
+    """By its own reader and scorer, of the file of results that anybody could send in."""
+    assert (validated.code, validated.err) == (0, "")
+    facts = json.loads((workspace / "result.json").read_text())
+    truth = str(workspace / "coco" / "annotations" / "instances_val.json")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(truth)
+        found = coco.loadRes(str(workspace / "report" / "results.bbox.json"))
+        evaluation = COCOeval(coco, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    theirs = dict(zip(names, 100 * evaluation.stats, strict=True))
+    there = {name for name in names if theirs[name] >= 0}
+    assert {f"box_{name}" for name in there} == {key for key in facts if key.startswith("box_")}
+    for name in there:
+        assert facts[f"box_{name}"] == pytest.approx(theirs[name], abs=1e-9)
+    assert facts["images"] == 6 and facts["box_AP"] > 0
+    assert set(facts["compared"]) >= {"amp_level", "box_AP", "box_AR100"}
+    ids = {row["category_id"] for row in json.loads(Path(truth).read_text())["annotations"]}
+    results = json.loads((workspace / "report" / "results.bbox.json").read_text())
+    assert {row["category_id"] for row in results} == ids == {2, 7}
+    assert re.search(r"^AP +0\.50:0\.95 +all +100 ", validated.out, re.MULTILINE)
+    assert re.search(r"^disc +\d", validated.out, re.MULTILINE)
+
+
+def test_the_report_tells_of_each_picture(workspace: Path, validated: Ended) -> None:
+    report = workspace / "report"
+    with (report / "pictures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["objects"]) for row in rows] == [3, 0, 120, 3, 3, 3]
+    assert all(int(row["found"]) + int(row["missed"]) == int(row["objects"]) for row in rows)
+    names = {path.name for path in report.iterdir()}
+    assert {"index.html", "report.json", "precision_recall.png", "worst.png"} <= names
+
+
+def test_two_ranks_find_what_one_finds(workspace: Path) -> None:
+    """While they train, and after: every picture once, whoever looks at it."""
+    keys = {"ckpt_save_dir": "two", "batch_size": 2}
+    both = run("train.py", workspace, ranks=2, **keys)
+    assert (both.code, both.err) == (0, "")
+    best = max((r["box_AP"], r["epoch"]) for r in records(workspace / "two") if "box_AP" in r)
+    alone = forked.run(
+        "validate.py", workspace, ckpt_path="two/best.ckpt", result_file="alone.json"
+    )
+    assert (alone.code, alone.err) == (0, "")
+    assert json.loads((workspace / "alone.json").read_text())["box_AP"] == best[0]
+
+
+def test_a_picture_that_is_no_picture(workspace: Path) -> None:
+    """Another of its group takes its place, and it is listed; without leave it is one line."""
+    shutil.copytree(workspace / "coco", workspace / "spoilt")
+    (workspace / "spoilt" / "train" / "105.png").write_bytes(b"no picture")
+    keys = {"data_dir": "spoilt", "mode": 1, "val_while_train": False, "epoch_size": 1}
+    ended = forked.run("train.py", workspace, ckpt_save_dir="stopped", **keys)
+    assert ended.code == 1
+    assert re.fullmatch(r"error: image [^\n]*105\.png: [^\n]*\n", ended.err)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"num_classes": 3}, "num_classes: found 3 with 2 categories in coco/annotations/"),
+        ({"train_split": "trian"}, "instances_trian.json"),
+        ({"model": "poolformer_s12"}, "a classifier, with task detection, expected one of the "),
+        ({"model": SMALL_DETECTOR.replace("retinanet", "mask_rcnn")}, "expected a RetinaNet"),
+        ({"canvas": "[64, 48]"}, "canvas: found 64 x 48 for pictures of up to 64 x 64 pixels"),
+        ({"max_objects": 5}, "max_objects: found 5 with a picture of 120 objects"),
+    ],
+)
+def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str) -> None:
+    ended = forked.run("train.py", workspace, ckpt_save_dir="never", **keys)
+    assert ended.code == 1
+    assert said in ended.err and ended.err.count("\n") == 1
+
+
+def test_own_files_of_annotations(workspace: Path) -> None:
+    """As some tools export them: beside the pictures."""
+    root = workspace / "own"
+    for split in ("train", "val"):
+        shutil.copytree(workspace / "coco" / split, root / split)
+        source = workspace / "coco" / "annotations" / f"instances_{split}.json"
+        shutil.copy(source, root / split / "_annotations.coco.json")
+    ended = forked.run(
+        "validate.py",
+        workspace,
+        data_dir="own",
+        val_annotations="own/val/_annotations.coco.json",
+        ckpt_path="whole/best.ckpt",
+        score_thr=0.0,
+        val_canvas=True,
+        result_file="own.json",
+    )
+    assert (ended.code, ended.err) == (0, "")
+    facts, before = (
+        json.loads((workspace / name).read_text()) for name in ("own.json", "result.json")
+    )
+    assert facts["padding"] == "canvas" and facts["images"] == 6
+    assert facts["box_AP"] != before["box_AP"]  # the norms see more of what is padded
