@@ -16,9 +16,11 @@ from mindspore.common.initializer import Constant, Normal, Zero
 
 from ..classifier import StagedClassifier, initialize
 from ..parts.convolutions import SpatialConv
-from ..parts.layout import to_channels_first
+from ..parts.layout import channels_last, to_channels_first
+from ..parts.resizing import size_of
 from .anchors import Anchors, Size
 from .assignment import IGNORED, Assignment
+from .atlas import apart, occupied, side_by_side
 from .box_coding import clip, decode, encode
 from .fpn import FPN, ConvModule
 from .levels import Levels, by_anchor, sizes_of
@@ -63,17 +65,23 @@ class RetinaNetHead(nn.Cell):
         initialize(self.retina_cls.bias, Constant(math.log(PRIOR / (1 - PRIOR))))
 
     def construct(self, maps: Levels) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = [], []
-        for x in maps:
-            of_classes = x
-            of_boxes = x
-            for conv in self.cls_convs:
-                of_classes = ops.relu(conv(of_classes))
-            for conv in self.reg_convs:
-                of_boxes = ops.relu(conv(of_boxes))
-            logits.append(self.retina_cls(of_classes))
-            deltas.append(self.retina_reg(of_boxes))
-        return logits, deltas
+        if not channels_last():
+            found = [self.look(x) for x in maps]
+            return [logits for logits, _ in found], [deltas for _, deltas in found]
+        sizes = tuple([size_of(x) for x in maps])
+        there = occupied(sizes).astype(maps[0].dtype)
+        logits, deltas = self.look(side_by_side(maps, sizes), there)
+        return apart(logits, sizes), apart(deltas, sizes)
+
+    def look(self, x: Tensor, there: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+        """Give logits and box differences of a map, 0 where ``there`` is, and stays, 0."""
+        of_classes = x
+        of_boxes = x
+        for conv in self.cls_convs:
+            of_classes = ops.relu(conv(of_classes)) * there
+        for conv in self.reg_convs:
+            of_boxes = ops.relu(conv(of_boxes)) * there
+        return self.retina_cls(of_classes), self.retina_reg(of_boxes)
 
 
 class RetinaNet(OnBackbone):
@@ -216,14 +224,14 @@ class RetinaNetLoss(nn.Cell):
         counted = (classes != IGNORED).astype(ms.float32)
         weights = found.astype(ms.float32)
         divisor = ops.maximum(weights.sum(1), 1.0).sum()
+        focal = focal_loss(ops.concat([by_anchor(x, self.num_classes) for x in logits], 1), classes)
+        off = ops.abs(ops.concat([by_anchor(x, 4) for x in deltas], 1).astype(ms.float32) - wanted)
+        focal, off = focal * counted / divisor, off.sum(-1) * weights / divisor
         of_classes, of_boxes, begin = [], [], 0
-        for x, delta, count in zip(logits, deltas, self.anchors.counts(sizes)):
-            end = begin + count
-            focal = focal_loss(by_anchor(x, self.num_classes), classes[:, begin:end])
-            of_classes.append((focal * counted[:, begin:end]).sum() / divisor)
-            off = ops.abs(by_anchor(delta, 4).astype(ms.float32) - wanted[:, begin:end])
-            of_boxes.append((off.sum(-1) * weights[:, begin:end]).sum() / divisor)
-            begin = end
+        for count in self.anchors.counts(sizes):
+            of_classes.append(focal[:, begin : begin + count].sum())
+            of_boxes.append(off[:, begin : begin + count].sum())
+            begin += count
         return ops.stack(of_classes), ops.stack(of_boxes)
 
     def targets(
