@@ -85,3 +85,24 @@ def test_the_polynomial_is_mmcvs() -> None:
         assert rates[i] == pytest.approx(2e-4 * (1 - i / 40_000) ** 0.9, rel=1e-5)
     lifted = learning_rates(replace(schedule, min_lr=1e-5), 2e-4, 4000)
     assert lifted[20_000] == pytest.approx(1e-5 + 1.9e-4 * 0.5**0.9, rel=1e-5)
+
+
+def test_the_steps_are_mmdetections() -> None:
+    """A tenth from the 9th and from the 12th epoch on, after 500 steps of warm-up from 0.001."""
+    schedule = ScheduleConfig(
+        scheduler="multi_step_decay",
+        epoch_size=12,
+        lr=1e-4,
+        warmup_lr=1e-7,
+        warmup_steps=500,
+        multi_step_decay_milestones=(8, 11),
+        decay_rate=0.1,
+    )
+    rates = learning_rates(schedule, 1e-4, 1000)
+    assert rates.shape == (12_000,)
+    for i in (0, 1, 250, 499):
+        assert rates[i] == pytest.approx(1e-4 * (1 - (1 - i / 500) * 0.999), rel=1e-5)
+    for i, factor in {500: 1, 7999: 1, 8000: 0.1, 10_999: 0.1, 11_000: 0.01, 11_999: 0.01}.items():
+        assert rates[i] == pytest.approx(1e-4 * factor, rel=1e-5)
+    short = learning_rates(schedule, 1e-4, 100)  # the warm-up is over several epochs
+    assert short[250] == pytest.approx(1e-4 * (1 - 0.5 * 0.999), rel=1e-5)
