@@ -84,7 +84,7 @@ def train(recipe: Recipe, world: World) -> None:
     images_per_update = global_batch * recipe.optimizer.gradient_accumulation_steps
     peak = peak_learning_rate(recipe.schedule, images_per_update)
     rates = learning_rates(recipe.schedule, peak, epoch_steps)
-    step = build_step(recipe, task.network, task.with_loss, rates, epoch_steps, world.size)
+    step = build_step(recipe, task.network, task.with_loss(recipe), rates, epoch_steps, world.size)
     evaluator = task.evaluator() if recipe.checkpointing.val_while_train else None
 
     folder = Path(recipe.checkpointing.ckpt_save_dir)

@@ -74,9 +74,8 @@ def training(given: argparse.Namespace) -> Workload:
     settings = recipe(given, weight_decay=WEIGHT_DECAY)
     network = load(given, settings).set_train()
     rates = np.full(STEPS, LEARNING_RATE, np.float32)
-    step = build_step(
-        settings, network, Classification.with_loss, rates, epoch_steps=STEPS, world_size=1
-    )
+    with_loss = Classification.with_loss(settings)
+    step = build_step(settings, network, with_loss, rates, epoch_steps=STEPS, world_size=1)
 
     def prepare(batch: int, size: int) -> Call:
         pixels, soft = Tensor(images(batch, size)), Tensor(targets(batch))

@@ -24,8 +24,12 @@ class DetectionConfig:
             pictures, and other numbers than the record's, since norms see what is padded.
         score_thr: scores that an object has to exceed.
         nms_iou_threshold: of two boxes of a class that overlap by more the surer one stays.
-        nms_pre: pairs of anchor and class that are looked at on each level.
+        nms_pre: pairs of anchor and class that a RetinaNet looks at on each level, and anchors that
+            a Mask R-CNN does in validation.
         max_per_img: objects that a picture gets.
+        rpn_max_per_img: proposals that a Mask R-CNN's second pass looks at.
+        rpn_sampler_num: anchors of a training picture that a Mask R-CNN's first pass learns from.
+        rcnn_sampler_num: proposals of a training picture that its second pass learns from.
     """
 
     train_annotations: PathText = ""
@@ -37,3 +41,6 @@ class DetectionConfig:
     nms_iou_threshold: ClosedUnitInterval = 0.5
     nms_pre: PositiveInt = 1000
     max_per_img: PositiveInt = 100
+    rpn_max_per_img: PositiveInt = 1000
+    rpn_sampler_num: PositiveInt = 256
+    rcnn_sampler_num: PositiveInt = 512

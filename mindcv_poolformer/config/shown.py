@@ -21,6 +21,7 @@ _DENSE = (
     "nms_iou_threshold",
     "nms_pre",
     "max_per_img",
+    "rpn_max_per_img",
 )
 _FOLDERS = ("data_dir", "train_split", "val_split", "ckpt_save_dir")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # First word of each generator's key, so that no two kinds of draw share a stream.
-ORDER, IMAGE, BATCH, DROP_PATH, SUBSTITUTE, DROPOUT = range(6)
+ORDER, IMAGE, BATCH, DROP_PATH, SUBSTITUTE, DROPOUT, SAMPLING = range(7)
 
 
 def generator(kind: int, *coordinates: int) -> np.random.Generator:

@@ -16,15 +16,16 @@ from tqdm import tqdm
 from ..data import loader
 from ..data.detection.coco import CocoPictures
 from ..data.order import Shard
-from ..models.dense import RetinaNet
+from ..models.dense import MaskRCNN, RetinaNet, paste_masks
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
 from ..runtime.errors import UserError
 from .coco import Detections, DetectionScores
 from .remedies import DAMAGED, OVERFLOW
 
-# What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,).
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+# What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,), and of a network
+# with masks the probability of each object's pixels within its box (n, h, w).
+Found = tuple[np.ndarray, ...]
 # Images (1, 3, h, w), height and width of the picture in it (1, 2), and how many times as wide and
 # high it is there (1, 2), to what is found.
 Detector = Callable[[Tensor, Tensor, Tensor], Found]
@@ -70,23 +71,29 @@ class Detecting(nn.Cell):
     Args:
         network: changed to the level.
         level: O0, O2, O3 or auto.
-        runner: what gives the maps instead, such as the deploy form.
     """
 
-    def __init__(self, network: RetinaNet, level: str, runner: nn.Cell | None = None) -> None:
+    def __init__(self, network: RetinaNet | MaskRCNN, level: str) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
-        self.runner = mixed_precision(runner or network, level)
+        self.has_masks = isinstance(network, MaskRCNN)
+        self.runner = mixed_precision(network, level)
         self.set_train(False)
 
     def construct(
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """As :meth:`RetinaNet.detect`, and whether all logits and differences are finite."""
-        logits, deltas = self.runner(images)
-        sums = [x.astype(ms.float32).sum() for x in (*logits, *deltas)]
-        found = self.network.select(logits, deltas, shapes, scale_factors)
-        return (*found, ops.isfinite(ops.stack(sums)).all())
+    ) -> tuple[Tensor, ...]:
+        """As :meth:`RetinaNet.detect`, and before it whether the network's maps are finite."""
+        if self.has_masks:
+            # Its parts are called one by one: each casts what it is given.
+            levels = self.network.pyramid(images)
+            found = self.network.detect_on(levels, shapes, scale_factors)
+        else:
+            logits, deltas = self.runner(images)
+            levels = (*logits, *deltas)
+            found = self.network.select(logits, deltas, shapes, scale_factors)
+        sums = [x.astype(ms.float32).sum() for x in levels]
+        return ops.isfinite(ops.stack(sums)).all(), *found
 
 
 class DetectionEvaluator:
@@ -103,7 +110,7 @@ class DetectionEvaluator:
 
     def __init__(
         self,
-        network: RetinaNet,
+        network: RetinaNet | MaskRCNN,
         level: str,
         pictures: CocoPictures,
         dataset: Dataset,
@@ -124,11 +131,6 @@ class DetectionEvaluator:
             parameter.set_data(weights[parameter.name].value())
         return self
 
-    def use(self, runner: nn.Cell) -> DetectionEvaluator:
-        """Have another network of the same inputs and outputs give the maps, at the same level."""
-        self._detecting = Detecting(self.network, self.level, runner)
-        return self
-
     def evaluate(self) -> DetectionEvaluation:
         """Evaluate the weights that the network has now."""
         return self.evaluate_beside()[0]
@@ -140,6 +142,7 @@ class DetectionEvaluator:
             [_detector(each._detecting, each.level) for each in both],
             self.pictures,
             loader.batches(self._dataset),
+            masks=isinstance(self.network, MaskRCNN),
             shard=self._shard,
             bar=self._bar,
         )
@@ -149,15 +152,14 @@ def _detector(detecting: Detecting, level: str) -> Detector:
     remedy = DAMAGED if level == "O0" else f"{OVERFLOW}; try --val_amp_level O0"
 
     def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
-        boxes, scores, labels, count, finite = detecting(images, shapes, scale_factors)
+        finite, boxes, scores, labels, count, *masks = detecting(images, shapes, scale_factors)
         if not finite.asnumpy():
             raise UserError(
-                "validation: found logits that are not finite, expected finite ones: " + remedy
+                "validation: found maps that are not finite, expected finite ones: " + remedy
             )
         n = int(count.asnumpy()[0])
         # Copied: the next run may use the memory.
-        boxes, scores, labels = (x.asnumpy()[0, :n].copy() for x in (boxes, scores, labels))
-        return boxes, scores, labels
+        return tuple(x.asnumpy()[0, :n].copy() for x in (boxes, scores, labels, *masks))
 
     return detect
 
@@ -167,6 +169,7 @@ def evaluate_pictures(
     pictures: CocoPictures,
     batches: Iterable[tuple[Tensor, ...]],
     *,
+    masks: bool,
     shard: Shard,
     bar: bool,
 ) -> list[DetectionEvaluation]:
@@ -176,13 +179,14 @@ def evaluate_pictures(
         detectors: one or several.
         pictures: all of them.
         batches: as :func:`data.detection.loader.evaluation_batches` gives them, this rank's part.
+        masks: the detectors give masks, too.
         shard: this rank's; each sees its own part, and all get the result of the whole.
         bar: show a progress bar, if standard error is a terminal.
 
     Raises:
         UserError: a logit is not finite; there is no object to be found.
     """
-    found = [Detections(pictures, masks=False) for _ in detectors]
+    found = [Detections(pictures, masks=masks) for _ in detectors]
     seconds = [0.0 for _ in detectors]
     sizes = set()
     total = len(range(shard.rank, len(pictures), shard.size))
@@ -193,9 +197,12 @@ def evaluate_pictures(
         shown.set_postfix_str(f"{len(sizes)} sizes, a graph each")
         for index, detect in enumerate(detectors):
             start = time.perf_counter()
-            boxes, scores, labels = detect(images, shapes, scale_factors[:, :2])
+            boxes, scores, labels, *probabilities = detect(images, shapes, scale_factors[:, :2])
             seconds[index] += time.perf_counter() - start
-            found[index].add(int(numbers.asnumpy()[0]), boxes, scores, labels)
+            number = int(numbers.asnumpy()[0])
+            size = tuple(pictures.sizes[number].tolist())
+            pasted = [paste_masks(each, boxes, size) for each in probabilities]
+            found[index].add(number, boxes, scores, labels, *pasted)
     rates = all_reduce_sum(total / np.maximum(seconds, 1e-9), shard.size)
     return [
         DetectionEvaluation(len(pictures), one.scores(shard), one, float(rate))

@@ -117,7 +117,9 @@ def write_report(
         keys = ("checkpoint", "bundle", "data", "amp_level")
         rows = [(key, str(facts[key])) for key in keys if key in facts]
         rows += [("pictures", str(len(pictures))), ("result", str(result))]
-        rows += [(name, value) for name, value in result.found.boxes.named()]
+        rows += result.found.boxes.named()
+        if result.found.masks:
+            rows += [(f"{name} of masks", value) for name, value in result.found.masks.named()]
         page = page_of(str(facts["model"]), staging, table(rows), shown, files)
         (staging / PAGE).write_text(page, encoding="utf-8")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import mindcv
 import mindspore as ms
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from ..config import ModelConfig, Recipe
@@ -24,7 +24,7 @@ from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.checkpoint import TOP1
 from ..training.network import arrange_blocks, build_network
-from ..training.step import Labelled
+from ..training.step import Labelled, WithLoss
 from . import validating_images
 from .levels import check_levels
 
@@ -111,9 +111,9 @@ class Classification:
         return network
 
     @staticmethod
-    def with_loss(network: nn.Cell, level: str) -> Labelled:
-        """Put the loss on a network at an AMP level: of logits and the targets of a batch."""
-        return Labelled(mixed_precision(network, level), soft_cross_entropy)
+    def with_loss(recipe: Recipe) -> WithLoss:
+        """Give what puts the loss on a network at an AMP level: of logits and soft targets."""
+        return lambda network, level: Labelled(mixed_precision(network, level), soft_cross_entropy)
 
     @staticmethod
     def step_inputs(recipe: Recipe, network: StagedClassifier) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ def compile_only(recipe: Recipe) -> None:
     network = task.create_network(recipe, classes)
     inputs = task.step_inputs(recipe, network)
     started = time.perf_counter()
-    step, dump = compile_step(recipe, network, task.with_loss, inputs)
+    step, dump = compile_step(recipe, network, task.with_loss(recipe), inputs)
     seconds = time.perf_counter() - started
     facts = describe(recipe, step, dump, inputs[0].shape)
     print(*facts, f"compiled in {seconds:.0f} s", sep="\n")

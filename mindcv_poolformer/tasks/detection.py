@@ -19,15 +19,17 @@ from ..data.detection.splits import pictures_to_train_on, pictures_to_validate_o
 from ..data.detection.transforms import DIVISOR, IMG_SCALE, TrainTransform
 from ..data.order import Shard
 from ..evaluation.detection import DetectionEvaluator
-from ..models import DETECTORS, VARIANTS, RetinaNet
-from ..models.dense import RetinaNetLoss
+from ..models import DETECTORS, VARIANTS, MaskRCNN, RetinaNet
+from ..models.dense import MaskRCNNLoss, RetinaNetLoss
 from ..models.variants import find_detector
 from ..runtime.amp import mixed_precision
-from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.network import arrange_blocks, build_network
+from ..training.step import WithLoss
 from . import validating_pictures
 from .levels import check_levels
+
+Detector = RetinaNet | MaskRCNN
 
 
 class Detected(nn.Cell):
@@ -53,9 +55,54 @@ class Detected(nn.Cell):
             sizes: (N, 2), height and width of each picture without padding.
         """
         logits, deltas = self.network(images)
-        padded = (sizes + (DIVISOR - 1)) // DIVISOR * DIVISOR
-        of_classes, of_boxes = self.loss(logits, deltas, boxes, labels, padded)
+        of_classes, of_boxes = self.loss(logits, deltas, boxes, labels, _padded(sizes))
         return of_classes.sum() + of_boxes.sum()
+
+
+class DetectedTwice(nn.Cell):
+    """A Mask R-CNN with its loss.
+
+    Args:
+        network: that is trained.
+        anchors: sampled of an image for the first pass.
+        proposals: sampled of an image for the second pass.
+    """
+
+    def __init__(self, network: MaskRCNN, anchors: int, proposals: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.loss = MaskRCNNLoss(network, anchors, proposals)
+
+    def construct(
+        self,
+        images: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        sizes: Tensor,
+        masks: Tensor,
+        anchor_draws: Tensor,
+        proposal_draws: Tensor,
+    ) -> Tensor:
+        """Give the loss of a batch, a scalar: of both passes, in all its parts.
+
+        Args:
+            images: (N, C, H, W) float32.
+            boxes: (N, G, 4), the true ones in pixels, filled up to G.
+            labels: (N, G), negative where ``boxes`` is but filling.
+            sizes: (N, 2), height and width of each picture without padding.
+            masks: (N, G, H, W), the objects' pixels, 0 or 1.
+            anchor_draws: as :class:`MaskRCNNLoss` takes them, and so are ``proposal_draws``.
+            proposal_draws: see there.
+        """
+        padded = _padded(sizes)
+        objectness, first_boxes, of_classes, of_boxes, of_masks = self.loss(
+            images, boxes, labels, masks, sizes, padded, anchor_draws, proposal_draws
+        )
+        return objectness.sum() + first_boxes.sum() + of_classes + of_boxes + of_masks
+
+
+def _padded(sizes: Tensor) -> Tensor:
+    """Height and width that pictures of these are padded to by themselves."""
+    return (sizes + (DIVISOR - 1)) // DIVISOR * DIVISOR
 
 
 class Detection:
@@ -100,11 +147,6 @@ class Detection:
             UserError: names the key.
         """
         detector = find_detector(recipe.model.model)
-        if detector.masks:
-            raise UserError(
-                f"model: found {recipe.model.model!r}, a Mask R-CNN, expected a RetinaNet: these "
-                "alone are trained and validated by the scripts yet"
-            )
         check_levels(recipe, VARIANTS[detector.backbone], levels)
         check_canvas(recipe.detection.canvas, recipe.dense.img_scale or IMG_SCALE)
 
@@ -114,7 +156,7 @@ class Detection:
         return pictures_to_train_on(recipe, masks=DETECTORS[recipe.model.model].masks)
 
     @staticmethod
-    def create_network(recipe: Recipe, num_classes: int) -> RetinaNet:
+    def create_network(recipe: Recipe, num_classes: int) -> Detector:
         """Give a detector.
 
         Args:
@@ -131,21 +173,34 @@ class Detection:
         return network
 
     @staticmethod
-    def with_loss(network: RetinaNet, level: str) -> Detected:
-        """Put the loss on a network at an AMP level."""
-        return Detected(mixed_precision(network, level), network.num_classes)
+    def with_loss(recipe: Recipe) -> WithLoss:
+        """Give what puts the loss on a network at an AMP level."""
+
+        def put(network: Detector, level: str) -> nn.Cell:
+            runner = mixed_precision(network, level)
+            if isinstance(network, RetinaNet):
+                return Detected(runner, network.num_classes)
+            # Its parts are called one by one, and each casts what it is given.
+            settings = recipe.detection
+            return DetectedTwice(network, settings.rpn_sampler_num, settings.rcnn_sampler_num)
+
+        return put
 
     @staticmethod
-    def step_inputs(recipe: Recipe, network: RetinaNet) -> tuple[Tensor, ...]:
-        """What a training step is compiled for: images, boxes, labels, sizes, without values."""
+    def step_inputs(recipe: Recipe, network: Detector) -> tuple[Tensor, ...]:
+        """What a training step is compiled for: the columns of a batch, without values."""
         batch, canvas = recipe.data.batch_size, recipe.detection.canvas
         objects = recipe.detection.max_objects or 100
-        return (
-            Tensor(shape=(batch, 3, *canvas), dtype=ms.float32),
-            Tensor(shape=(batch, objects, 4), dtype=ms.float32),
-            Tensor(shape=(batch, objects), dtype=ms.int32),
-            Tensor(shape=(batch, 2), dtype=ms.int32),
-        )
+        floats = [(batch, 3, *canvas), (batch, objects, 4)]
+        images, boxes = (Tensor(shape=shape, dtype=ms.float32) for shape in floats)
+        labels = Tensor(shape=(batch, objects), dtype=ms.int32)
+        sizes = Tensor(shape=(batch, 2), dtype=ms.int32)
+        if isinstance(network, RetinaNet):
+            return images, boxes, labels, sizes
+        masks = Tensor(shape=(batch, objects, *canvas), dtype=ms.uint8)
+        drawn = _sampling(network, canvas, objects)
+        draws = [Tensor(shape=(batch, count), dtype=ms.float32) for count in drawn]
+        return images, boxes, labels, sizes, masks, *draws
 
     def evaluator(self) -> DetectionEvaluator:
         """Give what validates the network in training.
@@ -161,6 +216,7 @@ class Detection:
     def batches(self, steps: int, first_step: int) -> Dataset:
         """Give the batches of a run of so many steps, from ``first_step`` on."""
         system, settings = self.recipe.system, self.recipe.detection
+        objects = settings.max_objects or max(1, self.images.most_objects)
         return training_batches(
             self.images,
             train_transform(self.recipe),
@@ -171,7 +227,8 @@ class Detection:
             num_parallel_workers=system.num_parallel_workers,
             python_multiprocessing=system.python_multiprocessing,
             canvas=settings.canvas,
-            max_objects=settings.max_objects,
+            max_objects=objects,
+            sampling=_sampling(self.network, settings.canvas, objects),
             start_step=first_step,
             corrupt_log=list_of(self.recipe),
         )
@@ -187,6 +244,13 @@ class Detection:
             "category_ids": self.images.category_ids.tolist(),
             "preprocessing": validating_pictures.eval_transform(self.recipe).to_dict(),
         }
+
+
+def _sampling(network: Detector, canvas: tuple[int, int], objects: int) -> tuple[int, ...]:
+    """How many draws a picture on a canvas, with room for so many objects, is sampled by."""
+    if isinstance(network, RetinaNet):
+        return ()
+    return network.anchors_on(*canvas), objects + network.proposals
 
 
 def train_transform(recipe: Recipe) -> TrainTransform:

@@ -7,7 +7,7 @@ from typing import Any
 
 import mindcv
 import mindspore as ms
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from mindspore.dataset import Dataset
 
 from ..config import Recipe
@@ -26,7 +26,7 @@ from ..models.variants import find_segmenter
 from ..runtime.amp import mixed_precision
 from ..runtime.launch import World
 from ..training.network import arrange_blocks, build_network
-from ..training.step import Labelled
+from ..training.step import Labelled, WithLoss
 from . import validating_scenes
 from .levels import check_levels
 
@@ -101,9 +101,10 @@ class Segmentation:
         return network
 
     @staticmethod
-    def with_loss(network: nn.Cell, level: str) -> Labelled:
-        """Put the loss on a network at an AMP level: of logits and the labels of a batch."""
-        return Labelled(mixed_precision(network, level), SegmentationLoss(IGNORED))
+    def with_loss(recipe: Recipe) -> WithLoss:
+        """Give what puts the loss on a network at an AMP level: of logits and label maps."""
+        loss = SegmentationLoss(IGNORED)
+        return lambda network, level: Labelled(mixed_precision(network, level), loss)
 
     @staticmethod
     def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from ..data.detection.transforms import IMG_SCALE, EvalTransform
 from ..data.order import Shard
 from ..evaluation.coco import Scores
 from ..evaluation.detection import DetectionEvaluation, DetectionEvaluator
-from ..models import RetinaNet
+from ..models import DETECTORS, MaskRCNN, RetinaNet
 from ..models.parts.mixers import choose_attention
 from ..report.detections import write_report
 from ..report.outcome import Outcome
@@ -60,12 +60,14 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
     lines = [*notes, f"{weights.path} on {len(pictures)} pictures of {pictures.file.path}{padded}"]
     lines += [describe(level, results[0]), *results[0].found.boxes.table().splitlines()]
+    if results[0].found.masks:
+        lines += ["masks:", *results[0].found.masks.table().splitlines()]
     if other_level:
         lines.append(describe(other_level, results[1]))
     return Outcome([*lines, *table(pictures.classes, results[0])], facts)
 
 
-def restored(recipe: Recipe, weights: ModelWeights) -> RetinaNet:
+def restored(recipe: Recipe, weights: ModelWeights) -> RetinaNet | MaskRCNN:
     """Give the network of weights, whose neck and head are as wide as these have them.
 
     Raises:
@@ -80,16 +82,19 @@ def restored(recipe: Recipe, weights: ModelWeights) -> RetinaNet:
 def limits(recipe: Recipe) -> dict[str, Any]:
     """What a recipe lets count as an object, as a detector takes it."""
     settings = recipe.detection
-    return {
+    common = {
         "score_threshold": settings.score_thr,
         "iou_threshold": settings.nms_iou_threshold,
-        "candidates": settings.nms_pre,
         "detections": settings.max_per_img,
     }
+    if not DETECTORS[recipe.model.model].masks:
+        return common | {"candidates": settings.nms_pre}
+    proposals = settings.rpn_max_per_img
+    return common | {"proposals_per_level": settings.nms_pre, "proposals": proposals}
 
 
 def evaluator_of(
-    recipe: Recipe, network: RetinaNet, level: str, pictures: CocoPictures, world: World
+    recipe: Recipe, network: RetinaNet | MaskRCNN, level: str, pictures: CocoPictures, world: World
 ) -> DetectionEvaluator:
     """Give what evaluates a network, at an AMP level, on pictures."""
     shard = Shard(world.rank, world.size)

@@ -6,23 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import mindspore as ms
+from mindspore import nn
 
 from ..config import Recipe
-from ..models import RetinaNet, SemanticFPN, StagedClassifier
+from ..models import MaskRCNN, RetinaNet, SemanticFPN, StagedClassifier
 from ..models.parts.mixers import choose_attention
 from ..runtime.collectives import assert_identical
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, start_from
 
 
-def arrange_blocks(network: StagedClassifier | SemanticFPN | RetinaNet, recipe: Recipe) -> None:
+def arrange_blocks(network: nn.Cell, recipe: Recipe) -> None:
     """Have attention, and the maps in blocks, computed as a recipe asks for training."""
     choose_attention(network, recipe.system.flash_attention)
     if recipe.system.recompute:
         network.recompute_blocks()
 
 
-Model = TypeVar("Model", StagedClassifier, SemanticFPN, RetinaNet)
+Model = TypeVar("Model", StagedClassifier, SemanticFPN, RetinaNet | MaskRCNN)
 
 
 def build_network(

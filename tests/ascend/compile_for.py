@@ -60,7 +60,7 @@ def compiled(what: str, recipe: Recipe) -> GraphDump:
         if recipe.model.task == "segmentation":
             network.synchronize_norms(world_size)
         inputs = task.step_inputs(recipe, network)
-        return compile_step(recipe, network, task.with_loss, inputs, world_size)[1]
+        return compile_step(recipe, network, task.with_loss(recipe), inputs, world_size)[1]
     with dumped_graphs(front_end_only=True) as folder:
         network: nn.Cell = task.create_network(recipe, classes).set_train(False)
         images = task.step_inputs(recipe, network)[0]

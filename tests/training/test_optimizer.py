@@ -95,7 +95,8 @@ def lamb_step(
     network = network or ToyNetwork()
     load_official_weights(network).set_train()
     recipe = Recipe(system=system or SystemConfig(), optimizer=replace(LAMB, **settings))
-    return build_step(recipe, network, Classification.with_loss, np.full(8, LR, np.float32), 8, 1)
+    with_loss = Classification.with_loss(recipe)
+    return build_step(recipe, network, with_loss, np.full(8, LR, np.float32), 8, 1)
 
 
 def batch(seed: int, size: int = 4) -> tuple[Tensor, Tensor]:

@@ -294,7 +294,7 @@ def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool
     step = build_step(
         Recipe(optimizer=settings),
         network,
-        Classification.with_loss,
+        Classification.with_loss(Recipe()),
         np.array([LR], np.float32),
         1,
         1,

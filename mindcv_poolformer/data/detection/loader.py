@@ -119,13 +119,18 @@ class _FinishBatch:
     """What is on each canvas of a batch, (N, 1, …) each → what a step takes."""
 
     transform: TrainTransform
+    sampling: tuple[int, ...]
+    seed: int
+    rank: int
 
     def __call__(self, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-        images, boxes, labels, sizes, *masks, _ = (
+        images, boxes, labels, sizes, *masks, rows = (
             column.reshape(-1, *column.shape[2:]) for column in columns
         )
         masks = [np.unpackbits(packed, axis=-1) for packed in masks]
-        return self.transform.finish(images, sizes), boxes, labels, sizes, *masks
+        rng = draws.generator(draws.SAMPLING, self.seed, self.rank, int(rows[0, 1]))
+        drawn = [rng.random((len(images), count), np.float32) for count in self.sampling]
+        return self.transform.finish(images, sizes), boxes, labels, sizes, *masks, *drawn
 
 
 def training_batches(
@@ -140,6 +145,7 @@ def training_batches(
     python_multiprocessing: bool,
     canvas: tuple[int, int] = CANVAS,
     max_objects: int | None = None,
+    sampling: tuple[int, ...] = (),
     start_step: int = 0,
     corrupt_log: Path | None = None,
 ) -> ds.Dataset:
@@ -160,6 +166,8 @@ def training_batches(
         python_multiprocessing: run them as processes instead of threads.
         canvas: height and width of what wide pictures are padded to; the others' is it turned.
         max_objects: G, room for objects in each picture; None for as many as the fullest has.
+        sampling: how many draws each picture gets to sample anchors, proposals and such by, a
+            column for each number.
         start_step: batches of the run already seen; the stream is that of step 0 without them.
         corrupt_log: list a picture that cannot be read in this file and take another in its place,
             see SubstitutingReader; None stops at the first.
@@ -169,7 +177,7 @@ def training_batches(
         pixels, `labels` (N, G) int32, -1 where there is no object, `sizes` (N, 2) int32, height
         and width of each picture without the padding, whose transforms.padded_size is that of the
         valid anchors, and, if `pictures` have masks, `masks` (N, G, H, W) uint8, 1 on the object,
-        else 0.
+        else 0; then `draws0` and so on, (N, n) float32 from 0 up to 1, without 1.
 
     Raises:
         UserError: `canvas` or `max_objects` are too small. A picture that cannot be read stops the
@@ -191,11 +199,13 @@ def training_batches(
     substituting = _Substituting(pictures, wide, seed, corrupt_log) if corrupt_log else None
     dataset = ds.GeneratorDataset(rows, ["rows"], shuffle=False, python_multiprocessing=False)
     finished = ["images", "boxes", "labels", "sizes", *(["masks"] if pictures.masks else [])]
+    loaded = [*finished, "rows"]
+    finished += [f"draws{place}" for place in range(len(sampling))]
     return loaded_batches(
         first_rows(dataset.batch(1, num_parallel_workers=1), (steps - start_step) * batch_size),
         _LoadTraining(pictures, transform, canvas, objects, wide, seed, shard.rank, substituting),
-        [*finished, "rows"],
-        _FinishBatch(transform),
+        loaded,
+        _FinishBatch(transform, sampling, seed, shard.rank),
         finished,
         batch_size,
         workers,

@@ -3,7 +3,8 @@
 from . import detectors
 from .losses import SegmentationLoss
 from .mask_pasting import paste_masks
-from .mask_rcnn import MaskRCNN, MaskRCNNLoss
+from .mask_rcnn import MaskRCNN
+from .mask_rcnn_loss import MaskRCNNLoss
 from .retinanet import RetinaNet, RetinaNetLoss
 from .segmenters import default_cfgs
 from .semantic_fpn import SemanticFPN, label_map

@@ -116,7 +116,7 @@ def test_boxes_and_masks_are_the_official_ones(size: str, pynative_mode: None) -
     network = official_network().set_train(False)
     images, shapes = official_images(seed, 1, 3, height, width), Tensor([shape])
     for name, scale in (("det", None), ("det_rescaled", Tensor(np.full((1, 2), 0.64, np.float32)))):
-        check_detections(official, name, network(images, shapes, scale))
+        check_detections(official, name, network.detect(images, shapes, scale))
 
 
 def check_detections(official: Any, name: str, found: tuple[Tensor, ...]) -> None:
