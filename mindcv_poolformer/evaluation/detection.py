@@ -92,7 +92,7 @@ class Detecting(nn.Cell):
             logits, deltas = self.runner(images)
             levels = (*logits, *deltas)
             found = self.network.select(logits, deltas, shapes, scale_factors)
-        sums = [x.astype(ms.float32).sum() for x in levels]
+        sums = tuple([x.astype(ms.float32).sum() for x in levels])
         return ops.isfinite(ops.stack(sums)).all(), *found
 
 

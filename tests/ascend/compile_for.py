@@ -25,15 +25,16 @@ from collections import Counter
 from dataclasses import replace
 
 import mindspore as ms
-from mindspore import amp, context, nn
+from mindspore import Tensor, amp, context, nn
 from mindspore.ops.primitive import constexpr
 
 from mindcv_poolformer.config import Recipe, parse_recipe
+from mindcv_poolformer.evaluation.detection import Detecting
 from mindcv_poolformer.export.graph import ServedGraph, in_float16
-from mindcv_poolformer.models.dense import segmenters
+from mindcv_poolformer.models.dense import detectors, segmenters
 from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
 from mindcv_poolformer.models.registry import register
-from mindcv_poolformer.models.variants import PREFIX, VARIANTS
+from mindcv_poolformer.models.variants import DETECTORS, PREFIX, VARIANTS
 from mindcv_poolformer.runtime.amp import mixed_precision
 from mindcv_poolformer.runtime.graph_dump import GraphDump, dumped_graphs, read_dump
 from mindcv_poolformer.tasks import task_of
@@ -63,14 +64,18 @@ def compiled(what: str, recipe: Recipe) -> GraphDump:
         return compile_step(recipe, network, task.with_loss(recipe), inputs, world_size)[1]
     with dumped_graphs(front_end_only=True) as folder:
         network: nn.Cell = task.create_network(recipe, classes).set_train(False)
-        images = task.step_inputs(recipe, network)[0]
-        if what == "validate":
+        inputs = task.step_inputs(recipe, network)[:1]
+        if recipe.model.task == "detection":
+            network = Detecting(network, recipe.system.eval_amp_level)
+            pair = (inputs[0].shape[0], 2)
+            inputs += (Tensor(shape=pair, dtype=ms.int32), Tensor(shape=pair, dtype=ms.float32))
+        elif what == "validate":
             network = mixed_precision(network, recipe.system.eval_amp_level).set_train(False)
         else:
             network = leave_out_ascend_operators(to_deploy(network))
             probabilities = recipe.model.task == "classification"
             network = ServedGraph(in_float16(network), None, probabilities=probabilities)
-        network.compile(images)
+        network.compile(*inputs)
         return read_dump(max(folder.rglob("*_validate_*.ir")))
 
 
@@ -80,9 +85,10 @@ def tell(model: str, what: str, device: str, *words: str) -> str:
     keys = [word for word in words if word != "shallow"]
     if "shallow" in words:
         named = parse_recipe([], description="", default_config=recipe_file).model.model
-        backbone = named.removeprefix(PREFIX)
+        backbone = DETECTORS[named].backbone if named in DETECTORS else named.removeprefix(PREFIX)
         register(f"shallow_{backbone}", replace(VARIANTS[backbone], depths=(1, 1, 1, 1)))
         segmenters.register(f"shallow_{backbone}")
+        detectors.register(f"shallow_{backbone}")
         keys.append(f"model={named.replace(backbone, f'shallow_{backbone}')}")
     flags = [word for key in keys for word in ("--" + key).split("=", 1)]
     recipe = parse_recipe(

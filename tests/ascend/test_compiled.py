@@ -68,6 +68,8 @@ GRAPHS = [
     ("semantic_fpn_poolformer_s12_ade20k", "train", A2),
     ("semantic_fpn_poolformer_s12_ade20k", "train2", A2),
     ("semantic_fpn_poolformer_s12_ade20k", "export", FIRST_910),
+    ("retinanet_poolformer_s12_coco", "train", A2),
+    ("retinanet_poolformer_s12_coco", "validate", A2),
 ]
 
 

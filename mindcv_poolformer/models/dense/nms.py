@@ -89,7 +89,7 @@ def best_by_label(
     for i in range(scores.shape[0]):
         apart = apart_by_label(boxes[i], labels[i], counts[i])
         stays.append(survivors(apart, iou_threshold))
-    scores = scores * ops.logical_and(ops.stack(stays), counts).astype(scores.dtype)
+    scores = scores * ops.logical_and(ops.stack(tuple(stays)), counts).astype(scores.dtype)
     scores, order = top(scores, most)
     there = scores > 0
     boxes = rows_of_each(boxes, order) * there.astype(boxes.dtype).expand_dims(2)

@@ -224,15 +224,16 @@ class RetinaNetLoss(nn.Cell):
         counted = (classes != IGNORED).astype(ms.float32)
         weights = found.astype(ms.float32)
         divisor = ops.maximum(weights.sum(1), 1.0).sum()
-        focal = focal_loss(ops.concat([by_anchor(x, self.num_classes) for x in logits], 1), classes)
-        off = ops.abs(ops.concat([by_anchor(x, 4) for x in deltas], 1).astype(ms.float32) - wanted)
+        pairs = ops.concat(tuple([by_anchor(x, self.num_classes) for x in logits]), 1)
+        found_deltas = ops.concat(tuple([by_anchor(x, 4) for x in deltas]), 1).astype(ms.float32)
+        focal, off = focal_loss(pairs, classes), ops.abs(found_deltas - wanted)
         focal, off = focal * counted / divisor, off.sum(-1) * weights / divisor
         of_classes, of_boxes, begin = [], [], 0
         for count in self.anchors.counts(sizes):
             of_classes.append(focal[:, begin : begin + count].sum())
             of_boxes.append(off[:, begin : begin + count].sum())
             begin += count
-        return ops.stack(of_classes), ops.stack(of_boxes)
+        return ops.stack(tuple(of_classes)), ops.stack(tuple(of_boxes))
 
     def targets(
         self, sizes: tuple[Size, ...], boxes: Tensor, labels: Tensor, shapes: Tensor
