@@ -87,7 +87,7 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
 
     if path.exists():
         weights = read_weights(path)
-        weights.check_task(segments=False)
+        weights.check_kind("classifier")
     elif str(model) in VARIANTS:
         weights = read_published(str(model))
     else:

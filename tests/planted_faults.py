@@ -361,7 +361,7 @@ FAULTS = (
     ),
     Fault(
         "/weights/load.py",
-        "weights.preprocessing if weights.segments == segments else None",
+        "weights.preprocessing if weights.kind == kind else None",
         "weights.preprocessing",
         "tests/weights/test_segmenter_weights.py -k starts_from",
     ),

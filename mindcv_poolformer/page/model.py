@@ -140,7 +140,7 @@ def _load_cam(bundle: Bundle, path: Path) -> GradCam:
             f"exported from, expected its {told['name']} with SHA-256 {told['sha256']}"
         )
     weights = read_weights(path)
-    weights.check_task(segments=False)
+    weights.check_kind("classifier")
     network = mindcv.create_model(
         weights.model,
         num_classes=weights.num_classes,

@@ -9,14 +9,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..models import SEGMENTERS
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
 from ..runtime.errors import UserError, run
 from .read import AVERAGES, read_source
 from .recognise import ModelWeights, average, read_weights, recognise
 from .unwrap import EMA_PREFIX, averages, find_network
-from .variant import same_network
+from .variant import kind_of, same_network
 from .write import check_target, format_of, write_weights
 
 
@@ -26,16 +25,17 @@ def parse_arguments() -> argparse.Namespace:
     target.add_argument("dest", type=Path, help="file or folder to write")
     target.add_argument(
         "--to",
-        choices=["ckpt", "safetensors", "hf", "mmseg"],
-        help="format of dest, else its suffix decides; hf, a Hugging Face folder, has none; mmseg, "
-        "a segmentation model for MMSegmentation, has .pth or .safetensors",
+        choices=["ckpt", "safetensors", "hf", "openmmlab"],
+        help="format of dest, else its suffix decides; hf, a Hugging Face folder, has none; "
+        "openmmlab, a segmentation model for MMSegmentation or a detector for MMDetection, has "
+        ".pth or .safetensors",
     )
     target.add_argument("--overwrite", action="store_true", help="replace dest if it exists")
 
     parser = OneLineParser(
         prog="python -m mindcv_poolformer.weights",
         description="Convert, average and extract weights of a PoolFormer, a MetaFormer, or a "
-        "segmentation model on one.",
+        "segmentation model or detector on one.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         type=at_least_one,
         metavar="N",
         help="keep the backbone, and initialise a new head for N classes; of a segmentation model "
-        "its last layer alone",
+        "or detector its last layers alone",
     )
     command.add_argument(
         "--part",
@@ -89,25 +89,25 @@ def convert(arguments: argparse.Namespace) -> ModelWeights:
     weights = read_weights(arguments.source, arguments.model)
     print(f"{arguments.source}: {weights}")
     if arguments.part == "backbone":
-        new_norm = ", and the norm before its head is new" if weights.segments else ""
+        new_norm = ", and the norm before its head is new" if weights.is_dense else ""
         weights = weights.backbone_alone()
         print(f"{arguments.dest}: the backbone of it, a {weights.model}{new_norm}")
     if arguments.model:
-        same_task = weights.segments == (arguments.model in SEGMENTERS)
-        if not same_network(weights.model, arguments.model) or not same_task:
+        same_kind = weights.kind == kind_of(arguments.model)
+        if not same_network(weights.model, arguments.model) or not same_kind:
             hint = (
-                "" if same_task or not weights.segments else "; --part backbone gives a classifier"
+                "" if same_kind or not weights.is_dense else "; --part backbone gives a classifier"
             )
             raise UserError(
                 f"{arguments.source}: found {weights.model}, expected {arguments.model}{hint}"
             )
         weights = replace(weights, model=arguments.model)
     if arguments.num_classes:
-        part = "head's last layer" if weights.segments else "head"
-        kept = "all before it" if weights.segments else "the backbone"
+        part, are = weights.last_layer, "are" if weights.kind == "Mask R-CNN" else "is"
+        kept = "all before it" if weights.is_dense else "the backbone"
         weights = weights.with_new_head(arguments.num_classes)
         print(
-            f"{arguments.dest}: the {part} is new and untrained, for {weights.num_classes} "
+            f"{arguments.dest}: the {part} {are} new and untrained, for {weights.num_classes} "
             f"classes; {kept} is kept"
         )
     return weights

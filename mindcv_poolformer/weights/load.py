@@ -10,35 +10,36 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
+from ..data.detection.transforms import EvalTransform
 from ..data.segmentation.transforms import official_test
-from ..models import VARIANTS, SemanticFPN, StagedClassifier, default_cfgs
+from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN, StagedClassifier, default_cfgs
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .labels import folders_of, respelled
 from .names import (
     BACKBONE,
+    DENSE_LAYOUTS,
     METAFORMER,
     NORM,
     POOLFORMER,
-    SEGMENTER_CLASSIFIER,
-    SEGMENTER_LAYOUTS,
 )
 from .recognise import ModelWeights
+from .variant import Kind
 
-Network = StagedClassifier | SemanticFPN
-_HIDDEN = "head.fc1.weight"  # of an MLP head
+Dense = SemanticFPN | RetinaNet | MaskRCNN
+Network = StagedClassifier | Dense
 
 
 def load_weights(network: Network, weights: ModelWeights) -> None:
     """Fill every parameter of ``network``; it learns its classes' names and its preprocessing.
 
-    A segmentation model learns their colours too.
+    A segmentation model learns their colours too, a detector their numbers in COCO's files.
 
     Raises:
-        UserError: the weights are of another task, want another ``head`` than the network has, or
-            as :func:`fill`.
+        UserError: the weights are of another kind of network, want another ``head`` than it has,
+            or as :func:`fill`.
     """
-    weights.check_task(isinstance(network, SemanticFPN))
+    weights.check_kind(_kind(network))
     _check_head(network, weights)
     _load(network, weights.values, weights, fresh=set())
 
@@ -52,17 +53,17 @@ def start_from(
 ) -> str:
     """Fill ``network`` to train on from there; give one line that tells what was kept.
 
-    The head, or the last layer of an MLP head and of a segmentation model, stays as it was
+    The head, or the last layers of an MLP head, of a segmentation model and of a detector, stay as
     initialised if the weights have another number of classes, or other ones. With ``features_only``
     norm and head have no use, and the norms of the maps, if there are any, stay as initialised. Of
-    the other task's weights the backbone alone is taken.
+    the weights of another kind of network the backbone alone is taken.
 
     Args:
         network: to fill.
         weights: to fill it with.
         classes: the class folders to train on, in the order of their labels, or the classes of a
-            segmentation. They are compared with the weights' own, where both are known, and name
-            the network's where these do not.
+            segmentation or detection. They are compared with the weights' own, where both are
+            known, and name the network's where these do not.
         any_channels: fit the stem to the network's ``in_channels``, see :func:`adapt_stem`.
 
     Raises:
@@ -72,12 +73,12 @@ def start_from(
     if any_channels and network.in_channels != weights.in_channels:
         weights = _at_channels(weights, network.in_channels)
         line.append(f"the stem is adapted to {network.in_channels} input channels")
-    if isinstance(network, SemanticFPN):
-        note = _start_segmenter(network, weights, classes)
-        classifies = True
-    else:
+    if isinstance(network, StagedClassifier):
         note = _start_classifier(network, weights, classes)
         classifies = network.num_classes > 0 and not network.features_only
+    else:
+        note = _start_dense(network, weights, classes)
+        classifies = True
     if classes and classifies and not network.classes:
         network.classes = tuple(classes)
     return "; ".join(filter(None, [*line, note]))
@@ -88,7 +89,7 @@ def _start_classifier(
 ) -> str:
     """The same of a classifier; give what was not kept."""
     notes = []
-    if weights.segments:
+    if weights.is_dense:
         weights = replace(weights.backbone_alone(), head=network.head_order)
         new_norm = "" if network.features_only else ", and the norm before the head is new"
         notes.append(f"its backbone is taken{new_norm}")
@@ -107,13 +108,11 @@ def _start_classifier(
     return "; ".join(notes)
 
 
-def _start_segmenter(
-    network: SemanticFPN, weights: ModelWeights, classes: Sequence[str] | None
-) -> str:
-    """The same of a segmentation model."""
-    if weights.segments:
+def _start_dense(network: Dense, weights: ModelWeights, classes: Sequence[str] | None) -> str:
+    """The same of a segmentation model or detector."""
+    if weights.kind == _kind(network):
         change = _change_of_head(network.num_classes, weights, classes)
-        fresh = set(SEGMENTER_CLASSIFIER) if change else set()
+        fresh = weights.classifier if change else set()
         kept = {name: value for name, value in weights.values.items() if name not in fresh}
         _load(network, kept, weights, fresh)
         return change
@@ -122,9 +121,10 @@ def _start_segmenter(
     values = weights.backbone_alone().values
     kept = {BACKBONE + name: value for name, value in values.items() if name not in NORM}
     _load(network, kept, weights, fresh)
+    without = "the norms of its maps, neck and head" if weights.is_dense else "norm and head"
     new = "the norms of its maps, neck and head" if norms else "neck and head"
     return (
-        f"its backbone is taken, without norm and head; {new} are new and untrained, for "
+        f"its backbone is taken, without {without}; {new} are new and untrained, for "
         f"{network.num_classes} classes"
     )
 
@@ -141,9 +141,8 @@ def _heads(network: StagedClassifier) -> set[str]:
 
 def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[str] | None) -> str:
     """What becomes of the weights' head in a network for other classes; empty if it stays."""
-    last = _HIDDEN in weights.values or weights.segments
-    part = "head's last layer" if last else "head"
-    new = f"the {part} is new and untrained, for {num_classes} classes"
+    are = "are" if weights.kind == "Mask R-CNN" else "is"
+    new = f"the {weights.last_layer} {are} new and untrained, for {num_classes} classes"
     if num_classes != weights.num_classes:
         return new if num_classes else "the head is left out"
     if classes is None:
@@ -165,7 +164,7 @@ def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[s
 
 
 def _at_channels(weights: ModelWeights, in_channels: int) -> ModelWeights:
-    layouts = (POOLFORMER, METAFORMER, *SEGMENTER_LAYOUTS)
+    layouts = (POOLFORMER, METAFORMER, *DENSE_LAYOUTS)
     stem = next(layout.stem for layout in layouts if layout.stem in weights.values)
     adapted = {stem: adapt_stem(weights.values[stem], in_channels)}
     return replace(weights, values=weights.values | adapted, in_channels=in_channels)
@@ -184,7 +183,7 @@ def adapt_stem(weight: np.ndarray, in_channels: int) -> np.ndarray:
 
 
 def _check_head(network: Network, weights: ModelWeights) -> None:
-    if isinstance(network, SemanticFPN) or network.features_only:
+    if not isinstance(network, StagedClassifier) or network.features_only:
         return
     if weights.head != network.head_order:
         raise UserError(
@@ -203,23 +202,41 @@ def _load(
     """Fill all parameters but the fresh ones."""
     parameters = {p.name: p for p in network.get_parameters() if p.name not in fresh}
     fill(parameters, {name: Tensor(value) for name, value in values.items()}, weights.path)
-    segments = isinstance(network, SemanticFPN)
-    network.preprocessing = weights.preprocessing if weights.segments == segments else None
+    kind = _kind(network)
+    network.preprocessing = weights.preprocessing if weights.kind == kind else None
     if network.preprocessing is None and network.in_channels == 3:
-        network.preprocessing = (
-            _scene_preprocessing() if segments else _published_preprocessing(weights.model)
-        )
+        network.preprocessing = _official_preprocessing(network, weights.model)
     kept = bool(weights.classifier & values.keys())
     network.classes = weights.classes if kept else ()
     if isinstance(network, SemanticFPN):
         network.palette = weights.palette if kept else ()
+    elif isinstance(network, RetinaNet | MaskRCNN):
+        network.category_ids = weights.category_ids if kept else ()
     else:
         network.for_people = kept and weights.for_people
 
 
-def _scene_preprocessing() -> dict[str, Any]:
-    """How the authors prepare scenes, in the words of the segmentation's ``EvalTransform``."""
-    return official_test().to_dict()
+def _kind(network: Network) -> Kind:
+    match network:
+        case SemanticFPN():
+            return "segmentation model"
+        case RetinaNet():
+            return "RetinaNet"
+        case MaskRCNN():
+            return "Mask R-CNN"
+        case _:
+            return "classifier"
+
+
+def _official_preprocessing(network: Network, model: str) -> dict[str, Any] | None:
+    """How the authors prepare images for it, in the words of its task's ``EvalTransform``."""
+    match network:
+        case SemanticFPN():
+            return official_test().to_dict()
+        case RetinaNet() | MaskRCNN():
+            return EvalTransform().to_dict()
+        case _:
+            return _published_preprocessing(model)
 
 
 def _published_preprocessing(model: str) -> dict[str, Any] | None:

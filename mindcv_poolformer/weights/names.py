@@ -2,8 +2,9 @@
 
 Every naming tells for each of our names what it is there, so a conversion is a rename. Sources:
 sail-sg/poolformer; sail-sg/metaformer; timm's ``metaformer.py``; transformers'
-``modeling_poolformer.py``; MMPretrain's ``backbones/poolformer.py``. Segmentation models are a
-backbone, a neck and a head; MMSegmentation 0.19 names these as here, but for the norms' leaves.
+``modeling_poolformer.py``; MMPretrain's ``backbones/poolformer.py``. Segmentation models and
+detectors are a backbone, a neck and heads; MMSegmentation 0.19 and MMDetection 2.19 name these as
+here, but for the norms' leaves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from ..models.dense.retinanet import RATIOS, SCALES
 from ..models.variants import FAMILIES
 
 
@@ -23,13 +25,17 @@ class Layout:
         stem: weight of the first convolution.
         stages: what holds the blocks of each stage, by number.
         signs: parameters by which the network, and the naming, are recognised.
-        backbone: of a segmentation model, the layout of its backbone.
+        backbone: of a segmentation model or detector, the layout of its backbone.
+        classifier: of these, the parameters that have rows for each class.
+        rows: of the first of them, how many for a class.
     """
 
     stem: str
     stages: tuple[str, ...]
     signs: tuple[str, ...]
     backbone: Layout | None = None
+    classifier: tuple[str, ...] = ()
+    rows: int = 1
 
 
 def layout_of_family(family: str | None) -> Layout:
@@ -68,21 +74,30 @@ LINEAR_CLASSIFIER = ("head.weight", "head.bias")
 MLP_CLASSIFIER = ("head.fc2.weight", "head.fc2.bias")
 NORM = ("norm.gamma", "norm.beta")  # before the head
 
-BACKBONE = "backbone."  # what the names in a segmentation model's backbone begin with
-SEGMENTER_CLASSIFIER = ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias")
+BACKBONE = "backbone."  # what the names in the backbone of a model of dense prediction begin with
 
 
-def _segmenter_on(backbone: Layout) -> Layout:
-    return Layout(
-        stem=BACKBONE + backbone.stem,
-        stages=tuple(BACKBONE + stage for stage in backbone.stages),
-        signs=(*(BACKBONE + sign for sign in backbone.signs), SEGMENTER_CLASSIFIER[0]),
-        backbone=backbone,
+def _on_backbones(*layers: str, rows: int = 1) -> tuple[Layout, ...]:
+    """On each backbone that takes images of any size; the layers have rows for each class."""
+    return tuple(
+        Layout(
+            stem=BACKBONE + backbone.stem,
+            stages=tuple(BACKBONE + stage for stage in backbone.stages),
+            signs=(*(BACKBONE + sign for sign in backbone.signs), f"{layers[0]}.weight"),
+            backbone=backbone,
+            classifier=tuple(f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")),
+            rows=rows,
+        )
+        for backbone in (POOLFORMER, METAFORMER)
     )
 
 
-# Those with a position embedding take images of one size alone.
-SEGMENTER_LAYOUTS = (_segmenter_on(POOLFORMER), _segmenter_on(METAFORMER))
+SEGMENTER_LAYOUTS = _on_backbones("decode_head.conv_seg")
+RETINANET_LAYOUTS = _on_backbones("bbox_head.retina_cls", rows=len(RATIOS) * len(SCALES))
+MASK_RCNN_LAYOUTS = _on_backbones(
+    "roi_head.mask_head.conv_logits", "roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"
+)
+DENSE_LAYOUTS = (*SEGMENTER_LAYOUTS, *RETINANET_LAYOUTS, *MASK_RCNN_LAYOUTS)
 
 _PYTORCH = {"gamma": "weight", "beta": "bias"}
 _PYTORCH_BATCH_NORM = {"moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -137,10 +152,10 @@ class Naming:
         signs = [self.layout.stem, *self.layout.signs, *([self.sign] if self.sign else [])]
         return all(f"{prefix}{self.theirs(sign)}" in names for sign in signs)
 
-    def classifier(self, names: Collection[str]) -> tuple[str, str]:
-        """Give our names of the weight and bias that have a row for each class."""
+    def classifier(self, names: Collection[str]) -> tuple[str, ...]:
+        """Give our names of what has rows for each class."""
         if self.layout.backbone:
-            return SEGMENTER_CLASSIFIER
+            return self.layout.classifier
         mlp = any(self.theirs(name) in names for name in MLP_CLASSIFIER)
         return MLP_CLASSIFIER if mlp else LINEAR_CLASSIFIER
 
@@ -243,14 +258,18 @@ HYBRIDS = tuple(
         Naming("official (sail-sg)", layout),
     )
 )
-MMSEGMENTATION = tuple(
-    Naming("MMSegmentation", layout, leaves=_PYTORCH | _PYTORCH_BATCH_NORM)
-    for layout in SEGMENTER_LAYOUTS
+OPENMMLAB = tuple(
+    Naming(
+        "MMSegmentation" if layout in SEGMENTER_LAYOUTS else "MMDetection",
+        layout,
+        leaves=_PYTORCH | _PYTORCH_BATCH_NORM,
+    )
+    for layout in DENSE_LAYOUTS
 )
 NAMINGS = (
-    # first, since a backbone in a segmentation model is one of MMPretrain's too
-    *MMSEGMENTATION,
-    *(Naming("MindSpore", layout, leaves={}) for layout in SEGMENTER_LAYOUTS),
+    # first, since a backbone in a model of dense prediction is one of MMPretrain's too
+    *OPENMMLAB,
+    *(Naming("MindSpore", layout, leaves={}) for layout in DENSE_LAYOUTS),
     MINDCV,
     OFFICIAL,
     TIMM,

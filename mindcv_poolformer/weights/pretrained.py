@@ -14,16 +14,15 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ..config import ModelConfig
 from ..config.paths import expanded
-from ..models import SEGMENTERS, SemanticFPN, StagedClassifier
 from ..models.published import HUB, PUBLISHED
 from ..runtime.errors import UserError
 from .download import NotThere, download
 from .huggingface import CONFIG
 from .imagenet import published
-from .load import start_from
+from .load import Network, start_from
 from .read import FOLDER_FILES, SUFFIXES
 from .recognise import ModelWeights, read_weights
-from .variant import backbone_of, same_network
+from .variant import backbone_of, kind_of, same_network
 
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.
 MINDCV_FILES = {
@@ -46,16 +45,15 @@ def find_weights(model: ModelConfig, default: str | Path | None = None) -> Model
         model: its ``ckpt_path`` is a file or folder that :func:`read_weights` takes, the http(s)
             address of such a file or of a repository of the hub, or a key of ``MINDCV_FILES``.
         default: the file or folder to read if the recipe names none, of weights to use as they are.
-            Without it they are to start from, and those of the other task will do: a segmentation
-            model's for its backbone, and the other way round. Of segmentation models backbones
-            alone are published: ``pretrained`` tells what they start from, and nothing else.
+            Without it they are to start from, and those of another kind of network will do for
+            their backbone. Of segmentation models and detectors backbones alone are published:
+            ``pretrained`` tells what they start from, and nothing else.
 
     Raises:
         UserError: as :func:`fetch` and :func:`read_weights`, or the weights are of another network
             than the model's. Models for other image sizes or classes may share a network.
     """
-    segments = model.model in SEGMENTERS
-    if model.pretrained and (default is None or not segments):
+    if model.pretrained and (default is None or kind_of(model.model) == "classifier"):
         return read_published(model.model, model.cache_dir)
     source = str(model.ckpt_path or default or "")
     if not Path(source).exists():
@@ -66,14 +64,14 @@ def find_weights(model: ModelConfig, default: str | Path | None = None) -> Model
     if remote and published(source):  # the cache has no folder of a repository's name
         weights = weights.with_imagenet_names()
     if default is not None:
-        weights.check_task(segments)
+        weights.check_kind(kind_of(model.model))
     return _of_network(weights, model.model)
 
 
 def read_published(model: str, cache_dir: str = "") -> ModelWeights:
     """Read the weights that its authors publish for a variant; they name ImageNet-1K's classes.
 
-    For a segmentation model they are its backbone's.
+    For a segmentation model or detector they are its backbone's.
 
     Raises:
         UserError: they publish none, or as :func:`fetch` and :func:`read_weights`.
@@ -90,7 +88,7 @@ def read_published(model: str, cache_dir: str = "") -> ModelWeights:
     return replace(weights, note=note)
 
 
-def load_pretrained(network: StagedClassifier | SemanticFPN, model: str) -> None:
+def load_pretrained(network: Network, model: str) -> None:
     """Fill a network with published weights, for ``create_model(pretrained=True)``.
 
     What does not fit its classes, channels or ``features_only`` is as :func:`start_from` has it.
@@ -168,7 +166,7 @@ def _place(url: str, cache_dir: str) -> Path:
 def _of_network(weights: ModelWeights, model: str) -> ModelWeights:
     if same_network(weights.model, model):
         return weights
-    if weights.segments == (model in SEGMENTERS):
+    if weights.kind == kind_of(model):
         raise UserError(f"model: found {model} for {weights.path}, expected its {weights.model}")
     raise UserError(
         f"model: found {model} for {weights.path}, a {weights.model}, expected one with the same "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,15 +13,16 @@ import mindcv
 import numpy as np
 
 from ..data.segmentation import ade20k
-from ..models import SEGMENTERS, VARIANTS
+from ..models import VARIANTS
 from ..models.classifier import NORM_POOL, POOL_NORM
+from ..models.dense.retinanet import PRIOR
 from ..models.variants import FAMILIES
 from ..runtime.checkpoint_file import check_fit
 from ..runtime.errors import UserError
-from . import huggingface, imagenet, mmsegmentation
-from .mmsegmentation import Palette
+from . import huggingface, imagenet, openmmlab
 from .names import (
     BACKBONE,
+    DENSE_LAYOUTS,
     HUGGINGFACE,
     HUGGINGFACE_BASE,
     LINEAR_CLASSIFIER,
@@ -29,16 +31,23 @@ from .names import (
     MLP_CLASSIFIER,
     NORM,
     OUR_METAFORMER,
-    SEGMENTER_CLASSIFIER,
+    RETINANET_LAYOUTS,
+    SEGMENTER_LAYOUTS,
     TIMM,
+    Naming,
     layout_of_family,
 )
+from .openmmlab import Palette
 from .read import Source, read_source
 from .unwrap import find_network, told, unwrap, without_state
-from .variant import backbone_of, variant_of
+from .variant import Kind, backbone_of, kind_of, variant_of
 
+MLP_HIDDEN = "head.fc1.weight"  # of an MLP head
+UNUSED_NORM = ("backbone.norm0.gamma", "backbone.norm0.beta")  # in a RetinaNet
 HEAD_STD = 0.02  # of the official initialisation
-SEGMENTER_STD = 0.01  # of its last layer
+# Of the last layers of official models of dense prediction: 0.01 in general, others as follows.
+DENSE_STD = 0.01
+BOX_STD = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +56,23 @@ class ModelWeights:
 
     Args:
         values: by this project's parameter names; float32.
-        model: name of the variant, or of the segmentation model.
+        model: name of the variant, or of the segmentation model or detector.
         num_classes: outputs of the classifier, 0 for none.
         in_channels: channels of the images.
         head: "norm_pool" or "pool_norm", see :class:`PoolFormer`; a MetaFormer's is "pool_norm",
-            and a segmentation model has neither, "".
+            and segmentation models and detectors have neither, "".
         classes: names of the outputs, as far as they are known.
         preprocessing: of the images, as ``EvalTransform.to_dict`` of the model's task tells it;
             None if unknown.
         origin: whose names the file had.
         path: of the file.
         for_people: the names in ``classes`` are for people, such as "tench, Tinca tinca"; else
-            they are those of the class folders, or of a segmentation model's classes.
+            they are those of class folders, or of what is segmented or detected.
         note: what was taken of a training checkpoint, and what was left.
         palette: of a segmentation model, the classes' colours in red, green and blue, if known.
         reduce_zero_label: of a segmentation model, whether 0 in the images of labels it was trained
             on stands for no class; None if unknown.
+        category_ids: of a detector, the numbers of the classes in COCO's files, if known.
     """
 
     values: dict[str, np.ndarray]
@@ -78,17 +88,23 @@ class ModelWeights:
     note: str = ""
     palette: Palette = ()
     reduce_zero_label: bool | None = None
+    category_ids: tuple[int, ...] = ()
 
     @property
-    def segments(self) -> bool:
-        """Whether they are those of a segmentation model, else of a classifier."""
-        return self.model in SEGMENTERS
+    def kind(self) -> Kind:
+        """What kind of network they are of."""
+        return kind_of(self.model)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether they are those of a segmentation model or detector, else of a classifier."""
+        return self.kind != "classifier"
 
     @property
     def settings(self) -> dict[str, Any]:
         """The keywords of ``mindcv.create_model`` that give a network these weights fit."""
         facts = {"num_classes": self.num_classes, "in_channels": self.in_channels}
-        return facts | (_widths(self.values) if self.segments else {"head": self.head})
+        return facts | (_widths(self.values, self.kind) if self.is_dense else {"head": self.head})
 
     @property
     def folders(self) -> tuple[str, ...] | None:
@@ -97,8 +113,9 @@ class ModelWeights:
 
     @property
     def classifier(self) -> set[str]:
-        """The names of the parameters that have a row for each class, none without a classifier."""
-        names = {*LINEAR_CLASSIFIER, *MLP_CLASSIFIER, *SEGMENTER_CLASSIFIER}
+        """The names of the parameters that have rows for each class, none without a classifier."""
+        names = {*LINEAR_CLASSIFIER, *MLP_CLASSIFIER}
+        names |= {name for layout in DENSE_LAYOUTS for name in layout.classifier}
         return names & self.values.keys()
 
     @property
@@ -109,13 +126,19 @@ class ModelWeights:
             "num_classes": self.num_classes,
             "in_channels": self.in_channels,
         }
-        facts |= {"task": "segmentation"} if self.segments else {"head": self.head}
+        if self.is_dense:
+            segments = self.kind == "segmentation model"
+            facts["task"] = "segmentation" if segments else "detection"
+        else:
+            facts["head"] = self.head
         if self.classes:
             facts["labels" if self.for_people else "classes"] = list(self.classes)
         if self.palette:
             facts["palette"] = [list(colour) for colour in self.palette]
         if self.reduce_zero_label is not None:
             facts["reduce_zero_label"] = self.reduce_zero_label
+        if self.category_ids:
+            facts["category_ids"] = list(self.category_ids)
         if self.preprocessing:
             facts["preprocessing"] = self.preprocessing
         return facts
@@ -138,31 +161,27 @@ class ModelWeights:
             f"{self.origin} {self.model}, {classes}, {self.in_channels} input channels{head}{note}"
         )
 
-    def check_task(self, segments: bool) -> None:
-        """Refuse weights of another task.
-
-        Args:
-            segments: expect those of a segmentation model, else of a classifier.
+    def check_kind(self, expected: Kind) -> None:
+        """Refuse weights of another kind of network.
 
         Raises:
-            UserError: they are others.
+            UserError: they are of another.
         """
-        kinds = {False: "a classifier", True: "a segmentation model"}
-        if self.segments != segments:
+        if self.kind != expected:
             raise UserError(
-                f"{self.path}: found weights of {self.model}, {kinds[self.segments]}, expected "
-                f"those of {kinds[segments]}"
+                f"{self.path}: found weights of {self.model}, a {self.kind}, expected those of a "
+                f"{expected}"
             )
 
     def backbone_alone(self) -> ModelWeights:
         """Give the backbone as a classifier's weights without a head.
 
-        The norm before the head is new where they are a segmentation model's, which has none.
+        The norm before the head is new where they are not a classifier's: others have none.
         """
         values = {n: v for n, v in self.values.items() if not n.startswith("head.")}
         model = backbone_of(self.model)
         head = self.head
-        if self.segments:
+        if self.is_dense:
             blocks = {
                 n.removeprefix(BACKBONE): v for n, v in values.items() if n.startswith(BACKBONE)
             }
@@ -179,34 +198,38 @@ class ModelWeights:
             num_classes=0,
             head=head,
             classes=(),
-            preprocessing=None if self.segments else self.preprocessing,
+            preprocessing=None if self.is_dense else self.preprocessing,
             for_people=False,
             palette=(),
             reduce_zero_label=None,
+            category_ids=(),
         )
+
+    @property
+    def last_layer(self) -> str:
+        """What is new for other classes, in words."""
+        if self.kind == "Mask R-CNN":
+            return "heads' last layers"
+        last = self.is_dense or MLP_HIDDEN in self.values
+        return "head's last layer" if last else "head"
 
     def with_new_head(self, num_classes: int) -> ModelWeights:
         """Give the same backbone with a classifier, not yet trained, for that many classes.
 
-        Of an MLP head, and of a segmentation model, the last layer is new. Weights are drawn from a
-        normal distribution of deviation 0.02, or 0.01 as official segmentation models have it,
-        always the same one; biases are 0.
+        Of an MLP head, of a segmentation model and of a detector, the last layer is new, or all
+        that have rows for each class. Weights are drawn from a normal distribution of deviation
+        0.02, or as the official model has it, always the same one; biases are 0, but for a
+        RetinaNet's.
         """
-        if self.segments:
-            weight, bias = SEGMENTER_CLASSIFIER
-            shape = (num_classes, *self.values[weight].shape[1:])
-            random = np.random.default_rng(0)
-            head = {
-                weight: _initial(weight, shape, random, SEGMENTER_STD),
-                bias: _initial(bias, shape[:1]),
-            }
+        if self.is_dense:
             return replace(
                 self,
-                values=self.values | head,
+                values=self.values | self._new_last_layers(num_classes),
                 num_classes=num_classes,
                 classes=(),
                 palette=(),
                 reduce_zero_label=None,
+                category_ids=(),
             )
         family = VARIANTS[self.model].family
         features = self.values[NORM[0]].size
@@ -227,6 +250,21 @@ class ModelWeights:
         random = np.random.default_rng(0)
         head = {n: _initial(n, shape, random) for n, shape in shapes.items() if n not in kept}
         return replace(self, values=kept | head, num_classes=num_classes, classes=())
+
+    def _new_last_layers(self, num_classes: int) -> dict[str, np.ndarray]:
+        """Of a segmentation model or detector: what has rows for each class, as drawn anew."""
+        random = np.random.default_rng(0)
+        deviations = {"fc_reg": BOX_STD, "conv_logits": (2 / num_classes) ** 0.5}
+        new = {}
+        for name in (name for name in self.values if name in self.classifier):
+            layer = name.split(".")[-2]
+            background = int(layer == "fc_cls")  # a row of its own
+            before, *rest = self.values[name].shape
+            rows = (before - background) // self.num_classes * num_classes + background
+            new[name] = _initial(name, (rows, *rest), random, deviations.get(layer, DENSE_STD))
+            if name.endswith("retina_cls.bias"):
+                new[name] += np.float32(math.log(PRIOR / (1 - PRIOR)))
+        return new
 
 
 def _initial(
@@ -272,19 +310,20 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
             over, or of the wrong shape.
     """
     naming, prefix = find_network(source)
+    _refuse_other_detectors(naming, source)
     source = unwrap(source, prefix)
     num_classes = 0
     weight = naming.theirs(naming.classifier(source.values)[0])
     if weight in source.values:
-        num_classes = len(np.atleast_1d(source.values[weight]))
+        num_classes = len(np.atleast_1d(source.values[weight])) // naming.layout.rows
     model = variant_of(naming, source, num_classes, model)
     in_channels = source.values[naming.stem].shape[1]
     head = ""
     settings: dict[str, Any]
     if naming.layout.backbone:
-        source = mmsegmentation.opened(source)
+        source = _without_norms_of_no_map(openmmlab.opened(source), naming)
         num_classes = max(num_classes, 1)  # without any, the shapes below tell
-        settings = _widths(source.values)
+        settings = _widths(source.values, kind_of(model))
     else:
         pools_first = naming is TIMM or naming.layout is METAFORMER
         head = POOL_NORM if pools_first else _head_order(source)
@@ -311,11 +350,12 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     if huggingfaces:
         classes = huggingface.read_classes(source.path.parent, num_classes)
         preprocessing = huggingface.read_preprocessing(source.path.parent)
-    palette = mmsegmentation.palette_from(source.metadata.get("palette"))
+    palette = openmmlab.palette_from(source.metadata.get("palette"))
     reduce_zero_label = source.metadata.get("reduce_zero_label")
     if naming.layout.backbone and not source.metadata:
-        classes = mmsegmentation.classes_in(source.meta)
-        palette = mmsegmentation.palette_in(source.meta)
+        classes = openmmlab.classes_in(source.meta)
+    if naming.layout in SEGMENTER_LAYOUTS and not source.metadata:
+        palette = openmmlab.palette_in(source.meta)
         classes, palette, reduce_zero_label = _scene_classes(classes, palette, num_classes)
     if len(classes) > num_classes:
         raise UserError(
@@ -335,18 +375,43 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         note=note,
         palette=palette,
         reduce_zero_label=reduce_zero_label,
+        category_ids=tuple(source.metadata.get("category_ids", ())),
     )
     if imagenet.published(source.path) and not source.metadata:
         return weights.with_imagenet_names()
     return weights
 
 
-def _widths(values: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """The channels of a segmentation model's neck and head, where the weights have these parts."""
-    signs = {
-        "neck_channels": "neck.lateral_convs.0.conv.weight",
-        "head_channels": "decode_head.scale_heads.0.0.conv.weight",
-    }
+def _refuse_other_detectors(naming: Naming, source: Source) -> None:
+    """Take no backbone out of a detector that is not known, as if it were a classifier's."""
+    words = {word for name in source.values for word in name.split(".")}
+    heads = sorted(words & {"bbox_head", "roi_head", "rpn_head"})
+    if heads and not naming.layout.backbone:
+        raise UserError(
+            f"{source.path}: found a detector's {', '.join(heads)}, expected those of a RetinaNet or "
+            "a Mask R-CNN as MMDetection names them"
+        )
+
+
+def _without_norms_of_no_map(source: Source, naming: Naming) -> Source:
+    """Leave the norm of the backbone's first map, which a RetinaNet does not look at."""
+    if naming.layout not in RETINANET_LAYOUTS:
+        return source
+    unused = [n for n in map(naming.theirs, UNUSED_NORM) if n in source.values]
+    values = {name: value for name, value in source.values.items() if name not in unused}
+    words = ["the norm of the first map, which a RetinaNet does not look at"] if unused else []
+    return replace(source, values=values, left=(*source.left, *words))
+
+
+def _widths(values: Mapping[str, np.ndarray], kind: Kind) -> dict[str, int]:
+    """The channels of neck and head, where the weights of dense prediction have these parts."""
+    neck = "neck.lateral_convs.0.conv.weight"
+    signs = {"channels": neck}
+    if kind == "segmentation model":
+        signs = {
+            "neck_channels": neck,
+            "head_channels": "decode_head.scale_heads.0.0.conv.weight",
+        }
     found = {key: values[name].shape for key, name in signs.items() if name in values}
     return {key: shape[0] for key, shape in found.items() if shape and shape[0]}
 
@@ -363,7 +428,7 @@ def _scene_classes(
         classes = names
     if classes != names:
         return classes, palette, None
-    return names, palette or mmsegmentation.palette_from(ade20k.colours().tolist()), True
+    return names, palette or openmmlab.palette_from(ade20k.colours().tolist()), True
 
 
 def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
-from ..models import SEGMENTERS, VARIANTS, Variant, find_variant
+from ..models import DETECTORS, SEGMENTERS, VARIANTS, Variant, find_variant
 from ..models.variants import FAMILIES
 from ..runtime.errors import UserError
 from .names import (
     HUGGINGFACE,
     HUGGINGFACE_BASE,
+    MASK_RCNN_LAYOUTS,
     MMPRETRAIN,
+    SEGMENTER_LAYOUTS,
     TIMM,
     TIMM_METAFORMER,
+    Layout,
     Naming,
     layout_of_family,
 )
@@ -28,9 +32,20 @@ _SIGNS = {
 _NOT_IN_TIMM = ("identityformer", "randformer")
 
 
+Kind = Literal["classifier", "segmentation model", "RetinaNet", "Mask R-CNN"]
+
+
+def kind_of(model: str) -> Kind:
+    """Tell what kind of network a model is."""
+    if model in DETECTORS:
+        return "Mask R-CNN" if DETECTORS[model].masks else "RetinaNet"
+    return "segmentation model" if model in SEGMENTERS else "classifier"
+
+
 def backbone_of(model: str) -> str:
-    """Give the name of the variant that a segmentation model is built on; of a variant, itself."""
-    return SEGMENTERS[model].backbone if model in SEGMENTERS else model
+    """Give the name of the variant that a model of dense prediction stands on; of one, itself."""
+    dense = SEGMENTERS.get(model) or DETECTORS.get(model)
+    return dense.backbone if dense else model
 
 
 def same_network(model: str, other: str) -> bool:
@@ -43,7 +58,7 @@ def same_network(model: str, other: str) -> bool:
 
 
 def variant_of(naming: Naming, source: Source, num_classes: int, asked: str | None) -> str:
-    """Give the name of the variant, or segmentation model, that weights are of.
+    """Give the name of the variant, or of the model on one, that weights are of.
 
     Models for another image size or other classes share a network, and identityformer and
     poolformerv2 have the same parameters. Of these the metadata tell one, or else ``asked`` is one,
@@ -83,10 +98,8 @@ def _networks(naming: Naming, source: Source) -> list[str]:
     depths, stem = naming.depths(source.values), source.values[naming.stem].shape
     if len(stem) != 4 or 0 in stem:
         raise UserError(f"{source.path}: found {naming.stem} {stem}, expected (dims[0], C, 7, 7)")
-    layout, models = naming.layout, dict(VARIANTS)
-    if layout.backbone:
-        layout = layout.backbone
-        models = {name: VARIANTS[model.backbone] for name, model in SEGMENTERS.items()}
+    layout = naming.layout.backbone or naming.layout
+    models = _models_of(naming.layout)
     of_layout = {
         name: variant
         for name, variant in models.items()
@@ -98,7 +111,7 @@ def _networks(naming: Naming, source: Source) -> list[str]:
         families = dict.fromkeys(v.family or "poolformer" for v in of_layout.values())
         raise UserError(
             f"{source.path}: found the token mixers {', '.join(mixers)} in its stages, expected "
-            f"those of {', '.join(families)}"
+            f"those of {', '.join(families) or 'a PoolFormer'}"
         )
     # their other dims are compared with all shapes
     same = [n for n, v in alike.items() if (v.depths, v.dims[0]) == (depths, stem[0])]
@@ -110,6 +123,16 @@ def _networks(naming: Naming, source: Source) -> list[str]:
             f"those of {known}"
         )
     return same
+
+
+def _models_of(layout: Layout) -> dict[str, Variant]:
+    """The variants of the models that a layout is of, or that these stand on."""
+    if not layout.backbone:
+        return dict(VARIANTS)
+    if layout in SEGMENTER_LAYOUTS:
+        return {name: VARIANTS[model.backbone] for name, model in SEGMENTERS.items()}
+    masks = layout in MASK_RCNN_LAYOUTS
+    return {name: VARIANTS[d.backbone] for name, d in DETECTORS.items() if d.masks == masks}
 
 
 def _mixers_in(naming: Naming, names: Collection[str]) -> tuple[str, ...]:

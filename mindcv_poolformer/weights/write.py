@@ -1,4 +1,4 @@
-"""Writing weights: a .ckpt, a .safetensors file, or as Hugging Face or MMSegmentation has them."""
+"""Writing weights: a .ckpt, a .safetensors file, or as Hugging Face or OpenMMLab has them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from mindspore import Tensor
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from ..models import VARIANTS, SemanticFPN, StagedClassifier
+from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN
 from ..models.classifier import NORM_POOL
 from ..runtime.checkpoint_file import save_checkpoint
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder
-from . import huggingface, mmsegmentation
-from .names import HUGGINGFACE, MMSEGMENTATION
+from . import huggingface, openmmlab
+from .load import Network
+from .names import HUGGINGFACE, OPENMMLAB
 from .read import HEADER, Source, import_torch
 from .recognise import ModelWeights, recognise
 
-Format = Literal["ckpt", "safetensors", "hf", "mmseg"]
+Format = Literal["ckpt", "safetensors", "hf", "openmmlab"]
 _MODEL_FILE = "model.safetensors"
 
 
@@ -31,7 +32,7 @@ def format_of(path: Path, wanted: Format | None = None) -> Format:
     Args:
         path: of the target.
         wanted: the format it must be; a folder may then have any name, and a file for
-            MMSegmentation may end in .safetensors.
+            OpenMMLab may end in .safetensors.
 
     Raises:
         UserError: the suffix is of no format, or not of the one wanted.
@@ -40,15 +41,15 @@ def format_of(path: Path, wanted: Format | None = None) -> Format:
         ".ckpt": "ckpt",
         ".safetensors": "safetensors",
         "": "hf",
-        ".pth": "mmseg",
+        ".pth": "openmmlab",
     }
     form = wanted or formats.get(path.suffix)
     if form is None:
         raise UserError(
             f"{path}: found {path.suffix!r}, expected .ckpt, .safetensors, or none for a Hugging "
-            "Face folder, or .pth for MMSegmentation"
+            "Face folder, or .pth for MMSegmentation or MMDetection"
         )
-    suffixes = [".pth", ".safetensors"] if form == "mmseg" else [f".{form}"]
+    suffixes = [".pth", ".safetensors"] if form == "openmmlab" else [f".{form}"]
     if form != "hf" and path.suffix not in suffixes:
         raise UserError(f"{path}: found {path.suffix!r}, expected {' or '.join(suffixes)}")
     return form
@@ -74,14 +75,12 @@ def check_target(path: Path, form: Format, overwrite: bool) -> None:
         raise UserError(f"{path}: found something else there, expected what {form} would replace")
 
 
-def save_weights(
-    network: StagedClassifier | SemanticFPN, path: str | Path, form: Format | None = None
-) -> None:
+def save_weights(network: Network, path: str | Path, form: Format | None = None) -> None:
     """Write a network with its classes and preprocessing, as train.py and classify read it.
 
     Args:
-        network: of any variant, or a segmentation model; its ``classes``, ``palette`` and
-            ``preprocessing`` are written too.
+        network: of any variant, or a segmentation model or detector; its ``classes``, ``palette``
+            or ``category_ids``, and ``preprocessing`` are written too.
         path: replaced if it exists; its suffix tells the format, see :func:`format_of`.
         form: the format, where the name of a Hugging Face folder has a dot.
 
@@ -98,6 +97,8 @@ def save_weights(
     }
     if isinstance(network, SemanticFPN):
         metadata |= {"classes": network.classes, "palette": network.palette}
+    elif isinstance(network, RetinaNet | MaskRCNN):
+        metadata |= {"classes": network.classes, "category_ids": network.category_ids}
     else:
         names = "labels" if network.for_people else "classes"
         metadata |= {"head": network.head_order, names: network.classes}
@@ -111,7 +112,7 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
 
     Raises:
         UserError: a Hugging Face folder is wanted of a model that transformers cannot express, a
-            file for MMSegmentation of a classifier, or ``path`` cannot be written.
+            file for OpenMMLab of a classifier, or ``path`` cannot be written.
     """
     try:
         if form == "ckpt":
@@ -120,24 +121,24 @@ def write_weights(weights: ModelWeights, path: Path, form: Format) -> None:
         elif form == "safetensors":
             with replaced_file(path) as temporary:
                 save_file(weights.values, temporary, {HEADER: json.dumps(weights.metadata)})
-        elif form == "mmseg":
-            _write_mmsegmentation(weights, path)
+        elif form == "openmmlab":
+            _write_openmmlab(weights, path)
         else:
             _write_huggingface(weights, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written ({error}), expected a place to write") from None
 
 
-def _write_mmsegmentation(weights: ModelWeights, path: Path) -> None:
+def _write_openmmlab(weights: ModelWeights, path: Path) -> None:
     """As its test and training programs read it; floats and counters are all in it."""
-    if not weights.segments:
+    if not weights.is_dense:
         raise UserError(
             f"{path}: found weights of {weights.model}, a classifier, expected those of a "
-            "segmentation model for MMSegmentation; choose a name that ends in .ckpt or "
-            ".safetensors"
+            "segmentation model for MMSegmentation or of a detector for MMDetection; choose a name "
+            "that ends in .ckpt or .safetensors"
         )
-    naming = next(n for n in MMSEGMENTATION if n.layout.stem in weights.values)
-    values = mmsegmentation.with_counters(
+    naming = next(n for n in OPENMMLAB if weights.values.keys() >= {*n.layout.signs})
+    values = openmmlab.with_counters(
         {naming.theirs(name): value for name, value in weights.values.items()}
     )
     with replaced_file(path) as temporary:
@@ -147,12 +148,12 @@ def _write_mmsegmentation(weights: ModelWeights, path: Path) -> None:
             return
         torch = import_torch(path, "to write one")
         state = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
-        meta = mmsegmentation.meta_of(weights.metadata)
+        meta = openmmlab.meta_of(weights.metadata)
         torch.save({"meta": meta, "state_dict": state}, temporary)
 
 
 def _write_huggingface(weights: ModelWeights, path: Path) -> None:
-    if weights.segments or VARIANTS[weights.model].family:
+    if weights.is_dense or VARIANTS[weights.model].family:
         raise UserError(
             f"{path}: found weights of a {weights.model}, expected those of a PoolFormer: "
             "transformers has no such model; choose a name that ends in .ckpt or .safetensors"

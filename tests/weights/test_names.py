@@ -4,19 +4,29 @@ import pytest
 from hybrids import HYBRIDS, hybrid_shapes
 from official import SHAPES, TIMM_OUTPUTS
 
-from mindcv_poolformer.models import VARIANTS, Hybrid, MetaFormer, PoolFormer, SemanticFPN
+from mindcv_poolformer.models import (
+    VARIANTS,
+    Hybrid,
+    MaskRCNN,
+    MetaFormer,
+    PoolFormer,
+    RetinaNet,
+    SemanticFPN,
+)
 from mindcv_poolformer.weights.names import (
     HUGGINGFACE,
     METAFORMER,
     MINDCV,
     MMPRETRAIN,
-    MMSEGMENTATION,
     NAMINGS,
     OFFICIAL,
     OFFICIAL_METAFORMER,
+    OPENMMLAB,
     OUR_METAFORMER,
     POOLFORMER,
     POSITIONED,
+    RETINANET_LAYOUTS,
+    SEGMENTER_LAYOUTS,
     TIMM,
     TIMM_METAFORMER,
     Naming,
@@ -150,6 +160,8 @@ def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
     depths = (1, 12, 3, 2)
     layout = naming.layout.backbone or naming.layout
     maps = {"features_only": True} if naming.layout.backbone else {}
+    if naming.layout in RETINANET_LAYOUTS:
+        maps["out_indices"] = (1, 2, 3)
     if layout is POOLFORMER:
         network = PoolFormer(depths, (4, 8, 8, 16), **maps)
     elif naming.layout in POSITIONED.values():
@@ -157,13 +169,16 @@ def test_a_naming_knows_its_own_and_counts_blocks(naming: Naming) -> None:
         network = Hybrid(depths, (32, 32, 32, 32), family, num_classes=2)
     else:
         network = MetaFormer(depths, (32, 32, 32, 32), "caformer", num_classes=2, **maps)
-    if naming.layout.backbone:
+    if naming.layout in SEGMENTER_LAYOUTS:
         network = SemanticFPN(network, num_classes=2, neck_channels=4, head_channels=4)
+    elif naming.layout.backbone:
+        cell = RetinaNet if naming.layout in RETINANET_LAYOUTS else MaskRCNN
+        network = cell(network, num_classes=2, channels=4)
     names = [naming.theirs(parameter.name) for parameter in network.get_parameters()]
     assert len(set(names)) == len(names)
     fitting = [other for other in NAMINGS if other.fits(names)]
     assert fitting[0] is naming
-    assert fitting[1:] == ([MMPRETRAIN] if naming is MMSEGMENTATION[0] else [])
+    assert fitting[1:] == ([MMPRETRAIN] if naming in OPENMMLAB and layout is POOLFORMER else [])
     assert naming.depths(names) == depths
     last = naming.classifier(names)
     assert {naming.theirs(name) for name in last} <= set(names)

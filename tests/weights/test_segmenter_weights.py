@@ -32,7 +32,7 @@ from mindcv_poolformer.weights import (
     write_weights,
 )
 from mindcv_poolformer.weights.__main__ import main
-from mindcv_poolformer.weights.names import MMSEGMENTATION
+from mindcv_poolformer.weights.names import OPENMMLAB
 from mindcv_poolformer.weights.read import Source
 from mindcv_poolformer.weights.recognise import recognise
 from mindcv_poolformer.weights.variant import variant_of
@@ -103,7 +103,7 @@ def checkpoint(tiny_segmenter: str, torch: Any, tmp_path_factory: pytest.TempPat
         "state_dict": state,
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
     }
-    path = tmp_path_factory.mktemp("mmseg") / "iter_40000.pth"
+    path = tmp_path_factory.mktemp("openmmlab") / "iter_40000.pth"
     torch.save(content, path)
     return path
 
@@ -221,7 +221,7 @@ def test_an_official_checkpoint_there_and_back(tmp_path: Path, torch: Any) -> No
     assert (weights.classes[0], weights.classes[7], weights.classes[149]) == ("wall", "bed", "flag")
     assert (weights.palette[0], weights.palette[149]) == ((120, 120, 120), (92, 0, 255))
     assert weights.reduce_zero_label is True
-    write_weights(weights, tmp_path / "x.pth", "mmseg")
+    write_weights(weights, tmp_path / "x.pth", "openmmlab")
     content = torch.load(tmp_path / "x.pth", weights_only=True)
     state = content["state_dict"]
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
@@ -240,7 +240,7 @@ def test_names_and_shapes_tell_official_models_apart(name: str) -> None:
     nothing = np.float32(0)
     values = {key: np.broadcast_to(nothing, shape) for key, shape in SHAPES[name].items()}
     source = Source(Path("latest.pth"), values, {})
-    assert variant_of(MMSEGMENTATION[0], source, 150, None) == name
+    assert variant_of(OPENMMLAB[0], source, 150, None) == name
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_names_and_shapes_tell_official_models_apart(name: str) -> None:
     ],
 )
 def test_backbones_that_share_a_network(told: dict, expected: str | None) -> None:
-    naming = MMSEGMENTATION[1]
+    naming = OPENMMLAB[1]
     blocks = {0: 2, 1: 2, 2: 6, 3: 2}
     names = [f"backbone.stages.{stage}.{n - 1}.norm1.weight" for stage, n in blocks.items()]
     values = {name: np.zeros(1) for name in names} | {naming.stem: np.zeros((64, 3, 7, 7))}
@@ -284,7 +284,7 @@ def test_convert_both_ways(
     }
     write_weights(weights, Path("run.ckpt"), "ckpt")
     command("convert", "run.ckpt", "theirs.pth")
-    command("convert", "run.ckpt", "theirs.safetensors", "--to", "mmseg")
+    command("convert", "run.ckpt", "theirs.safetensors", "--to", "openmmlab")
     command("convert", "run.ckpt", "ours.safetensors")
     official = official_values(tiny_segmenter)
     for found in (
@@ -501,7 +501,7 @@ def test_tasks_are_not_mixed_up(
     ):
         command("convert", tmp_path / "c.ckpt", "x.pth")
     with pytest.raises(UserError, match="x.ckpt: found '.ckpt', expected .pth or .safetensors"):
-        command("convert", tmp_path / "c.ckpt", "x.ckpt", "--to", "mmseg")
+        command("convert", tmp_path / "c.ckpt", "x.ckpt", "--to", "openmmlab")
     with pytest.raises(UserError, match=f"found poolformer_tiny, expected {tiny_segmenter}"):
         command("convert", tmp_path / "c.ckpt", "x.ckpt", "--model", tiny_segmenter)
     assert [path.name for path in tmp_path.iterdir()] == ["c.ckpt"]

@@ -65,11 +65,11 @@ def _entry_point(name: str) -> Callable[..., RetinaNet | MaskRCNN]:
             features_only=True,
             out_indices=(0, 1, 2, 3) if masks else (1, 2, 3),
         )
-        if pretrained:  # of the backbone: neck and head have no published address
-            assert registry.load_pretrained is not None  # the package has set it
-            registry.load_pretrained(backbone, backbone_name)
         network = cell(backbone, num_classes=num_classes, **kwargs)
         network.variant = name
+        if pretrained:  # of the backbone: neck and head have no published address
+            assert registry.load_pretrained is not None  # the package has set it
+            registry.load_pretrained(network, name)
         return network
 
     create.__name__ = create.__qualname__ = name

@@ -201,6 +201,7 @@ class MaskRCNN(OnBackbone):
         detections: int = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
+        self.category_ids: tuple[int, ...] = ()  # of the classes, as weights' metadata tell them
         if backbone.out_indices != (0, 1, 2, 3):
             found = backbone.out_indices
             raise ValueError(f"backbone: found out_indices {found}, expected (0, 1, 2, 3)")

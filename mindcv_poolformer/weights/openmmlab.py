@@ -1,4 +1,4 @@
-"""What MMSegmentation's checkpoints hold beside weights: classes, colours, and steps counted."""
+"""What OpenMMLab's checkpoints hold beside weights: classes, their colours, and steps counted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def with_counters(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def meta_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a checkpoint's ``meta``: in MMSegmentation's words, and all of ours as JSON."""
+    """Give a checkpoint's ``meta``: in OpenMMLab's words, and all of ours as JSON."""
     meta: dict[str, Any] = {HEADER: json.dumps(metadata)}
     if "classes" in metadata:
         meta["CLASSES"] = tuple(metadata["classes"])
@@ -94,6 +94,6 @@ def _is_colour(colour: Any) -> bool:
 
 
 def _told(meta: Mapping[str, Any], key: str) -> Any:
-    """What a ``meta`` of MMSegmentation 0.x, or of 1.x, has for a key."""
+    """What a ``meta`` of OpenMMLab's first versions, or of later ones, has for a key."""
     dataset = meta.get("dataset_meta")
     return meta.get(key.upper(), dataset.get(key) if isinstance(dataset, Mapping) else None)
