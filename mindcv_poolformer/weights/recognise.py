@@ -388,8 +388,8 @@ def _refuse_other_detectors(naming: Naming, source: Source) -> None:
     heads = sorted(words & {"bbox_head", "roi_head", "rpn_head"})
     if heads and not naming.layout.backbone:
         raise UserError(
-            f"{source.path}: found a detector's {', '.join(heads)}, expected those of a RetinaNet or "
-            "a Mask R-CNN as MMDetection names them"
+            f"{source.path}: found a detector's {', '.join(heads)}, expected those of a RetinaNet "
+            "or a Mask R-CNN as MMDetection names them"
         )
 
 
