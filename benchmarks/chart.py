@@ -14,11 +14,11 @@ from .rounds import Record, Shape  # noqa: E402
 from .targets import BATCH, INPUT  # noqa: E402
 
 PANELS: tuple[tuple[str, tuple[str, ...], Shape], ...] = (
-    ("inference", ("deploy", "evaluation", "hf_compiled", "hf", "mindcv"), BATCH),
+    ("inference", ("onnx", "deploy", "evaluation", "hf_compiled", "hf", "mindcv"), BATCH),
     ("training step", ("training", "hf_training", "mindcv_training"), BATCH),
     ("input pipeline", ("pipeline", "mindcv_pipeline"), INPUT),
 )
-OURS = ("deploy", "evaluation", "training", "pipeline")
+OURS = ("onnx", "deploy", "evaluation", "training", "pipeline")
 BLUE, GREY = "#1f77b4", "#b0b0b0"
 
 

@@ -16,6 +16,7 @@ from .rounds import ROOT, Contender, Contest, say
 TOLERANCE = 1e-4  # of logits and losses, in fp32
 # Whose outputs are compared with whose.
 REFERENCES = {
+    "onnx": "hf",
     "deploy": "hf",
     "evaluation": "hf",
     "hf_compiled": "hf",
@@ -64,6 +65,7 @@ def contenders(
             "training step, kernels found again", "ours", "training", environment=kernels
         ),
         "pipeline": contender("input pipeline", "ours", "pipeline"),
+        "onnx": contender("ONNX Runtime", "onnx_runtime", "inference"),
         "mindir": contender("MINDIR", "ours", "mindir"),
         "hf": contender("Hugging Face eager", "hugging_face", "inference"),
         "hf_compiled": contender("torch.compile", "hugging_face", "compiled", environment=inductor),
@@ -88,6 +90,30 @@ def write_weights(model: str, folder: Path, environment: Mapping[str, str]) -> N
     say(f"drawing weights of {model}")
     module = f"{__package__}.contenders.weights"
     run_to_end(environment, "-m", module, model, str(folder / model))
+
+
+def write_bundle(
+    model: str, folder: Path, photographs: Path, environment: Mapping[str, str]
+) -> None:
+    """Write folder/model/bundle, of the weights there, unless it is there.
+
+    Raises:
+        UserError: it failed.
+    """
+    bundle = folder / model / "bundle"
+    if bundle.exists():
+        return
+    say(f"exporting {model}")
+    flags = {
+        "config": f"configs/{model}_ascend.yaml",
+        "device_target": "CPU",
+        "distribute": "false",
+        "ckpt_path": str(folder / model / "model.ckpt"),
+        "sample_images": str(photographs),
+        "export_dir": str(bundle),
+    }
+    words = [word for key, value in flags.items() for word in (f"--{key}", value)]
+    run_to_end(environment, "export.py", *words)
 
 
 def run_to_end(environment: Mapping[str, str], *words: str) -> None:

@@ -88,29 +88,65 @@ def request(description: dict[str, Any], kind: str, images: int) -> bytes:
 async def ask_all(
     name: str, address: str, message: bytes, images: int, concurrency: int, seconds: float
 ) -> Load:
-    """Load a server; a first second is not counted. ``images`` are in each request."""
-    latencies: list[float] = []
-    errors = 0
-    watch = Others()
+    """Load a server by clients that each ask again when they are answered.
+
+    A first second is not counted. ``images`` are in each request.
+    """
+    answers = _Answers(seconds)
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(INFER)
-        opens = time.perf_counter() + 1
-        closes = opens + seconds
 
         async def client() -> None:
-            nonlocal errors
-            while (started := time.perf_counter()) < closes:
-                try:
-                    await call(message, timeout=60)
-                except grpc.RpcError:
-                    errors += 1
+            while time.perf_counter() < answers.closes:
+                if not await answers.ask(call, message):
                     await asyncio.sleep(0.01)
-                    continue
-                ended = time.perf_counter()
-                if opens <= ended < closes:
-                    latencies.append((ended - started) * 1e3)
 
         await asyncio.gather(*(client() for _ in range(concurrency)))
-    p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (float("nan"),) * 2
-    rate = len(latencies) * images / seconds
-    return Load(name, concurrency, rate, float(p50), float(p99), errors, watch.cores())
+    return answers.load(name, concurrency, images)
+
+
+async def ask_at(
+    name: str, address: str, message: bytes, images: int, rate: float, seconds: float
+) -> Load:
+    """Ask a server ``rate`` times a second, evenly, answered or not; else as :func:`ask_all`."""
+    answers = _Answers(seconds)
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(INFER)
+        asked = []
+        begins = time.perf_counter()
+        for number in range(round(rate * (answers.closes - begins))):
+            await asyncio.sleep(begins + number / rate - time.perf_counter())
+            asked.append(asyncio.ensure_future(answers.ask(call, message)))
+        await asyncio.gather(*asked)
+    return answers.load(name, 1, images)
+
+
+class _Answers:
+    """What comes back, counted for so many seconds after a first one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._watch = seconds, Others()
+        self._latencies: list[float] = []
+        self._errors = 0
+        self._opens = time.perf_counter() + 1
+        self.closes = self._opens + seconds
+
+    async def ask(self, call: Any, message: bytes) -> bool:
+        """Whether the server answers."""
+        started = time.perf_counter()
+        try:
+            await call(message, timeout=60)
+        except grpc.RpcError:
+            self._errors += 1
+            return False
+        ended = time.perf_counter()
+        if self._opens <= ended < self.closes:
+            self._latencies.append((ended - started) * 1e3)
+        return True
+
+    def load(self, name: str, concurrency: int, images: int) -> Load:
+        found = self._latencies
+        p50, p99 = np.percentile(found, [50, 99]) if found else (float("nan"),) * 2
+        rate = len(found) * images / self._seconds
+        others = self._watch.cores()
+        return Load(name, concurrency, rate, float(p50), float(p99), self._errors, others)

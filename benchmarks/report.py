@@ -12,10 +12,20 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .ascend import MINDCV
 from .rounds import ROOT, ROUNDS_BESIDE, Record, Shape
 from .targets import INPUT, Result, rate
 
-PACKAGES = ("mindspore", "mindcv", "torch", "transformers", "numpy", "pillow")
+PACKAGES = (
+    "mindspore",
+    "mindcv",
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "timm",
+    "numpy",
+    "pillow",
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -46,6 +56,26 @@ def contenders_table(records: Mapping[str, Record]) -> str:
         if not name.startswith("gemm")
         for shape in record.rounds
     ]
+    return table(head, rows)
+
+
+def input_table(records: Mapping[str, Record], cores: int) -> str:
+    """What each input pipeline makes, and the cores that NPUs would need of it.
+
+    Args:
+        records: of the contenders.
+        cores: that each pipeline had.
+    """
+    npus = MINDCV[-1]
+    head = ("input pipeline", "images/s", "a core", "cores for 1,000 images/s")
+    head += (f"for {npus.hardware}, {npus.images_per_second:,.0f} images/s",)
+    rows = []
+    for name in ("pipeline", "mindcv_pipeline"):
+        if name in records and INPUT in records[name].rounds:
+            spread = records[name].spread(INPUT)
+            a_core = spread[1] / cores
+            needed = (f"{images / a_core:.1f}" for images in (1000, npus.images_per_second))
+            rows.append((records[name].label, rate(spread), f"{a_core:.0f}", *needed))
     return table(head, rows)
 
 
@@ -131,7 +161,9 @@ def notes(around: Mapping[str, object], rounds: int, quick: bool, synthetic: boo
         "and stopped while it is not its turn. Batch 8 unless said otherwise; training is forward, "
         "loss, backward and AdamW, without drop path.",
         f"Input pipelines: {images}, batches of {INPUT[0]} at {INPUT[1]} px; official augmentation "
-        "here, MindCV's own recipe there, equally many workers. Memory: resident high-water mark "
+        "here, MindCV's own recipe there, equally many workers. The NPUs' rate is what MindCV "
+        "publishes for training poolformer_s12, not measured here; that more cores make "
+        "proportionally more is assumed. Memory: resident high-water mark "
         "of the process, with start-up and compilation.",
     ]
     if quick:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindcv_poolformer.models import POOLFORMERS, VARIANTS
+from mindcv_poolformer.runtime.cores import cores
 
 from . import report
-from .field import check_agreement, contenders, run_to_end, write_weights
+from .field import check_agreement, contenders, run_to_end, write_bundle, write_weights
 from .macs import matrix_macs
 from .rounds import ROUNDS_BESIDE, Contest, Record, say
 from .targets import BATCH, INPUT, PRODUCT, SINGLE, TARGETS, Result, measure
@@ -59,6 +60,10 @@ class Plan:
         known = contenders(model, self.folder, self.photographs, self.caches, self.workers)
         return Contest(known, self.environment, self.folder)
 
+    def write_bundle(self) -> None:
+        """Have a bundle of MODEL, whose weights are there, where the contenders look for it."""
+        write_bundle(MODEL, self.folder, self.photographs, self.environment)
+
 
 @dataclass
 class Measured:
@@ -87,17 +92,18 @@ class Measured:
 
 
 def targets(plan: Plan) -> Measured:
-    """Everybody at batch 8, then the two at batch 1."""
+    """Everybody at batch 8, then three at batch 1."""
+    plan.write_bundle()
     gemm = dict.fromkeys(("gemm_numpy", "gemm_torch"), PRODUCT)
     pipelines = dict.fromkeys(("pipeline", "mindcv_pipeline"), INPUT)
     networks = ("mindcv_training", "hf_compiled", "training", "mindcv", "deploy", "evaluation")
-    shapes = dict.fromkeys((*networks, "hf", "hf_training"), BATCH) | pipelines | gemm
+    shapes = dict.fromkeys((*networks, "onnx", "hf", "hf_training"), BATCH) | pipelines | gemm
     measured = Measured()
     with plan.contest(MODEL) as contest:
         contest.start(shapes, plan.at_once)
         check_agreement(contest)
         contest.race(shapes, plan.rounds, plan.seconds)
-        single = dict.fromkeys(("deploy", "hf"), SINGLE)
+        single = dict.fromkeys(("onnx", "deploy", "hf"), SINGLE)
         contest.end(shapes.keys() - single.keys())
         contest.prepare(single)
         contest.race(single, plan.rounds, plan.seconds)
@@ -105,25 +111,40 @@ def targets(plan: Plan) -> Measured:
     variant = VARIANTS[MODEL]
     macs = matrix_macs(variant.depths, variant.dims, BATCH[1])
     measured.results = [measure(target, records, macs) for target in TARGETS]
-    measured.tables = [report.targets_table(measured.results), report.contenders_table(records)]
+    measured.tables = [
+        report.targets_table(measured.results),
+        report.input_table(records, min(plan.workers, cores())),
+        report.contenders_table(records),
+    ]
     return measured
 
 
 def scaling(plan: Plan) -> Measured:
-    """The deploy form and Hugging Face at other batch and image sizes."""
-    names = ("deploy", "hf")
-    shapes = [(batch, BATCH[1]) for batch in BATCHES] + [(BATCH[0], size) for size in SIZES]
+    """ONNX Runtime, the deploy form and Hugging Face at other batch and image sizes.
+
+    The bundle takes images of one size, so that ONNX Runtime has no part in the others.
+    """
+    plan.write_bundle()
+    names = ("onnx", "deploy", "hf")
+    batches = [(batch, BATCH[1]) for batch in BATCHES]
+    sizes = [(BATCH[0], size) for size in SIZES]
     measured = Measured()
     with plan.contest(MODEL) as contest:
-        contest.start(dict.fromkeys(names, shapes[0]))
-        for shape in shapes:
+        contest.start(dict.fromkeys(names, batches[0]))
+        for shape in (*batches, *sizes):
+            if shape == sizes[0]:
+                contest.end(["onnx"])
             say("batch {} at {} px".format(*shape))
             contest.prepare(dict.fromkeys(names, shape))
             check_agreement(contest)
             contest.race(dict.fromkeys(names, shape), ROUNDS_BESIDE, plan.seconds)
         records = measured.take("scaling", contest)
-    rows = [("{} x {}".format(*shape), records, shape) for shape in shapes]
-    measured.tables = [report.comparison_table("batch x px", rows, names)]
+    measured.tables = [
+        report.comparison_table(
+            "batch x px", [("{} x {}".format(*shape), records, shape) for shape in shapes], those
+        )
+        for shapes, those in ((batches, names), (sizes, names[1:]))
+    ]
     return measured
 
 
@@ -160,19 +181,8 @@ def families(plan: Plan) -> Measured:
 
 def startup(plan: Plan) -> Measured:
     """Start and first call of each, one by one; a cold start fills the warm one's cache."""
-    bundle = str(plan.folder / MODEL / "bundle")
-    say("exporting a MINDIR")
-    flags = {
-        "config": f"configs/{MODEL}_ascend.yaml",
-        "device_target": "CPU",
-        "distribute": "false",
-        "ckpt_path": str(plan.folder / MODEL / "model.ckpt"),
-        "sample_images": str(plan.photographs),
-        "export_dir": bundle,
-    }
-    words = [word for key, value in flags.items() for word in (f"--{key}", value)]
-    run_to_end(plan.environment, "export.py", *words)
-    names = ("deploy", "evaluation", "mindir", "training_cold", "training_warm")
+    plan.write_bundle()
+    names = ("onnx", "mindir", "deploy", "evaluation", "training_cold", "training_warm")
     names += ("hf", "hf_training")
     measured = Measured()
     with plan.contest(MODEL) as contest:

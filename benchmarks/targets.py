@@ -40,6 +40,10 @@ class Target:
 
 
 TARGETS = (
+    Target("ONNX Runtime vs Hugging Face eager", 1.6, "speed", "onnx", ("hf",)),
+    Target("ONNX Runtime vs torch.compile", 1.1, "speed", "onnx", ("hf_compiled",)),
+    Target("batch 1: ONNX Runtime vs Hugging Face eager", 1.5, "speed", "onnx", ("hf",), SINGLE),
+    Target("peak memory, ONNX Runtime vs Hugging Face", 2.5, "memory", "onnx", ("hf",)),
     Target("deploy form vs Hugging Face eager", 1.4, "speed", "deploy", ("hf",)),
     Target("deploy form vs torch.compile", 1.0, "speed", "deploy", ("hf_compiled",)),
     Target("plain forward vs Hugging Face eager", 1.0, "speed", "evaluation", ("hf",)),
@@ -51,9 +55,6 @@ TARGETS = (
         "deploy form, share of the GEMM peak", 0.85, "peak", "deploy", ("gemm_numpy", "gemm_torch")
     ),
     Target("batch 1: deploy form vs Hugging Face eager", 1.3, "speed", "deploy", ("hf",), SINGLE),
-    Target(
-        "input pipeline vs MindCV's loader", 2.0, "speed", "pipeline", ("mindcv_pipeline",), INPUT
-    ),
     Target("peak memory, deploy form vs Hugging Face", 1.0, "memory", "deploy", ("hf",)),
     Target("peak memory, plain forward vs Hugging Face", 1.0, "memory", "evaluation", ("hf",)),
     Target("peak memory, training vs Hugging Face", 1.0, "memory", "training", ("hf_training",)),

@@ -109,8 +109,9 @@ class LoadedGraph(Generic[Preparation]):
         rows = []
         for start, size in self._runs(len(images), batch_size):
             batch = images[start : start + size]
-            padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
-            rows.append(self.network(np.pad(batch, padding))[: len(batch)])
+            if (missing := size - len(batch)) > 0:
+                batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            rows.append(self.network(batch)[: size - missing])
         return np.concatenate(rows)
 
     def _runs(self, count: int, batch_size: int | None) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from scripts import NO_KERNELS
 
 from benchmarks import bench
 from benchmarks.contenders.serve import images, targets
-from benchmarks.field import check_agreement, contenders, write_weights
+from benchmarks.field import check_agreement, contenders, write_bundle, write_weights
 from benchmarks.photographs import draw_photograph, write_photographs
 from benchmarks.rounds import ROOT, Contest, clean_environment
 from benchmarks.sections import MODEL, Plan, breakdown
@@ -92,10 +92,17 @@ def test_given_photographs_are_counted_before_the_work(tmp_path: Path) -> None:
     assert len(scan_folder(plan.photographs / "train")) == INPUT[0]
 
 
-def test_stock_mindcv_is_left_alone() -> None:
+@pytest.mark.parametrize(
+    ("contender", "strangers"),
+    [
+        ("stock_mindcv", {"mindcv_poolformer", "torch"}),
+        ("onnx_runtime", {"mindspore", "mindcv", "torch"}),
+    ],
+)
+def test_contenders_are_left_alone(contender: str, strangers: set[str]) -> None:
     script = (
-        "import sys, benchmarks.contenders.stock_mindcv\n"
-        "assert 'mindcv_poolformer' not in sys.modules and 'torch' not in sys.modules\n"
+        f"import sys, benchmarks.contenders.{contender}\n"
+        f"assert not {strangers!r} & sys.modules.keys()\n"
     )
     environment = clean_environment(os.environ)
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
@@ -117,6 +124,25 @@ def test_all_networks_agree(tmp_path: Path) -> None:
         logits, losses = contest.outputs("evaluation"), contest.outputs("training")
         assert logits.shape == (2, 2, 1000) and np.ptp(logits) > 1
         assert losses.shape == (2,) and losses[1] < losses[0]  # the step has learnt
+
+
+@pytest.mark.rare
+def test_a_bundle_agrees_and_is_small(tmp_path: Path) -> None:
+    """ONNX Runtime beside the bundle's checkpoint in Hugging Face."""
+    pytest.importorskip("transformers", reason="needs transformers to compare with")
+    write_photographs(tmp_path / "photographs" / "train", 2)
+    environment = clean_environment(os.environ) | NO_KERNELS
+    write_weights(MODEL, tmp_path, environment)
+    write_bundle(MODEL, tmp_path, tmp_path / "photographs", environment)
+    known = contenders(MODEL, tmp_path, tmp_path, tmp_path, 1)
+    shapes = dict.fromkeys(("onnx", "hf"), (1, 224))
+    with Contest(known, environment, tmp_path) as contest:
+        contest.start(shapes)
+        check_agreement(contest)
+        contest.race(shapes, 1, 0.0)
+        assert not contest.failures
+        peaks = [contest.records[name].peak_bytes[1, 224] for name in shapes]
+    assert peaks[0] < 0.5 * peaks[1]
 
 
 @pytest.mark.rare

@@ -1,0 +1,42 @@
+"""What the server is held against."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.rounds import ROOT
+
+# In a process of its own: tritonclient's messages and MLServer's have the same names.
+SCRIPT = """
+from benchmarks.load import Load
+from benchmarks.serving import print_targets
+
+def row(name, clients, rate, p99=None):
+    return Load(name, clients, rate, p99 and p99 / 2, p99, 0, 0.0)
+
+loads = [row("batching", 1, 17.0, 70.0), row("one by one", 1, 1.0, 70.0), row("bare loop", 1, 20.0)]
+loads += [row("batching", 8, 35.9, 9.0), row("bare loop", 8, 40.0)]
+loads += [row("batching", 16, 39.0, 9.0), row("bare loop", 16, 40.0)]
+print_targets(loads, row("batching", 1, 19.5, 100.0), images=1)
+"""
+
+
+def test_the_worst_round_and_the_bare_latency_judge() -> None:
+    pytest.importorskip("tritonclient", reason="needs tritonclient, which the benchmark asks with")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[3:] == [
+        "| fewer than 8 clients, share of the bare loop | 85% | 85% to 85% | pass |",
+        "| 8 clients and more, share of the bare loop | 90% | 89% to 97% | short |",
+        "| p99 at half load (19.5 images/s), of the bare latency | 2x | 2.00x (100 ms) | pass |",
+    ]
