@@ -12,6 +12,7 @@ from typing import Any
 import mindcv
 import numpy as np
 
+from ..data.detection import coco_categories
 from ..data.segmentation import ade20k
 from ..models import VARIANTS
 from ..models.classifier import NORM_POOL, POOL_NORM
@@ -299,7 +300,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     timm's weights want the head "pool_norm", since timm pools before it normalises. Files that are
     published ones by their names get the names of ImageNet-1K's classes, see
     :func:`imagenet.published`. Segmentation models with 150 classes of which nothing is told, as
-    official ones may be, get those of ADE20K.
+    official ones may be, get those of ADE20K, and detectors with 80 those of COCO.
 
     Args:
         source: the weights as they are.
@@ -352,11 +353,14 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         preprocessing = huggingface.read_preprocessing(source.path.parent)
     palette = openmmlab.palette_from(source.metadata.get("palette"))
     reduce_zero_label = source.metadata.get("reduce_zero_label")
+    category_ids = tuple(source.metadata.get("category_ids", ()))
     if naming.layout.backbone and not source.metadata:
         classes = openmmlab.classes_in(source.meta)
-    if naming.layout in SEGMENTER_LAYOUTS and not source.metadata:
-        palette = openmmlab.palette_in(source.meta)
-        classes, palette, reduce_zero_label = _scene_classes(classes, palette, num_classes)
+        if naming.layout in SEGMENTER_LAYOUTS:
+            palette = openmmlab.palette_in(source.meta)
+            classes, palette, reduce_zero_label = _scene_classes(classes, palette, num_classes)
+        else:
+            classes, category_ids = _object_classes(classes, num_classes)
     if len(classes) > num_classes:
         raise UserError(
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
@@ -375,7 +379,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         note=note,
         palette=palette,
         reduce_zero_label=reduce_zero_label,
-        category_ids=tuple(source.metadata.get("category_ids", ())),
+        category_ids=category_ids,
     )
     if imagenet.published(source.path) and not source.metadata:
         return weights.with_imagenet_names()
@@ -429,6 +433,16 @@ def _scene_classes(
     if classes != names:
         return classes, palette, None
     return names, palette or openmmlab.palette_from(ade20k.colours().tolist()), True
+
+
+def _object_classes(
+    classes: tuple[str, ...], num_classes: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What classes others' detectors have, and their numbers: COCO's if nothing tells."""
+    names = coco_categories.names()
+    if not classes and num_classes == len(names):
+        classes = names
+    return classes, coco_categories.numbers() if classes == names else ()
 
 
 def average(several: Mapping[Path, ModelWeights]) -> ModelWeights:

@@ -161,8 +161,13 @@ def test_a_detector_starts_from_a_backbone(name: str, tiny_segmenter: str) -> No
         assert network.preprocessing["img_scale"] == [1333, 800]
 
 
-def test_a_classifier_starts_from_a_detector() -> None:
+def test_others_start_from_a_detector(tiny_segmenter: str) -> None:
     weights = weights_of(MASK_RCNN)
+    segmenter = mindcv.create_model(tiny_segmenter, num_classes=3)
+    line = start_from(segmenter, weights)
+    assert "its backbone is taken, without the norms of its maps, neck and head; the" in line
+    stem = "backbone.patch_embed.proj.weight"
+    np.testing.assert_array_equal(values_of(segmenter)[stem], weights.values[stem])
     network = mindcv.create_model("poolformer_tiny", num_classes=5)
     assert "its backbone is taken, and the norm before the head is new" in start_from(
         network, weights
@@ -224,6 +229,16 @@ def test_an_official_retinanet_has_a_norm_too_many_or_not() -> None:
     assert unused < values.keys()
     whole = recognise(Source(Path("x.pth"), values, {}))
     assert (whole.model, whole.num_classes) == (name, 80)
+    assert (whole.classes[0], whole.classes[11], whole.classes[79]) == (
+        "person",
+        "stop sign",
+        "toothbrush",
+    )
+    ids = whole.category_ids
+    assert (len(ids), ids[0], ids[11], ids[79]) == (80, 1, 13, 90)
+    told = {"CLASSES": tuple(f"c{n}" for n in range(80))}
+    other = recognise(Source(Path("x.pth"), values, {}, meta=told))
+    assert (other.classes[1], other.category_ids) == ("c1", ())
     assert "left out: the norm of the first map" in whole.note
     without = {key: value for key, value in values.items() if key not in unused}
     last_three = recognise(Source(Path("x.pth"), without, {}))
