@@ -37,7 +37,7 @@ def batch(network: MaskRCNN) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.long
-def test_the_graph_has_the_gradients_of_its_operators() -> None:
+def test_the_graph_has_the_gradients_of_its_operators(graph_mode: None) -> None:
     backbone = PoolFormer(DEPTHS, DIMS, features_only=True)
     network = load_official_weights(MaskRCNN(backbone, num_classes=CLASSES, channels=8))
     loss = MaskRCNNLoss(network, anchors=32, proposals=16).set_train()
