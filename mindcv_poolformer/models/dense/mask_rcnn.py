@@ -17,7 +17,9 @@ from mindspore.common.initializer import HeNormal, Normal, XavierNormal, Zero
 from ..classifier import StagedClassifier, initialize
 from ..parts.convolutions import PointwiseConv, SpatialConv
 from ..parts.layout import channels_last, lay_channels_last, to_channels_first
+from ..parts.resizing import size_of
 from .anchors import Anchors, Size
+from .atlas import apart, side_by_side
 from .box_coding import OF_PROPOSALS, clip, decode
 from .fpn import FPN, ConvModule, every_second_place
 from .levels import Levels, by_anchor, sizes_of
@@ -45,12 +47,17 @@ class RPNHead(nn.Cell):
             initialize(conv.bias, Zero())
 
     def construct(self, maps: Levels) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = [], []
-        for x in maps:
-            x = ops.relu(self.rpn_conv(x))
-            logits.append(self.rpn_cls(x))
-            deltas.append(self.rpn_reg(x))
-        return logits, deltas
+        if not channels_last():
+            found = [self.look(x) for x in maps]
+            return [logits for logits, _ in found], [deltas for _, deltas in found]
+        sizes = tuple([size_of(x) for x in maps])
+        logits, deltas = self.look(side_by_side(maps, sizes))
+        return apart(logits, sizes), apart(deltas, sizes)
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits and box differences of a map."""
+        x = ops.relu(self.rpn_conv(x))
+        return self.rpn_cls(x), self.rpn_reg(x)
 
 
 class BoxHead(nn.Cell):
