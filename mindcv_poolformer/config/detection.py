@@ -22,6 +22,7 @@ class DetectionConfig:
         max_objects: room for objects in each training picture; null for as many as the fullest has.
         val_canvas: validate on the training canvas, too: two graphs instead of one for each size of
             pictures, and other numbers than the record's, since norms see what is padded.
+        stacked_convs: convolutions in a RetinaNet's head before the last one, of classes and boxes.
         score_thr: scores that an object has to exceed.
         nms_iou_threshold: of two boxes of a class that overlap by more the surer one stays.
         nms_pre: pairs of anchor and class that a RetinaNet looks at on each level, and anchors that
@@ -37,6 +38,7 @@ class DetectionConfig:
     canvas: tuple[ImageSize, ImageSize] = (800, 1344)
     max_objects: PositiveInt | None = None
     val_canvas: bool = False
+    stacked_convs: PositiveInt = 4
     score_thr: FractionBelowOne = 0.05
     nms_iou_threshold: ClosedUnitInterval = 0.5
     nms_pre: PositiveInt = 1000

@@ -163,10 +163,12 @@ class Detection:
             recipe: its model, dense and detection sections count, and how blocks are to compute.
             num_classes: that it tells apart.
         """
+        model = recipe.model.model
         network = mindcv.create_model(
-            recipe.model.model,
+            model,
             num_classes=num_classes,
             channels=recipe.dense.neck_channels,
+            **({} if DETECTORS[model].masks else {"stacked_convs": recipe.detection.stacked_convs}),
             **validating_pictures.limits(recipe),
         )
         arrange_blocks(network, recipe)

@@ -408,7 +408,7 @@ def _without_norms_of_no_map(source: Source, naming: Naming) -> Source:
 
 
 def _widths(values: Mapping[str, np.ndarray], kind: Kind) -> dict[str, int]:
-    """The channels of neck and head, where the weights of dense prediction have these parts."""
+    """How wide and deep neck and head are, where the weights of dense prediction have them."""
     neck = "neck.lateral_convs.0.conv.weight"
     signs = {"channels": neck}
     if kind == "segmentation model":
@@ -417,7 +417,10 @@ def _widths(values: Mapping[str, np.ndarray], kind: Kind) -> dict[str, int]:
             "head_channels": "decode_head.scale_heads.0.0.conv.weight",
         }
     found = {key: values[name].shape for key, name in signs.items() if name in values}
-    return {key: shape[0] for key, shape in found.items() if shape and shape[0]}
+    widths = {key: shape[0] for key, shape in found.items() if shape and shape[0]}
+    conv = re.compile(r"bbox_head\.cls_convs\.\d+\.conv\.weight")
+    convs = sum(conv.fullmatch(name) is not None for name in values)
+    return widths | ({"stacked_convs": convs} if kind == "RetinaNet" and convs else {})
 
 
 def _scene_classes(

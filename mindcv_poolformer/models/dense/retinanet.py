@@ -46,9 +46,7 @@ class RetinaNetHead(nn.Cell):
         depth: convolutions before the last one, of classes and of boxes.
     """
 
-    def __init__(
-        self, channels: int, num_classes: int, anchors_per_place: int, depth: int = 4
-    ) -> None:
+    def __init__(self, channels: int, num_classes: int, anchors_per_place: int, depth: int) -> None:
         super().__init__()
         self.cls_convs = nn.CellList(
             [ConvModule(SpatialConv(channels, channels)) for _ in range(depth)]
@@ -92,6 +90,7 @@ class RetinaNet(OnBackbone):
             MetaFormer.
         num_classes: 80 in COCO.
         channels: of neck and head.
+        stacked_convs: convolutions in the head before the last one, of classes and of boxes.
         score_threshold: of :meth:`detect`, as are the others: scores that exceed it count.
         iou_threshold: of two boxes of a class that overlap by more the better one stays.
         candidates: pairs of anchor and class that are looked at on each level.
@@ -107,6 +106,7 @@ class RetinaNet(OnBackbone):
         *,
         num_classes: int = 80,
         channels: int = 256,
+        stacked_convs: int = 4,
         score_threshold: float = 0.05,
         iou_threshold: float = 0.5,
         candidates: int = 1000,
@@ -121,7 +121,8 @@ class RetinaNet(OnBackbone):
         self.candidates, self.detections = candidates, detections
         self.anchors = Anchors(STRIDES, RATIOS, SCALES)
         self.neck = FPN(self.widths, channels, coarser_levels=2)
-        self.bbox_head = RetinaNetHead(channels, num_classes, self.anchors.per_place)
+        per_place = self.anchors.per_place
+        self.bbox_head = RetinaNetHead(channels, num_classes, per_place, stacked_convs)
 
     def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Give logits and box differences on five levels, at strides 8 to 128.
