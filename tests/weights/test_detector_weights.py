@@ -40,6 +40,7 @@ BOTH = (RETINANET, MASK_RCNN)
 CLASSES = ("disc", "bar", "ring")
 CATEGORY_IDS = (7, 2, 90)
 PREPROCESSING = EvalTransform((64, 48)).to_dict()
+WIDTHS = {RETINANET: {"channels": 8, "stacked_convs": 3}, MASK_RCNN: {"channels": 8}}
 # What is new for other classes.
 LAST = {
     RETINANET: ("bbox_head.retina_cls.",),
@@ -60,7 +61,7 @@ def known(tiny_segmenter: str) -> Iterator[None]:
 
 
 def tiny(name: str, num_classes: int = 3, **settings: Any) -> RetinaNet | MaskRCNN:
-    return mindcv.create_model(name, **{"num_classes": num_classes, "channels": 8, **settings})
+    return mindcv.create_model(name, **WIDTHS[name], num_classes=num_classes, **settings)
 
 
 def values_of(network: Any) -> dict[str, np.ndarray]:
@@ -107,7 +108,7 @@ def test_a_checkpoint_of_ours(tmp_path: Path, name: str) -> None:
     weights = weights_of(name)
     write_weights(weights, tmp_path / "best.ckpt", "ckpt")
     found = find_weights(ModelConfig(model=name), tmp_path / "best.ckpt")
-    assert found.settings == {"num_classes": 3, "in_channels": 3, "channels": 8}
+    assert found.settings == {"num_classes": 3, "in_channels": 3, **WIDTHS[name]}
     network = mindcv.create_model(name, **found.settings)
     load_weights(network, found)
     assert_same(values_of(network), weights.values)
