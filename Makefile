@@ -3,9 +3,10 @@ BIN := .venv/bin
 RUN := runs/digits
 SCENES := runs/digit_scenes
 SEGMENTER := configs/semantic_fpn_poolformer_s12_digits.yaml
+BOXES := runs/digit_objects
+MASKS := runs/digit_masks
 
-
-.PHONY: demo demo-segmentation serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
+.PHONY: demo demo-segmentation demo-detection serve test test-all test-layout test-rare test-hosts test-with test-page lint bench
 
 demo: .venv/installed
 	$(BIN)/python train.py
@@ -24,6 +25,17 @@ demo-segmentation: .venv/installed
 	$(BIN)/python predict.py data/digit_scenes/images/val/0000.png --bundle $(SCENES)/bundle --output_dir $(SCENES)/predictions --json > $(SCENES)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(SCENES)
+
+# Boxes by RetinaNet, then boxes and masks by Mask R-CNN, both from the digits classifier.
+demo-detection: .venv/installed
+	$(BIN)/python train.py
+	$(BIN)/python train.py --config configs/retinanet_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
+	$(BIN)/python validate.py --config configs/retinanet_poolformer_s12_digits.yaml --val_amp_level O3 --compare_amp_level O0 --result_file $(BOXES)/validation.json --report $(BOXES)/report --overwrite
+	$(BIN)/python train.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
+	$(BIN)/python validate.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --val_amp_level O3 --compare_amp_level O0 --result_file $(MASKS)/validation.json --report $(MASKS)/report --overwrite
+	@echo
+	@$(BIN)/python -m mindcv_poolformer.summary $(BOXES)
+	@$(BIN)/python -m mindcv_poolformer.summary $(MASKS)
 
 # The inference server with the demo's bundle, on this machine alone.
 serve: .venv/installed-serving

@@ -105,6 +105,11 @@ def main() -> None:
         shown=shown.EXPORT,
     )
     system = recipe.system
+    if recipe.model.task == "detection":
+        raise UserError(
+            "task: found detection, expected classification or segmentation: detectors have no "
+            "bundles yet"
+        )
     if options.file_format == "AIR" and system.device_target != "Ascend":
         raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
     flash_attention = bool(system.flash_attention)

@@ -210,7 +210,7 @@ def _draw_boxes(axes: Axes, boxes: np.ndarray, names: Iterable[str], amiss: np.n
         colour = "tab:red" if bad else "tab:green"
         axes.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=colour, lw=1.5))
         white = {"facecolor": colour, "linewidth": 0, "pad": 0.5}
-        axes.text(x, y, name, fontsize=6, color="white", va="bottom", bbox=white, clip_on=True)
+        axes.text(x, y, name, fontsize=6, color="white", va="top", bbox=white, clip_on=True)
 
 
 def _percent(value: float) -> str:

@@ -239,6 +239,13 @@ def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str)
     assert said in ended.err and ended.err.count("\n") == 1
 
 
+def test_what_detectors_cannot_do_yet_is_one_line(workspace: Path) -> None:
+    ended = forked.run("export.py", workspace, ckpt_path="whole/best.ckpt")
+    assert ended.code == 1 and ended.err.startswith("error: task: found detection, expected class")
+    ended = forked.run("validate.py", workspace, bundle="whole")
+    assert ended.err == "error: bundle: found it with task detection, expected a checkpoint\n"
+
+
 def test_own_files_of_annotations(workspace: Path) -> None:
     """As some tools export them: beside the pictures."""
     root = workspace / "own"
