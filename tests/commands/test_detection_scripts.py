@@ -51,6 +51,8 @@ val_while_train: true
 ckpt_save_policy: top_k
 log_interval: 1
 """
+# What a graph would add is its compilation; the other tests have one.
+OP_BY_OP = {"mode": 1, "epoch_size": 1, "epoch_steps": 2}
 
 
 def write_split(root: Path, split: str, count: int) -> None:
@@ -171,8 +173,9 @@ def test_masks_are_trained_and_scored(workspace: Path) -> None:
         "rcnn_sampler_num": 16,
         "max_per_img": 20,
         "score_thr": 0.0,
+        **OP_BY_OP,
     }
-    ended = forked.run("train.py", workspace, ckpt_save_dir="masks", epoch_size=1, **keys)
+    ended = forked.run("train.py", workspace, ckpt_save_dir="masks", **keys)
     assert (ended.code, ended.err) == (0, "")
     (told,) = (row for row in records(workspace / "masks") if row["kind"] == "val")
     ended = forked.run(
@@ -203,12 +206,12 @@ def test_the_report_tells_of_each_picture(workspace: Path, validated: Ended) -> 
 
 def test_two_ranks_find_what_one_finds(workspace: Path) -> None:
     """While they train, and after: every picture once, whoever looks at it."""
-    keys = {"ckpt_save_dir": "two", "batch_size": 2}
+    keys = {"ckpt_save_dir": "two", "batch_size": 2, **OP_BY_OP}
     both = run("train.py", workspace, ranks=2, **keys)
     assert (both.code, both.err) == (0, "")
     best = max((r["box_AP"], r["epoch"]) for r in records(workspace / "two") if "box_AP" in r)
     alone = forked.run(
-        "validate.py", workspace, ckpt_path="two/best.ckpt", result_file="alone.json"
+        "validate.py", workspace, ckpt_path="two/best.ckpt", result_file="alone.json", mode=1
     )
     assert (alone.code, alone.err) == (0, "")
     assert json.loads((workspace / "alone.json").read_text())["box_AP"] == best[0]
