@@ -1,4 +1,4 @@
-"""Train a PoolFormer or MetaFormer, to classify or to segment: alone, or under mpirun or msrun.
+"""Train a PoolFormer or MetaFormer, to classify, segment or detect: alone, or by mpirun or msrun.
 
 Without flags this trains the demo recipe: handwritten digits on the CPU.
 """

@@ -1,4 +1,4 @@
-"""Validate a checkpoint or a bundle over every image once: top-1 and top-5, or mIoU.
+"""Validate a checkpoint or a bundle over every image once: top-1 and top-5, mIoU, or COCO's AP.
 
 Without flags this validates the best checkpoint of the demo run.
 """

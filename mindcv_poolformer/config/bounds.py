@@ -20,6 +20,8 @@ from jsonargparse.typing import (
 # The first argument is what --help prints as the type.
 ZeroOrOne = restricted_number_type("0 <= int <= 1", int, [(">=", 0), ("<=", 1)])
 ImageSize = restricted_number_type("int >= 32", int, (">=", 32))
+TwoOrMore = restricted_number_type("int >= 2", int, (">=", 2))
+FourOrMore = restricted_number_type("int >= 4", int, (">=", 4))
 FractionBelowOne = restricted_number_type("0 <= float < 1", float, [(">=", 0), ("<", 1)])
 FractionAboveZero = restricted_number_type("0 < float <= 1", float, [(">", 0), ("<=", 1)])
 # timm's syntax, https://github.com/huggingface/pytorch-image-models timm/data/auto_augment.py
@@ -42,6 +44,8 @@ _WORDS = {
     ZeroOrOne: "0 or 1",
     PositiveInt: "an integer >= 1",
     NonNegativeInt: "an integer >= 0",
+    TwoOrMore: "an integer >= 2",
+    FourOrMore: "an integer >= 4",
     ImageSize: "an integer >= 32",
     PositiveFloat: "a finite number > 0",
     NonNegativeFloat: "a finite number >= 0",

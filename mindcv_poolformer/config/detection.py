@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
-from .bounds import FractionBelowOne, ImageSize, PathText
+from .bounds import FourOrMore, FractionBelowOne, ImageSize, PathText, TwoOrMore
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class DetectionConfig:
             a Mask R-CNN does in validation.
         max_per_img: objects that a picture gets.
         rpn_max_per_img: proposals that a Mask R-CNN's second pass looks at.
-        rpn_sampler_num: anchors of a training picture that a Mask R-CNN's first pass learns from.
-        rcnn_sampler_num: proposals of a training picture that its second pass learns from.
+        rpn_sampler_num: anchors of a training picture that a Mask R-CNN's first pass learns from,
+            half of them objects at most.
+        rcnn_sampler_num: proposals of a training picture that its second pass learns from, a
+            quarter of them objects at most.
     """
 
     train_annotations: PathText = ""
@@ -44,5 +46,5 @@ class DetectionConfig:
     nms_pre: PositiveInt = 1000
     max_per_img: PositiveInt = 100
     rpn_max_per_img: PositiveInt = 1000
-    rpn_sampler_num: PositiveInt = 256
-    rcnn_sampler_num: PositiveInt = 512
+    rpn_sampler_num: TwoOrMore = 256
+    rcnn_sampler_num: FourOrMore = 512

@@ -180,7 +180,12 @@ def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
             f"multi_step_decay_milestones: found {list(milestones)}, expected epochs in ascending "
             "order, each once"
         )
-    if schedule.scheduler in ("constant", "multi_step_decay"):
+    if schedule.lr_epoch_stair and schedule.warmup_steps is not None:
+        yield (
+            f"lr_epoch_stair: found true with warmup_steps {schedule.warmup_steps}, expected "
+            "false, or warmup_epochs: within an epoch the learning rate stands still"
+        )
+    if schedule.scheduler == "constant":
         return
     if schedule.lr is not None and schedule.min_lr > schedule.lr:
         yield f"min_lr: found {schedule.min_lr} with lr {schedule.lr}, expected at most lr"
@@ -191,6 +196,8 @@ def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
             f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup}, "
             "expected more epochs than the warm-up's"
         )
+    if schedule.scheduler == "multi_step_decay":
+        return
     if decay is not None and schedule.warmup_prefix and warmup + decay > schedule.epoch_size:
         yield (
             f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup} and "

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 from mindspore.dataset import Dataset
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from ..data import loader
 from ..data.detection.coco import CocoPictures
 from ..data.order import Shard
 from ..models.dense import MaskRCNN, RetinaNet, paste_masks
+from ..models.dense.levels import all_finite
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
 from ..runtime.errors import UserError
@@ -83,17 +83,16 @@ class Detecting(nn.Cell):
     def construct(
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor
     ) -> tuple[Tensor, ...]:
-        """As :meth:`RetinaNet.detect`, and before it whether the network's maps are finite."""
+        """As :meth:`RetinaNet.detect`, and before it whether all that the network tells is finite.
+
+        Of a Mask R-CNN as :meth:`MaskRCNN.detect`.
+        """
         if self.has_masks:
             # Its parts are called one by one: each casts what it is given.
-            levels = self.network.pyramid(images)
-            found = self.network.detect_on(levels, shapes, scale_factors)
-        else:
-            logits, deltas = self.runner(images)
-            levels = (*logits, *deltas)
-            found = self.network.select(logits, deltas, shapes, scale_factors)
-        sums = tuple([x.astype(ms.float32).sum() for x in levels])
-        return ops.isfinite(ops.stack(sums)).all(), *found
+            return self.network.detect_checked(images, shapes, scale_factors)
+        logits, deltas = self.runner(images)
+        found = self.network.select(logits, deltas, shapes, scale_factors)
+        return all_finite((*logits, *deltas)), *found
 
 
 class DetectionEvaluator:
@@ -155,7 +154,7 @@ def _detector(detecting: Detecting, level: str) -> Detector:
         finite, boxes, scores, labels, count, *masks = detecting(images, shapes, scale_factors)
         if not finite.asnumpy():
             raise UserError(
-                "validation: found maps that are not finite, expected finite ones: " + remedy
+                f"validation: found logits that are not finite, expected finite ones: {remedy}"
             )
         n = int(count.asnumpy()[0])
         # Copied: the next run may use the memory.
@@ -184,7 +183,7 @@ def evaluate_pictures(
         bar: show a progress bar, if standard error is a terminal.
 
     Raises:
-        UserError: a logit is not finite; there is no object to be found.
+        UserError: a logit or a box is not finite; there is no object to be found.
     """
     found = [Detections(pictures, masks=masks) for _ in detectors]
     seconds = [0.0 for _ in detectors]

@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 from mindspore.dataset import Dataset
 
-from ..config import Recipe
+from ..config import DetectionConfig, Recipe
 from ..data.corrupt import list_of
 from ..data.detection.coco import CocoPictures
 from ..data.detection.loader import check_canvas, training_batches
@@ -23,6 +23,7 @@ from ..models import DETECTORS, VARIANTS, MaskRCNN, RetinaNet
 from ..models.dense import MaskRCNNLoss, RetinaNetLoss
 from ..models.variants import find_detector
 from ..runtime.amp import mixed_precision
+from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.network import arrange_blocks, build_network
 from ..training.step import WithLoss
@@ -30,6 +31,9 @@ from . import validating_pictures
 from .levels import check_levels
 
 Detector = RetinaNet | MaskRCNN
+# Keys of the recipe that the other kind of detector does not read.
+_OF_RETINANET = ("stacked_convs",)
+_OF_MASK_RCNN = ("rpn_max_per_img", "rpn_sampler_num", "rcnn_sampler_num")
 
 
 class Detected(nn.Cell):
@@ -113,7 +117,8 @@ class Detection:
         world: the ranks.
 
     Raises:
-        UserError: as :func:`pictures_to_train_on` and :func:`build_network`.
+        UserError: as :func:`check_canvas`, :func:`pictures_to_train_on` and
+            :func:`build_network`.
     """
 
     metric = ("box_AP", "box AP")
@@ -123,6 +128,7 @@ class Detection:
     def __init__(self, recipe: Recipe, world: World) -> None:
         self.recipe = recipe
         self.world = world
+        check_canvas(recipe.detection.canvas, recipe.dense.img_scale or IMG_SCALE)
         self.images = self.training_data(recipe)
         self.num_classes = len(self.images.classes)
         self.notes = self.images.notes
@@ -146,9 +152,22 @@ class Detection:
         Raises:
             UserError: names the key.
         """
-        detector = find_detector(recipe.model.model)
+        name = recipe.model.model
+        detector = find_detector(name)
         check_levels(recipe, VARIANTS[detector.backbone], levels)
-        check_canvas(recipe.detection.canvas, recipe.dense.img_scale or IMG_SCALE)
+        for key, level in levels.items():
+            if detector.masks and level == "auto":
+                raise UserError(
+                    f"{key}: found auto with model {name}, expected O0, O2 or O3: MindSpore's auto "
+                    "casts what is called as a whole, and a Mask R-CNN is called in parts"
+                )
+        for key in _OF_RETINANET if detector.masks else _OF_MASK_RCNN:
+            value = getattr(recipe.detection, key)
+            if value != getattr(DetectionConfig, key):
+                kind = "RetinaNet" if detector.masks else "Mask R-CNN"
+                raise UserError(
+                    f"{key}: found {value} with model {name}, expected a {kind} with it"
+                )
 
     @staticmethod
     def training_data(recipe: Recipe) -> CocoPictures:

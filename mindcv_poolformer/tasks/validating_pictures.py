@@ -32,8 +32,12 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     if options.deploy:
         raise UserError("deploy: found it with task detection, expected it with another task")
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    count = recipe.model.num_classes or weights.num_classes
-    pictures = pictures_to_validate_on(recipe, weights.classes or None, count)
+    if recipe.model.num_classes not in (None, weights.num_classes):
+        raise UserError(
+            f"num_classes: found {recipe.model.num_classes} for {weights.path}, a network of "
+            f"{weights.num_classes} classes, expected null or that number"
+        )
+    pictures = pictures_to_validate_on(recipe, weights.classes or None, weights.num_classes)
     level, other_level = recipe.system.eval_amp_level, options.compare_amp_level
     evaluator = evaluator_of(recipe, restored(recipe, weights), level, pictures, world)
     other = None
@@ -56,7 +60,7 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     if options.report and world.is_main:
         write_report(Path(options.report), pictures, results[0], facts)
 
-    notes = [weights.note] if weights.note else []
+    notes = [*pictures.notes, *([weights.note] if weights.note else [])]
     padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
     lines = [*notes, f"{weights.path} on {len(pictures)} pictures of {pictures.file.path}{padded}"]
     lines += [describe(level, results[0]), *results[0].found.boxes.table().splitlines()]

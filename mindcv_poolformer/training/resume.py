@@ -35,6 +35,7 @@ _HARMLESS = {
     "crop_pct",
     "val_interpolation",
     "size_divisor",
+    "train_annotations",
     "val_annotations",
     "val_canvas",
     "score_thr",

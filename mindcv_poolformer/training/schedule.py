@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import ScheduleConfig
+from ..runtime.errors import UserError
 
 
 def peak_learning_rate(schedule: ScheduleConfig, images_per_update: int) -> float:
@@ -23,6 +24,9 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
     starts where the warm-up ends (MindCV); without, it runs from epoch 0 and the warm-up replaces
     its head (timm, the official recipe). ``multi_step_decay`` runs from epoch 0 in any case, as
     MMDetection's does. ``lr_epoch_stair`` holds the value of an epoch's start within the epoch.
+
+    Raises:
+        UserError: a warm-up by steps is as long as the run.
     """
     epochs = np.arange(schedule.epoch_size * steps_per_epoch) / steps_per_epoch
     if schedule.lr_epoch_stair:
@@ -30,6 +34,11 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
     warmup_epochs: float = schedule.warmup_epochs
     if schedule.warmup_steps is not None:
         warmup_epochs = schedule.warmup_steps / steps_per_epoch
+        if schedule.warmup_steps >= len(epochs):
+            raise UserError(
+                f"warmup_steps: found {schedule.warmup_steps} with a run of {len(epochs)} steps, "
+                "expected fewer"
+            )
     if schedule.scheduler == "constant":
         main = np.full_like(epochs, peak_lr)
     elif schedule.scheduler == "multi_step_decay":

@@ -92,10 +92,16 @@ class CocoPictures:
         return (os.path.join(self.root, self.file.names[self.chosen[index]]),)
 
     def named_labels(self) -> Iterator[tuple[str, int]]:
-        """Give each picture's path within the folder, and a checksum of its boxes and labels."""
+        """Give each picture's path within the folder, and a checksum of its boxes and labels.
+
+        With masks it is of their outlines too.
+        """
         for index in range(len(self)):
             numbers = self.objects(index)
             content = self.file.boxes[numbers].tobytes() + self.labels[numbers].tobytes()
+            for number in numbers if self.masks else ():
+                parts = self.file.outlines.parts(int(number))
+                content += b"".join(part.tobytes() for part in parts)
             yield self.file.names[self.chosen[index]], zlib.crc32(content)
 
     def objects(self, index: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Tensor
+import mindspore as ms
+from mindspore import Tensor, ops
 
 from ..parts.layout import move_channels_last
 from .anchors import Size
@@ -15,6 +16,12 @@ Levels = Sequence[Tensor]
 def sizes_of(levels: Levels) -> tuple[Size, ...]:
     """Give height and width of maps (N, C, H, W)."""
     return tuple([(x.shape[2], x.shape[3]) for x in levels])
+
+
+def all_finite(maps: Levels) -> Tensor:
+    """Tell, as a scalar bool, whether maps of any shapes hold neither Inf nor NaN."""
+    sums = tuple([x.astype(ms.float32).sum() for x in maps])
+    return ops.isfinite(ops.stack(sums)).all()
 
 
 def by_anchor(x: Tensor, numbers: int) -> Tensor:

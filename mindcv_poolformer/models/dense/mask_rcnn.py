@@ -22,7 +22,7 @@ from .anchors import Anchors, Size
 from .atlas import apart, side_by_side
 from .box_coding import OF_PROPOSALS, clip, decode
 from .fpn import FPN, ConvModule, every_second_place
-from .levels import Levels, by_anchor, sizes_of
+from .levels import Levels, all_finite, by_anchor, sizes_of
 from .nms import best_by_label, survivors
 from .on_backbone import OnBackbone
 from .roi_align import level_of, roi_align
@@ -134,7 +134,8 @@ class RoIHead(nn.Cell):
         self.bbox_head = BoxHead(channels, num_classes)
         self.mask_head = MaskHead(channels, num_classes)
 
-    def construct(self, maps: Levels, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    # Not as `construct`: mixed precision would cast the boxes too, and float16 holds few exactly.
+    def boxes(self, maps: Levels, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits (N n, num_classes + 1) and differences (N n, num_classes, 4) of boxes.
 
         Args:
@@ -148,7 +149,7 @@ class RoIHead(nn.Cell):
         """Give the logits of each box's own class, (N n, 28, 28).
 
         Args:
-            maps: as for :meth:`construct`.
+            maps: as for :meth:`boxes`.
             boxes: (N, n, 4).
             labels: (N, n).
         """
@@ -302,27 +303,32 @@ class MaskRCNN(OnBackbone):
             beyond which all is 0, and the probability of each object's pixels within its box,
             (N, D, 28, 28), for :func:`paste_masks`.
         """
-        return self.detect_on(self.pyramid(images), shapes, scale_factors)
+        return self.detect_checked(images, shapes, scale_factors)[1:]
 
-    def detect_on(
-        self, levels: Levels, shapes: Tensor, scale_factors: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """As :meth:`detect`, on what :meth:`pyramid` gives."""
+    def detect_checked(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`detect`, and before it whether all that both passes tell is finite."""
+        levels = self.pyramid(images)
         logits, deltas, _ = self.first_pass(levels)
         proposals, objectness = self.propose(logits, deltas, shapes, self.proposals_per_level)
+        told = self.roi_head.boxes(levels[:4], proposals)
+        finite = all_finite((*logits, *deltas, *told))
         boxes, scores, labels, counts = self.second_pass(
-            levels[:4], proposals, objectness, shapes, scale_factors
+            *told, proposals, objectness, shapes, scale_factors
         )
         within = boxes
         if scale_factors is not None:
             within = boxes * ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
         masks = ops.sigmoid(self.roi_head.masks(levels[:4], within, labels).astype(ms.float32))
         n, most = labels.shape
-        return boxes, scores, labels, counts, masks.reshape(n, most, *masks.shape[1:])
+        masks = masks.reshape(n, most, *masks.shape[1:])
+        return finite, boxes, scores, labels, counts, masks
 
     def second_pass(
         self,
-        maps: Levels,
+        logits: Tensor,
+        deltas: Tensor,
         proposals: Tensor,
         objectness: Tensor,
         shapes: Tensor,
@@ -331,14 +337,14 @@ class MaskRCNN(OnBackbone):
         """Give boxes, scores, labels and how many there are, as :meth:`detect` does.
 
         Args:
-            maps: of the levels at strides 4 to 32, as the device likes them.
+            logits: of :meth:`RoIHead.boxes` for the proposals, and so are ``deltas``.
+            deltas: of each class.
             proposals: (N, n, 4).
             objectness: (N, n), 0 where there is no proposal.
             shapes: as for :meth:`detect`, and so are ``scale_factors``.
             scale_factors: (N, 2), or None.
         """
         n, count, _ = proposals.shape
-        logits, deltas = self.roi_head(maps, proposals)
         scores = ops.softmax(logits.astype(ms.float32), -1)[:, : self.num_classes]
         scores = scores.reshape(n, count, -1) * (objectness > 0).astype(ms.float32)[..., None]
         pairs = count * self.num_classes

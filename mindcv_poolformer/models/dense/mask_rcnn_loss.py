@@ -12,7 +12,7 @@ from .levels import Levels, by_anchor
 from .losses import binary_cross_entropy
 from .mask_rcnn import MaskRCNN
 from .roi_align import crop_masks
-from .sampling import precedence, sample
+from .sampling import OBJECTS, precedence, sample
 from .selection import rows_of_each, top
 
 
@@ -108,7 +108,7 @@ class MaskRCNNLoss(nn.Cell):
         order = precedence(assigned, draws, self.sampled_anchors // 2)
         least = top(order, self.sampled_anchors)[0][:, -1:]
         counts = ops.logical_and(order >= least, order > 0).astype(ms.float32)
-        found = counts * (order >= 2.0).astype(ms.float32)
+        found = counts * (order >= OBJECTS).astype(ms.float32)
         deltas = encode(anchors.expand_dims(0), rows_of_each(boxes, ops.maximum(assigned, 0)))
         wanted = ops.select(found.expand_dims(-1) > 0, deltas, ops.zeros_like(deltas))
         return found, counts, wanted
@@ -127,7 +127,7 @@ class MaskRCNNLoss(nn.Cell):
         rois, which, found, counts = self.second_samples(proposals, scores, boxes, labels, draws)
         background = self.network.num_classes * ops.ones_like(which)
         classes = ops.select(found, rows_of_each(labels.astype(ms.int32), which), background)
-        logits, deltas = self.network.roi_head(maps, rois)
+        logits, deltas = self.network.roi_head.boxes(maps, rois)
         counts, weights = counts.astype(ms.float32).reshape(-1), found.astype(ms.float32)
         divisor = ops.maximum(counts.sum(), 1.0)
         picked = rows_of_each(

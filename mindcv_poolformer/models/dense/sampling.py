@@ -12,18 +12,21 @@ from mindspore import Tensor
 from .assignment import BACKGROUND
 from .selection import top
 
+OBJECTS = 3.0  # from here on what precedence gives is of objects; background may round up to 2
+
 
 def precedence(assigned: Tensor, draws: Tensor, most_objects: int) -> Tensor:
     """Give in which order anchors are taken, float32 (N, A): the largest first, 0 for never.
 
-    Objects, as many as may be, exceed 2; background 1. Within each the largest draw comes first.
+    Objects, as many as may be, have OBJECTS or more, background from 1 to 2. Within each the
+    largest draw comes first.
 
     Args:
         assigned: (N, A), of an :class:`Assignment`.
         draws: (N, A), from 0 up to 1, without 1.
         most_objects: how many objects an image may have.
     """
-    objects = (assigned >= 0).astype(ms.float32) * (draws + 2.0)
+    objects = (assigned >= 0).astype(ms.float32) * (draws + OBJECTS)
     least = top(objects, most_objects)[0][:, -1:]
     objects = objects * (objects >= least).astype(ms.float32)
     return objects + (assigned == BACKGROUND).astype(ms.float32) * (draws + 1.0)
@@ -45,4 +48,4 @@ def sample(
         which it does not where there are fewer than ``most``.
     """
     order, numbers = top(precedence(assigned, draws, most_objects), most)
-    return numbers, order >= 2.0, order >= 1.0
+    return numbers, order >= OBJECTS, order >= 1.0

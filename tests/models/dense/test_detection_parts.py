@@ -278,3 +278,12 @@ def test_samples_of_objects_alone(pynative_mode: None) -> None:
     numbers, objects, counts = (x.asnumpy() for x in sample(assigned, draws, 4, 2))
     assert numbers[0, :2].tolist() == [1, 2]
     assert objects.tolist() == counts.tolist() == [[True, True, False, False]]
+
+
+def test_no_draw_makes_background_an_object(pynative_mode: None) -> None:
+    """Not even the last number below 1, which 1 more rounds up to 2."""
+    draws = np.full((1, 6), 0.5, np.float32)
+    draws[0, 2] = np.nextafter(np.float32(1), np.float32(0))
+    assigned = Tensor(np.full((1, 6), BACKGROUND, np.int32))
+    numbers, objects, counts = (x.asnumpy() for x in sample(assigned, Tensor(draws), 4, 2))
+    assert numbers[0, 0] == 2 and not objects.any() and counts.all()

@@ -191,7 +191,7 @@ def test_samples_and_targets_are_the_official_ones(pynative_mode: None) -> None:
     wanted = encode(rois, Tensor(true), OF_PROPOSALS).asnumpy()[found]
     expected = official["rcnn.bbox_targets"][found.ravel()]
     np.testing.assert_allclose(wanted, expected, rtol=0, atol=1e-3)
-    logits, deltas = network.roi_head(levels[:4], rois)
+    logits, deltas = network.roi_head.boxes(levels[:4], rois)
     check_channels(official, "rcnn.cls_score", 1, logits.asnumpy())
     check_channels(official, "rcnn.bbox_pred", 8, deltas.asnumpy().reshape(2 * SAMPLED, -1))
     objects = SAMPLED // 4
@@ -250,3 +250,17 @@ def test_a_backbone_gives_all_maps() -> None:
     three = build(VARIANTS["poolformer_s12"], features_only=True, out_indices=(1, 2, 3))
     with pytest.raises(ValueError, match=r"found out_indices \(1, 2, 3\), expected \(0, 1, 2, 3\)"):
         MaskRCNN(three)
+
+
+def test_mixed_precision_leaves_the_boxes_exact(pynative_mode: None) -> None:
+    """A box of 300 pixels has more pixels than float16 can count, and is still looked at on P4."""
+    found = []
+    for level in ("O0", "O3"):
+        network = mindcv.create_model("mask_rcnn_poolformer_s12", num_classes=2, channels=4)
+        mixed_precision(load_official_weights(network), level)
+        maps = [Tensor(np.full((1, 4, 8, 8), value, np.float32)) for value in (0, 0, 1, -1)]
+        boxes = Tensor(np.array([[[10, 10, 260, 260], [0, 0, 300, 300]]], np.float32))
+        logits, _ = network.roi_head.boxes(list(map(from_channels_first, maps)), boxes)
+        found.append(logits.asnumpy().astype(np.float32))
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02, atol=0.02)
+    assert np.ptp(found[0], axis=1).min() > 0.1
