@@ -12,7 +12,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, amp, nn, ops
-from mindspore._c_expression import MixedPrecisionType
+from mindspore._c_expression import Cell_, MixedPrecisionType
 from mindspore.ops.primitive import constexpr
 
 
@@ -45,8 +45,21 @@ def mixed_precision(network: nn.Cell, level: str) -> nn.Cell:
     if level == "O0":
         return network
     converted = amp.auto_mixed_precision(network, level)
+    _leave_boxes_alone(network)
     _leave_arithmetic_alone(network)
     return _Float32Output(converted)
+
+
+def _leave_boxes_alone(network: nn.Cell) -> None:
+    """Have Cells that say so, by an attribute ``takes_boxes``, take what they are given as it is.
+
+    O2 and O3 cast what each Cell is given, and its methods too: boxes, of which float16 holds few
+    exactly, nor the area of large ones. The Cells within cast their maps themselves.
+    """
+    for _, cell in network.cells_and_names():
+        if getattr(cell, "takes_boxes", False):
+            cell.add_flags(fp16=False)
+            Cell_.set_mixed_precision_type(cell, MixedPrecisionType.NOTSET)
 
 
 def _leave_arithmetic_alone(network: nn.Cell) -> None:

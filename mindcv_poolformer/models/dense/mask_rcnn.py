@@ -128,13 +128,14 @@ class MaskHead(nn.Cell):
 class RoIHead(nn.Cell):
     """What looks at boxes: by their own name the heads for boxes and for masks."""
 
+    takes_boxes = True  # see :mod:`runtime.amp`
+
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.bbox_head = BoxHead(channels, num_classes)
         self.mask_head = MaskHead(channels, num_classes)
 
-    # Not as `construct`: mixed precision would cast the boxes too, and float16 holds few exactly.
     def boxes(self, maps: Levels, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits (N n, num_classes + 1) and differences (N n, num_classes, 4) of boxes.
 
@@ -194,6 +195,8 @@ class MaskRCNN(OnBackbone):
     Raises:
         ValueError: the backbone is a classifier, or gives other maps.
     """
+
+    takes_boxes = True  # see :mod:`runtime.amp`
 
     def __init__(
         self,

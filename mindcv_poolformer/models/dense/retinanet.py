@@ -100,6 +100,8 @@ class RetinaNet(OnBackbone):
         ValueError: the backbone is a classifier, or gives other maps.
     """
 
+    takes_boxes = True  # see :mod:`runtime.amp`
+
     def __init__(
         self,
         backbone: StagedClassifier,
