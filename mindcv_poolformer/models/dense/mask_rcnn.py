@@ -16,7 +16,12 @@ from mindspore.common.initializer import HeNormal, Normal, XavierNormal, Zero
 
 from ..classifier import StagedClassifier, initialize
 from ..parts.convolutions import PointwiseConv, SpatialConv
-from ..parts.layout import channels_last, lay_channels_last, to_channels_first
+from ..parts.layout import (
+    channels_last,
+    lay_channels_last,
+    move_channels_last,
+    to_channels_first,
+)
 from ..parts.resizing import size_of
 from .anchors import Anchors, Size
 from .atlas import apart, side_by_side
@@ -98,7 +103,7 @@ class Doubling(nn.Conv2dTranspose):
         if not channels_last():
             return super().construct(x)
         n, height, width, channels = x.shape
-        weight = self.weight.astype(x.dtype).transpose(0, 2, 3, 1).reshape(channels, -1)
+        weight = move_channels_last(self.weight.astype(x.dtype)).reshape(channels, -1)
         y = ops.MatMul()(x.reshape(-1, channels), weight)
         y = y.reshape(n, height, width, 2, 2, self.out_channels).transpose(0, 1, 3, 2, 4, 5)
         y = y.reshape(n, 2 * height, 2 * width, self.out_channels)
