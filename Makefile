@@ -32,7 +32,7 @@ demo-detection: .venv/installed
 	$(BIN)/python train.py --config configs/retinanet_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
 	$(BIN)/python validate.py --config configs/retinanet_poolformer_s12_digits.yaml --val_amp_level O3 --compare_amp_level O0 --result_file $(BOXES)/validation.json --report $(BOXES)/report --overwrite
 	$(BIN)/python train.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
-	$(BIN)/python validate.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --val_amp_level O3 --compare_amp_level O0 --result_file $(MASKS)/validation.json --report $(MASKS)/report --overwrite
+	$(BIN)/python validate.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --val_amp_level O3 --result_file $(MASKS)/validation.json --report $(MASKS)/report --overwrite
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(BOXES)
 	@$(BIN)/python -m mindcv_poolformer.summary $(MASKS)

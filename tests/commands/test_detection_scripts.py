@@ -23,6 +23,7 @@ from small_network import SMALL_DETECTOR
 
 pytestmark = pytest.mark.long
 
+MASK_RCNN = SMALL_DETECTOR.replace("retinanet", "mask_rcnn")
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 2, "name": "bar"}]
 # Wide pictures and others on one square canvas: one graph for both.
 RECIPE = f"""\
@@ -167,7 +168,7 @@ def test_the_numbers_are_those_of_pycocotools(workspace: Path, validated: Ended)
 def test_masks_are_trained_and_scored(workspace: Path) -> None:
     """Mask R-CNN, by the same commands; of its boxes and of its masks the numbers are true."""
     keys = {
-        "model": SMALL_DETECTOR.replace("retinanet", "mask_rcnn"),
+        "model": MASK_RCNN,
         "rpn_max_per_img": 20,
         "rpn_sampler_num": 32,
         "rcnn_sampler_num": 16,
@@ -235,6 +236,9 @@ def test_a_picture_that_is_no_picture_is_one_line(workspace: Path) -> None:
         ({"train_split": "trian"}, "instances_trian.json"),
         ({"model": "poolformer_s12"}, "a classifier, with task detection, expected one of the "),
         ({"canvas": "[64, 48]"}, "canvas: found 64 x 48 for pictures of up to 64 x 64 pixels"),
+        ({"warmup_steps": 8}, "warmup_steps: found 8 with a run of 8 steps, expected fewer"),
+        ({"rpn_sampler_num": 64}, "rpn_sampler_num: found 64 with model retinanet_"),
+        ({"model": MASK_RCNN, "amp_level": "auto"}, "amp_level: found auto with model mask_rcnn_"),
         ({"max_objects": 5}, "max_objects: found 5 with a picture of 120 objects"),
     ],
 )
@@ -247,6 +251,8 @@ def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str)
 def test_what_detectors_cannot_do_yet_is_one_line(workspace: Path) -> None:
     ended = forked.run("export.py", workspace, ckpt_path="whole/best.ckpt")
     assert ended.code == 1 and ended.err.startswith("error: task: found detection, expected class")
+    ended = forked.run("validate.py", workspace, ckpt_path="whole/best.ckpt", num_classes=3)
+    assert "num_classes: found 3 for whole/best.ckpt, a network of 2 classes" in ended.err
     ended = forked.run("validate.py", workspace, bundle="whole")
     assert ended.err == "error: bundle: found it with task detection, expected a checkpoint\n"
 

@@ -182,6 +182,18 @@ def test_a_flag_replaces_the_files_other_key_of_a_pair(parse: Parse) -> None:
         ("--decay_epochs 102", ["epoch_size", "103", "warmup_epochs 3", "decay_epochs 102", "105"]),
         ("--warmup_prefix false --decay_epochs 104", ["epoch_size", "103", "decay_epochs 104"]),
         ("--warmup_epochs 103", ["epoch_size", "103", "warmup_epochs 103", "more epochs"]),
+        (
+            "--scheduler multi_step_decay --warmup_epochs 103",
+            ["epoch_size", "103", "warmup_epochs 103", "more epochs"],
+        ),
+        ("--lr_epoch_stair true --warmup_steps 9", ["lr_epoch_stair", "warmup_steps 9", "false"]),
+        (
+            "--multi_step_decay_milestones 60 30",
+            ["multi_step_decay_milestones", "[60, 30]", "ascending"],
+        ),
+        ("--score_thr 0.1", ["score_thr", "0.1", "classification", "detection"]),
+        ("--img_scale 64 64", ["img_scale", "classification", "segmentation or detection"]),
+        ("--rcnn_sampler_num 3", ["rcnn_sampler_num", "3", "integer >= 4"]),
     ],
 )
 def test_bad_flags_stop_with_one_line(
