@@ -113,7 +113,7 @@ def values(parameters: list[Parameter]) -> dict[str, np.ndarray]:
 def test_lamb_moves_each_matrix_by_a_share_of_its_norm(settings: dict, pynative_mode: None) -> None:
     """That is what the trust ratio is for, whatever the gradient."""
     step = lamb_step(network=tiny_caformer(), **settings)
-    network = step.network
+    network = step.network.network
     before = values(network.get_parameters())
     step(*batch(0))
     for parameter in network.get_parameters():
