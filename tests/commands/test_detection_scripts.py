@@ -169,6 +169,7 @@ def test_masks_are_trained_and_scored(workspace: Path) -> None:
     """Mask R-CNN, by the same commands; of its boxes and of its masks the numbers are true."""
     keys = {
         "model": MASK_RCNN,
+        "lr": 0.0005,
         "rpn_max_per_img": 20,
         "rpn_sampler_num": 32,
         "rcnn_sampler_num": 16,
