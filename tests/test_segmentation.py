@@ -73,7 +73,7 @@ def test_a_bundle_answers_from_its_folder(picture: Path, tmp_path: Path, graph_m
     turned.save(tmp_path / "turned.png", exif=exif)
     upright = mindcv_poolformer.segment(tmp_path / "turned.png", bundle)
     np.testing.assert_array_equal(upright.labels, result.labels)
-    with pytest.raises(UserError, match="bundle .*: found one of toy, which segments"):
+    with pytest.raises(UserError, match="bundle .*: found one of toy, a segmenter, expected a"):
         mindcv_poolformer.load_model(tmp_path / "bundle")
 
 

@@ -11,17 +11,25 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
+from ..data.detection.fitting import CanvasTransform
 from ..data.preprocess import EvalTransform
+from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.stretch import StretchTransform
-from ..runtime.errors import UserError
-from .description import DESCRIPTION, MINDIR, Description, Graph, read_description
+from .description import (
+    CLASSIFICATION,
+    DESCRIPTION,
+    MINDIR,
+    Description,
+    Graph,
+    read_description,
+)
 from .image_size import Size, as_size, size_of
 from .key import read_key
 from .runtimes import Runtime, Taken, chosen
 
 __all__ = ["DESCRIPTION", "MINDIR", "Bundle", "load_bundle", "log_probabilities", "softmax"]
 
-Network = Callable[[np.ndarray], np.ndarray]
+Network = Callable[..., Any]  # images to an array; of a detector see DetectorBundle
 Preparation = TypeVar("Preparation", EvalTransform, StretchTransform)
 
 
@@ -39,7 +47,7 @@ class LoadedGraph(Generic[Preparation]):
             in float32, which the output always is.
         takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
             pixels (N, H, W, C).
-        gives: "logits" or "probabilities".
+        gives: "logits" or "probabilities"; "objects" of a detector.
         runtime: what runs it, "onnx" or "mindspore".
         network: the graph, or for several batch sizes a call that chooses among theirs.
         checksums: SHA-256 of the graph's file, or of several, by name.
@@ -173,15 +181,10 @@ def load_bundle(
     Raises:
         UserError: the folder is no bundle, is damaged (its files are checked against their
             SHA-256), does not fit its description, was written by a later version, has nothing
-            that the runtime runs, the key is not its own, or it is a segmenter's.
+            that the runtime runs, the key is not its own, or it is no classifier's.
     """
     description = read_description(folder)
-    transform = description.transform
-    if not isinstance(transform, EvalTransform):
-        raise UserError(
-            f"bundle {folder}: found one of {description.model}, which segments, expected a "
-            "classifier's"
-        )
+    description.check_task(CLASSIFICATION)
     size = description.image_sizes[0] if image_size is None else as_size(image_size)
     graph = load_graph(description, size, runtime=runtime, key_file=key_file)
     return Bundle(**vars(graph))
@@ -240,12 +243,16 @@ def _loaded(
     )
 
 
-def transform_for(description: Description, image_size: Size) -> EvalTransform | StretchTransform:
+def transform_for(
+    description: Description, image_size: Size
+) -> EvalTransform | StretchTransform | CanvasTransform:
     """From an image to the input of a bundle's graph of a size."""
     transform = description.transform
     if isinstance(transform, EvalTransform):
         return dataclasses.replace(transform, image_size=image_size[0])
-    return StretchTransform.of(transform, image_size)
+    if isinstance(transform, SceneTransform):
+        return StretchTransform.of(transform, image_size)
+    return CanvasTransform.of(transform, image_size)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

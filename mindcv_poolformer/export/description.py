@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.detection.fitting import EvalTransform as PictureTransform
+from ..data.detection.objects import Objects
 from ..data.preprocess import EvalTransform
 from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
 from ..runtime.errors import UserError
-from .image_size import Size, as_size, map_size, read_size, shown, size_of
+from .ends import End, detector_ends, image_ends
+from .image_size import Size, as_size, read_size, shown, size_of
 
 FORMAT = 2  # of model.json; counts up when an older reader would misread it
 DESCRIPTION = "model.json"
@@ -22,7 +25,9 @@ MINDIR = "model.mindir"
 ONNX = "model.onnx"
 ENDINGS = {"mindspore": ".mindir", "onnx": ".onnx"}  # of what a runtime runs
 CIPHER = "AES-GCM"
-CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
+AnyTransform = EvalTransform | SceneTransform | PictureTransform
+CLASSIFICATION, SEGMENTATION, DETECTION = "classification", "segmentation", "detection"
+_KINDS = {CLASSIFICATION: "a classifier", SEGMENTATION: "a segmenter", DETECTION: "a detector"}
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,20 @@ class Description:
             size; of a segmenter that of the test, whatever the size.
         precision: fp32 or fp16.
         takes: "float32", normalised images (N, C, H, W), or "uint8", pixels (N, H, W, C).
-        gives: "logits" or "probabilities".
+        gives: "logits" or "probabilities"; "objects" of a detector.
         cipher: of the MINDIRs, None for none.
         written_with: version of MindSpore.
         graphs: MINDIRs and ONNX graphs.
         golden: the file with a golden pair for each image size.
         files: size, if told, and SHA-256 of each file.
-        labelling: of a segmenter, None for a classifier.
+        labelling: of a segmenter, else None.
+        objects: of a detector, else None.
     """
 
     folder: Path
     model: str
     classes: tuple[str, ...]
-    transform: EvalTransform | SceneTransform
+    transform: AnyTransform
     precision: str
     takes: str
     gives: str
@@ -74,11 +80,24 @@ class Description:
     golden: Mapping[Size, str]
     files: Mapping[str, tuple[int | None, str]]
     labelling: Labelling | None = None
+    objects: Objects | None = None
 
     @property
     def task(self) -> str:
-        """Classification or segmentation."""
-        return CLASSIFICATION if self.labelling is None else SEGMENTATION
+        """Classification, segmentation or detection."""
+        return task_of(self.labelling, self.objects)
+
+    def check_task(self, task: str) -> None:
+        """Refuse a bundle of another task.
+
+        Raises:
+            UserError: it is.
+        """
+        if self.task != task:
+            raise UserError(
+                f"bundle {self.folder}: found one of {self.model}, {_KINDS[self.task]}, expected "
+                f"{_KINDS[task]}"
+            )
 
     @property
     def image_sizes(self) -> tuple[Size, ...]:
@@ -87,10 +106,20 @@ class Description:
         first = [size_of(self.transform)] if isinstance(self.transform, EvalTransform) else []
         return tuple(dict.fromkeys([*first, *sizes]))
 
-    def output_shape(self, image_size: Size) -> tuple[int, ...]:
-        """The shape of the answer to an image: classes, and of a segmenter height and width."""
-        places = () if self.labelling is None else map_size(image_size)
-        return (len(self.classes), *places)
+    def ends(self, graph: Graph) -> tuple[list[End], list[End]]:
+        """What a graph takes and gives."""
+        channels, size = len(self.transform.mean), graph.image_size
+        if self.objects is not None:
+            return detector_ends(channels, self.objects.detections, size)
+        return image_ends(
+            channels,
+            len(self.classes),
+            batch_size=graph.batch_size,
+            image_size=size,
+            takes=self.takes,
+            gives=self.gives,
+            segments=self.labelling is not None,
+        )
 
     def graphs_for(self, runtime: str, image_size: Size) -> tuple[Graph, ...]:
         """The graphs that a runtime, "mindspore" or "onnx", runs for an image size.
@@ -134,6 +163,13 @@ class Description:
         return path
 
 
+def task_of(labelling: Labelling | None, objects: Objects | None) -> str:
+    """Tell the task of what has the one, the other, or neither."""
+    if objects is not None:
+        return DETECTION
+    return CLASSIFICATION if labelling is None else SEGMENTATION
+
+
 def read_description(folder: str | Path) -> Description:
     """Read a bundle's model.json.
 
@@ -152,7 +188,11 @@ def read_description(folder: str | Path) -> Description:
         raise UserError(f"{path}: found no key {error}, expected it") from None
     except (AttributeError, IndexError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path}: found a malformed value ({error})") from None
-    _check(path, description, values["output"]["shape"][1])
+    if description.objects is None and (outputs := values["output"]["shape"][1]) != len(
+        description.classes
+    ):
+        raise UserError(f"{path}: found {len(description.classes)} classes for {outputs} outputs")
+    _check(path, description)
     return description
 
 
@@ -204,7 +244,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _parse(folder: Path, values: dict[str, Any]) -> Description:
-    labelling, transform = _read_task(values)
+    transform, labelling, objects = _read_task(values)
     if values["format"] == 1:  # one MINDIR, float32 to logits, no golden pair
         edge = values["preprocessing"]["image_size"]
         one = {"batch_size": values["input"]["shape"][0], "image_size": edge}
@@ -224,46 +264,48 @@ def _parse(folder: Path, values: dict[str, Any]) -> Description:
         transform=transform,
         precision=values["precision"],
         takes=values["input"]["dtype"],
-        gives=values["output"]["name"],
+        gives="objects" if objects else values["output"]["name"],
         cipher=values["encryption"],
         written_with=str(values["mindspore"]),
         graphs=graphs,
         golden={read_size(size): name for size, name in values["golden"].items()},
         files={name: (files[name].get("size"), files[name]["sha256"]) for name in named},
         labelling=labelling,
+        objects=objects,
     )
 
 
 def _read_task(
     values: dict[str, Any],
-) -> tuple[Labelling | None, EvalTransform | SceneTransform]:
+) -> tuple[AnyTransform, Labelling | None, Objects | None]:
     task, preprocessing = values.get("task", CLASSIFICATION), values["preprocessing"]
     if task == CLASSIFICATION:
-        return None, EvalTransform.from_dict(preprocessing)
-    if task != SEGMENTATION:
-        raise ValueError(f"task {task!r}, expected {CLASSIFICATION} or {SEGMENTATION}")
+        return EvalTransform.from_dict(preprocessing), None, None
+    if task not in (SEGMENTATION, DETECTION):
+        raise ValueError(f"task {task!r}, expected {CLASSIFICATION}, {SEGMENTATION} or {DETECTION}")
     palette = tuple(map(tuple, values["palette"]))
     fits = len(palette) == len(values["classes"])
     if not fits or not all(len(c) == 3 and all(v in range(256) for v in c) for c in palette):
         raise ValueError("palette: expected red, green and blue, 0 to 255, for each class")
+    if task == DETECTION:
+        transform = PictureTransform.from_dict(preprocessing)
+        return transform, None, Objects.from_dict(palette, values["objects"])
     labelling = Labelling(palette, bool(values["reduce_zero_label"]))
-    return labelling, SceneTransform.from_dict(preprocessing)
+    return SceneTransform.from_dict(preprocessing), labelling, None
 
 
 def _size_or_none(told: Any) -> Size | None:
     return None if told is None else as_size(told)
 
 
-def _check(path: Path, description: Description, outputs: Any) -> None:
+def _check(path: Path, description: Description) -> None:
     """What the parts of a description must have to do with each other."""
     classes = description.classes
-    if outputs != len(classes):
-        raise UserError(f"{path}: found {len(classes)} classes for {outputs} outputs")
     if not all(isinstance(name, str) for name in (description.model, *classes)):
         raise UserError(f"{path}: found a model or class that is no text, expected names")
     for key, found, allowed in (
         ("input dtype", description.takes, ("float32", "uint8")),
-        ("output name", description.gives, ("logits", "probabilities")),
+        ("output name", description.gives, ("logits", "probabilities", "objects")),
         ("precision", description.precision, ("fp32", "fp16")),
         ("encryption", description.cipher, (None, CIPHER)),
     ):

@@ -16,16 +16,21 @@ from ..runtime.errors import UserError
 from ..runtime.mindspore_log import logged_on_success
 from .description import CIPHER, DESCRIPTION, Description, Graph, check_version
 
-_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+}
 
 
 def load_mindir(
     description: Description, graph: Graph, key: bytes | None
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[..., np.ndarray | tuple[np.ndarray, ...]]:
     """Load a MINDIR whose file is whole and fits its description.
 
     Returns:
-        what runs it on the device that MindSpore is set to.
+        what runs it on the device that MindSpore is set to: from its inputs to its output, or all
+        of several.
 
     Raises:
         UserError: it is not and does not, a newer MindSpore wrote it, or the key is not its own.
@@ -39,8 +44,15 @@ def load_mindir(
             network = nn.GraphCell(ms.load(str(path), **secret))
     except (RuntimeError, ValueError):
         raise _unloadable(path, description) from None
+
     # Copied, since the next run may use the graph's memory.
-    return lambda images: network(Tensor(images)).asnumpy().copy()
+    def run(*inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        found = network(*map(Tensor, inputs))
+        if isinstance(found, tuple):
+            return tuple(one.asnumpy().copy() for one in found)
+        return found.asnumpy().copy()
+
+    return run
 
 
 def _parse(path: Path, key: bytes | None) -> ModelProto | None:
@@ -67,22 +79,20 @@ def _check_fit(
     if model is None or not (model.graph.input and model.graph.output):
         raise _unloadable(path, description)
     check_version(path, model.model_version or description.written_with, ms.__version__)
-    assert graph.image_size is not None  # of an ONNX graph alone
-    size, channels = graph.image_size, len(description.transform.mean)
-    image = (*size, channels) if description.takes == "uint8" else (channels, *size)
-    batch = graph.batch_size or -1
-    expected = [(batch, *image), (batch, *description.output_shape(size))]
-    types = [_TYPES[description.takes], TensorProto.FLOAT]
-    ends = [end.tensor[0] for end in (model.graph.input[0], model.graph.output[0]) if end.tensor]
+    inputs, outputs = description.ends(graph)
+    told = [*inputs, *outputs]
+    expected = [tuple(-1 if isinstance(edge, str) else edge for edge in end.shape) for end in told]
+    given, answers = model.graph.input, model.graph.output
+    ends = [end.tensor[0] for end in (*given, *answers) if end.tensor]
     found = [tuple(end.dims) for end in ends]
-    if len(model.graph.input) != 1 or found != expected:
+    if len(given) != len(inputs) or found != expected:
         raise UserError(
             f"{path}: found a graph of {' to '.join(map(str, found))}, expected "
             f"{' to '.join(map(str, expected))} as {DESCRIPTION} tells"
         )
-    if [end.data_type for end in ends] != types:
+    if [end.data_type for end in ends] != [_TYPES[end.dtype] for end in told]:
         raise UserError(
-            f"{path}: found a graph of other types than {description.takes} to float32, "
+            f"{path}: found a graph of other types than {' to '.join(end.dtype for end in told)}, "
             f"expected these as {DESCRIPTION} tells"
         )
 

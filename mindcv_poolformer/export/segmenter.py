@@ -11,9 +11,8 @@ from PIL import Image
 
 from ..data.segmentation.labelling import Labelling
 from ..data.segmentation.stretch import StretchTransform, nearest_shape
-from ..runtime.errors import UserError
 from .bundle import LoadedGraph, load_graphs
-from .description import read_description
+from .description import SEGMENTATION, read_description
 from .image_size import Size
 from .label_map import label_map
 from .runtimes import Runtime
@@ -78,14 +77,11 @@ def load_segmenter_bundle(
         key_file: holds the key of an encrypted bundle.
 
     Raises:
-        UserError: as ``load_bundle``, or it is a classifier's.
+        UserError: as ``load_bundle``, or it is no segmenter's.
     """
     description = read_description(folder)
-    if description.labelling is None:
-        raise UserError(
-            f"bundle {folder}: found one of {description.model}, a classifier, expected one that "
-            "segments"
-        )
+    description.check_task(SEGMENTATION)
+    assert description.labelling is not None
     sizes = description.image_sizes if image_size is None else (image_size,)
     graphs = load_graphs(description, sizes, runtime=runtime, key_file=key_file)
     return SegmenterBundle(

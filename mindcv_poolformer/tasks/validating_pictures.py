@@ -9,9 +9,9 @@ import mindcv
 
 from ..config import Recipe
 from ..data.detection.coco import CocoPictures
+from ..data.detection.fitting import IMG_SCALE, EvalTransform
 from ..data.detection.loader import evaluation_batches
 from ..data.detection.splits import pictures_to_validate_on
-from ..data.detection.transforms import IMG_SCALE, EvalTransform
 from ..data.order import Shard
 from ..evaluation.coco import Scores
 from ..evaluation.detection import DetectionEvaluation, DetectionEvaluator

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from ..data.detection.transforms import EvalTransform
+from ..data.detection import transforms as detection
 from ..data.segmentation.transforms import official_test
 from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN, StagedClassifier, default_cfgs
 from ..runtime.checkpoint_file import fill
@@ -234,7 +234,7 @@ def _official_preprocessing(network: Network, model: str) -> dict[str, Any] | No
         case SemanticFPN():
             return official_test().to_dict()
         case RetinaNet() | MaskRCNN():
-            return EvalTransform().to_dict()
+            return detection.official_test().to_dict()
         case _:
             return _published_preprocessing(model)
 

@@ -13,16 +13,17 @@ from mindcv_poolformer.data.detection.coco import (
     split_paths,
     training_pictures,
 )
+from mindcv_poolformer.data.detection.fitting import EvalTransform
 from mindcv_poolformer.data.detection.loader import evaluation_batches, training_batches
 from mindcv_poolformer.data.detection.order import epoch_batches, grouped_steps
-from mindcv_poolformer.data.detection.transforms import EvalTransform, TrainTransform
+from mindcv_poolformer.data.detection.transforms import TrainTransform
 from mindcv_poolformer.data.loader import Shard, worker_error
 from mindcv_poolformer.runtime.errors import UserError
 
 WIDE, OTHERS = 5, 4
 PLAIN = dict(img_scale=(64, 48), mean=(0.0,) * 3, std=(1.0,) * 3)
 TRANSFORM = TrainTransform(**PLAIN)
-EVALUATION = EvalTransform(**PLAIN)
+EVALUATION = EvalTransform(**PLAIN, size_divisor=32)
 CANVAS = (64, 96)
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from official import FIXTURES
 
-from mindcv_poolformer.data.detection.transforms import (
-    Draw,
+from mindcv_poolformer.data.detection.fitting import (
+    CanvasTransform,
     EvalTransform,
-    TrainTransform,
     padded,
     padded_size,
     scale_factors,
 )
+from mindcv_poolformer.data.detection.transforms import Draw, TrainTransform, official_test
 from mindcv_poolformer.data.segmentation.transforms import resize_image
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -59,7 +59,7 @@ def test_pictures_boxes_and_masks_are_the_official_ones(case: str) -> None:
 @pytest.mark.parametrize("case", ["a", "c"])
 def test_validation_is_that_without_the_mirror(case: str) -> None:
     transform, draw, expected = official(case)
-    found, size = EvalTransform(img_scale=transform.img_scale)(RGB)
+    found, size = official_test(transform.img_scale)(RGB)
     assert size == draw.size and found.dtype == np.float32
     assert found.shape == (3, *expected["shapes"][1, :2])
     image = expected["image"].transpose(2, 0, 1)
@@ -71,7 +71,7 @@ def test_validation_is_that_without_the_mirror(case: str) -> None:
 
 
 def test_a_canvas_takes_the_same_picture() -> None:
-    transform = EvalTransform(img_scale=(100, 60))
+    transform = official_test((100, 60))
     small, size = transform(RGB)
     large, same = transform(RGB, (96, 160))
     assert size == same == (60, 81) and small.shape == (3, 64, 96) and large.shape == (3, 96, 160)
@@ -119,7 +119,19 @@ def test_boxes_mirror_with_their_pictures() -> None:
 
 
 def test_the_preparation_is_told_and_read_again() -> None:
-    transform = EvalTransform((640, 320), 16)
+    transform = official_test((640, 320), 16)
     assert EvalTransform.from_dict(transform.to_dict()) == transform
     with pytest.raises(UserError, match="preprocessing has the keys"):
         EvalTransform.from_dict({"img_scale": [1, 1]})
+
+
+def test_a_picture_on_a_canvas_of_one_size() -> None:
+    transform = CanvasTransform.of(official_test((100, 60)), (64, 96))
+    picture = np.random.default_rng(0).integers(0, 256, (30, 45, 3), dtype=np.uint8)
+    found, size = transform(picture)
+    assert size == (60, 90)
+    np.testing.assert_array_equal(found, official_test((100, 60))(picture, (64, 96))[0])
+    found, size = transform(picture.transpose(1, 0, 2))  # 90 x 60 would be too high
+    assert found.shape == (3, 64, 96) and size == (64, 43)
+    assert not found[:, :, 43:].any() and found[:, -1, :43].any()
+    assert transform(np.zeros((300, 1, 3), np.uint8))[1] == (64, 1)

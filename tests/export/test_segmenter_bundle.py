@@ -205,7 +205,7 @@ def test_half_precision_in_fixed_batches_under_a_key(trained: Trained, tmp_path:
 
 
 def test_what_is_refused(toy_folder: Path, toy: Trained) -> None:
-    with pytest.raises(UserError, match=f"found one of {NAME}, which segments, expected a class"):
+    with pytest.raises(UserError, match=f"found one of {NAME}, a segmenter, expected a class"):
         load_bundle(toy_folder)
     choices = Choices(gives="probabilities", deploy=False)
     with pytest.raises(UserError, match="output: found probabilities with a segmentation model"):
@@ -215,7 +215,7 @@ def test_what_is_refused(toy_folder: Path, toy: Trained) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda told: told.update(task="detection"), "task 'detection', expected classification"),
+        (lambda told: told.update(task="depth"), "task 'depth', expected classification, segm"),
         (lambda told: told["palette"].pop(), "palette: expected red, green and blue"),
         (lambda told: told["palette"].__setitem__(0, [1, 2, 256]), "palette: expected red, green"),
         (lambda told: told.pop("reduce_zero_label"), "found no key 'reduce_zero_label'"),

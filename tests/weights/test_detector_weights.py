@@ -15,7 +15,7 @@ from official import load_official_weights, official_name, official_weight
 from official_dense import DETECTOR_SHAPES
 
 from mindcv_poolformer.config import ModelConfig
-from mindcv_poolformer.data.detection.transforms import EvalTransform
+from mindcv_poolformer.data.detection.transforms import official_test
 from mindcv_poolformer.models import MaskRCNN, RetinaNet
 from mindcv_poolformer.models.dense import detectors
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
@@ -39,7 +39,7 @@ RETINANET, MASK_RCNN = "retinanet_poolformer_tiny", "mask_rcnn_poolformer_tiny"
 BOTH = (RETINANET, MASK_RCNN)
 CLASSES = ("disc", "bar", "ring")
 CATEGORY_IDS = (7, 2, 90)
-PREPROCESSING = EvalTransform((64, 48)).to_dict()
+PREPROCESSING = official_test((64, 48)).to_dict()
 WIDTHS = {RETINANET: {"channels": 8, "stacked_convs": 3}, MASK_RCNN: {"channels": 8}}
 # What is new for other classes.
 LAST = {

@@ -18,8 +18,9 @@ from ..corrupt import SubstitutingReader
 from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard
 from .coco import Annotated, CocoPictures
+from .fitting import DIVISOR, EvalTransform, padded, scale_factors
 from .order import GroupedRows, wider_than_high
-from .transforms import DIVISOR, EvalTransform, TrainTransform, padded, scale_factors
+from .transforms import TrainTransform
 
 CANVAS = (800, 1344)
 

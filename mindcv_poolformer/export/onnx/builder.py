@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from ...data.preprocess import EvalTransform
-from ...data.segmentation.fitting import EvalTransform as SceneTransform
 from ...models.parts.convolutions import as_convolution
 from ...models.parts.mixers import HEAD_CHANNELS
+from ..description import AnyTransform
 
 CHANNELS, SAMPLE = (1,), (1, 2, 3)  # axes of a map (N, C, H, W)
 
@@ -112,6 +111,17 @@ class Builder:
         mixed = self.node("MatMul", rows, self.constant(weight.T))
         return self.node("Reshape", mixed, self.node("Shape", x))
 
+    def top(self, x: str, most: int) -> tuple[str, str]:
+        """The largest of a vector, at most so many, the largest first; and their places, int64."""
+        count = self.node("Min", self.integers(most), self.node("Shape", x))
+        values, places = f"top_{len(self.nodes)}", f"places_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node("TopK", [x, count], [values, places], axis=0))
+        return values, places
+
+    def columns(self, x: str, begin: int, end: int) -> str:
+        """Columns ``begin`` to ``end`` - 1 of a matrix."""
+        return self.node("Slice", x, self.integers(begin), self.integers(end), self.integers(1))
+
     def column(self, vector: np.ndarray) -> str:
         """A vector (C,) as (C, 1, 1), in float32."""
         return self.node("Reshape", self.constant(vector), self.integers(len(vector), 1, 1))
@@ -148,7 +158,7 @@ class Builder:
         weight, bias = layer.weight.asnumpy(), layer.bias.asnumpy()
         return self.node("Gemm", x, self.constant(weight), self.constant(bias))
 
-    def normalize(self, pixels: str, transform: EvalTransform | SceneTransform) -> str:
+    def normalize(self, pixels: str, transform: AnyTransform) -> str:
         """Normalised (N, C, H, W) of pixels (N, H, W, C)."""
         x = self.node("Cast", pixels, to=self.onnx.TensorProto.FLOAT)
         x = self.node("Sub", x, self.constant(transform.mean))

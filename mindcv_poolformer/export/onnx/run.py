@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,16 @@ from ...runtime.cores import threads
 from ...runtime.errors import UserError
 from ..description import DESCRIPTION, Description, Graph
 
+_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "int32": "tensor(int32)"}
 
-def load_onnx(description: Description, graph: Graph) -> Callable[[np.ndarray], np.ndarray]:
+
+def load_onnx(
+    description: Description, graph: Graph
+) -> Callable[..., np.ndarray | tuple[np.ndarray, ...]]:
     """Load an ONNX graph, whose file is whole and fits its description, into ONNX Runtime.
+
+    Returns:
+        what runs it: from its inputs to its output, or all of several.
 
     Raises:
         UserError: it is not or does not.
@@ -43,29 +50,28 @@ def load_onnx(description: Description, graph: Graph) -> Callable[[np.ndarray], 
             f"expected one ({' '.join(str(error).split())[:200]})"
         ) from None
     _check_fit(session, path, description, graph)
-    (end,) = session.get_inputs()
-    return lambda images: session.run(None, {end.name: images})[0]
+    names = [end.name for end in session.get_inputs()]
+
+    def run(*inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        found = session.run(None, dict(zip(names, inputs, strict=True)))
+        return found[0] if len(found) == 1 else tuple(found)
+
+    return run
 
 
 def _check_fit(session: Any, path: Path, description: Description, graph: Graph) -> None:
     """Refuse a graph whose ends are not those that the description tells."""
-    channels, pixels = len(description.transform.mean), description.takes == "uint8"
-    size = graph.image_size or (None, None)
-    image = (*size, channels) if pixels else (channels, *size)
-    answer: tuple[int | None, ...] = description.output_shape(graph.image_size or (1, 1))
-    if graph.image_size is None:
-        answer = (answer[0], *(None for _ in answer[1:]))
-    expected = [
-        ("tensor(uint8)" if pixels else "tensor(float)", (graph.batch_size, *image)),
-        ("tensor(float)", (graph.batch_size, *answer)),
-    ]
-    ends = [*session.get_inputs(), *session.get_outputs()]
-    found = [
-        (end.type, tuple(size if isinstance(size, int) else None for size in end.shape))
-        for end in ends
-    ]
-    if found != expected:
+    inputs, outputs = description.ends(graph)
+    expected = [(_TYPES[end.dtype], _fixed(end.shape)) for end in (*inputs, *outputs)]
+    given, answers = session.get_inputs(), session.get_outputs()
+    found = [(end.type, _fixed(end.shape)) for end in (*given, *answers)]
+    if len(given) != len(inputs) or found != expected:
         raise UserError(
             f"{path}: found a graph of {' to '.join(map(str, found))}, expected "
             f"{' to '.join(map(str, expected))} as {DESCRIPTION} tells"
         )
+
+
+def _fixed(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """None for an edge that may be any."""
+    return tuple(edge if isinstance(edge, int) else None for edge in shape)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...data.preprocess import EvalTransform
-from ...data.segmentation.fitting import EvalTransform as SceneTransform
 from ...models.deploy import Deployed
 from ...models.deploy.hybrid import DeployedHybrid
 from ...models.deploy.metaformer import DeployedMetaFormer
+from ...models.deploy.retinanet import DeployedRetinaNet
 from ...models.deploy.semantic_fpn import DeployedSemanticFPN
-from ..image_size import Size, map_size
+from ..description import AnyTransform
+from ..ends import detector_ends, image_ends
+from ..image_size import Size
 from .builder import Builder
 from .hybrid import add_hybrid
 from .metaformer import add_metaformer
 from .poolformer import add_poolformer
+from .retinanet import add_retinanet
 from .semantic_fpn import add_semantic_fpn
 
 OPSET = 17  # of 2022, and the file format of its time: old runtimes read them too
@@ -28,7 +30,7 @@ IR_VERSION = 8
 def write_onnx(
     model: Deployed,
     path: Path,
-    transform: EvalTransform | SceneTransform,
+    transform: AnyTransform,
     *,
     batch_size: int | None = None,
     image_size: Size | None = None,
@@ -42,7 +44,7 @@ def write_onnx(
         model: the deploy form, float32.
         path: of the file.
         transform: normalises what a graph that takes uint8 gets.
-        batch_size: the only one that the graph takes, None for any.
+        batch_size: the only one that the graph takes, None for any; a detector's takes one image.
         image_size: height and width of its images, None for any.
         half: store the weights in float16; arithmetic is in float32.
         takes: "float32", normalised images (N, C, H, W), or "uint8", pixels (N, H, W, C).
@@ -51,27 +53,34 @@ def write_onnx(
     import onnx
     from onnx import TensorProto, helper
 
-    pixels = takes == "uint8"
+    types = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int32": TensorProto.INT32}
     graph = Builder(half)
-    x = graph.normalize("images", transform) if pixels else "images"
-    logits = _add_network(graph, x, model)
-    kind, settings = ("Softmax", {"axis": -1}) if gives == "probabilities" else ("Identity", {})
-    graph.node(kind, logits, output=gives, **settings)
-    batch, size = batch_size or "batch", image_size or ("height", "width")
-    channels = len(transform.mean)
-    image = [*size, channels] if pixels else [channels, *size]
-    element = TensorProto.UINT8 if pixels else TensorProto.FLOAT
-    answer = [batch, model.num_classes]
-    if isinstance(model, DeployedSemanticFPN):
-        answer += map_size(image_size) if image_size else ("map_height", "map_width")
+    if isinstance(model, DeployedRetinaNet):
+        detections = model.selection.detections
+        inputs, outputs = detector_ends(len(transform.mean), detections, image_size)
+        names = add_retinanet(graph, "images", "shapes", model)
+    else:
+        inputs, outputs = image_ends(
+            len(transform.mean),
+            model.num_classes,
+            batch_size=batch_size,
+            image_size=image_size,
+            takes=takes,
+            gives=gives,
+            segments=isinstance(model, DeployedSemanticFPN),
+        )
+        x = graph.normalize("images", transform) if takes == "uint8" else "images"
+        logits = _add_network(graph, x, model)
+        probabilities = gives == "probabilities"
+        names = [graph.node("Softmax", logits, axis=-1) if probabilities else logits]
+    for name, end in zip(names, outputs, strict=True):
+        graph.node("Identity", name, output=end.name)
+    told_inputs, told_outputs = (
+        [helper.make_tensor_value_info(end.name, types[end.dtype], end.shape) for end in ends]
+        for ends in (inputs, outputs)
+    )
     proto = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "poolformer",
-            [helper.make_tensor_value_info("images", element, [batch, *image])],
-            [helper.make_tensor_value_info(gives, TensorProto.FLOAT, answer)],
-            graph.weights,
-        ),
+        helper.make_graph(graph.nodes, "poolformer", told_inputs, told_outputs, graph.weights),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="mindcv_poolformer",

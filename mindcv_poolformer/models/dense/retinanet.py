@@ -119,11 +119,11 @@ class RetinaNet(OnBackbone):
         if backbone.out_indices != (1, 2, 3):
             found = backbone.out_indices
             raise ValueError(f"backbone: found out_indices {found}, expected (1, 2, 3)")
-        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.candidates, self.detections = candidates, detections
-        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+        self.selection = Selection(
+            num_classes, score_threshold, iou_threshold, candidates, detections
+        )
         self.neck = FPN(self.widths, channels, coarser_levels=2)
-        per_place = self.anchors.per_place
+        per_place = self.selection.anchors.per_place
         self.bbox_head = RetinaNetHead(channels, num_classes, per_place, stacked_convs)
 
     def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -171,30 +171,76 @@ class RetinaNet(OnBackbone):
         scale_factors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`detect`, of what a call of the network gives; for a graph, too."""
+        return self.selection(logits, deltas, shapes, scale_factors)
+
+
+class Selection(nn.Cell):
+    """From a RetinaNet's maps to objects; it has no parameters.
+
+    Args:
+        num_classes: and the others are as in :class:`RetinaNet`.
+        score_threshold: see there.
+        iou_threshold: see there.
+        candidates: see there.
+        detections: see there.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        score_threshold: float,
+        iou_threshold: float,
+        candidates: int,
+        detections: int,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.most_candidates, self.detections = candidates, detections
+        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+
+    def construct(
+        self,
+        logits: Levels,
+        deltas: Levels,
+        shapes: Tensor,
+        scale_factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`RetinaNet.select`."""
+        boxes, scores, labels = self.candidates(logits, deltas, shapes)
+        if scale_factors is not None:
+            boxes = boxes / ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
+        return best_by_label(
+            boxes,
+            scores,
+            labels,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            most=self.detections,
+        )
+
+    def candidates(
+        self, logits: Levels, deltas: Levels, shapes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the surest pairs of anchor and class of each level, whatever their scores.
+
+        Returns:
+            boxes (N, n, 4), scores (N, n) and labels (N, n), level by level.
+        """
         sizes = sizes_of(logits)
         anchors = self.anchors(sizes)
         boxes, scores, labels, begin = [], [], [], 0
         for x, delta, count in zip(logits, deltas, self.anchors.counts(sizes)):
             wide = by_anchor(x, self.num_classes).astype(ms.float32)
             pairs = ops.sigmoid(wide).reshape(wide.shape[0], -1)
-            score, pair = top(pairs, min(self.candidates, pairs.shape[1]))
+            score, pair = top(pairs, min(self.most_candidates, pairs.shape[1]))
             which = pair // self.num_classes
             start = ops.gather(anchors[begin : begin + count], which, 0)
             boxes.append(decode(start, rows_of_each(by_anchor(delta, 4), which)))
             scores.append(score)
             labels.append(pair - which * self.num_classes)
             begin += count
-        found = clip(ops.concat(boxes, 1), shapes)
-        if scale_factors is not None:
-            found = found / ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
-        return best_by_label(
-            found,
-            ops.concat(scores, 1),
-            ops.concat(labels, 1),
-            score_threshold=self.score_threshold,
-            iou_threshold=self.iou_threshold,
-            most=self.detections,
-        )
+        return clip(ops.concat(boxes, 1), shapes), ops.concat(scores, 1), ops.concat(labels, 1)
 
 
 class RetinaNetLoss(nn.Cell):

@@ -5,20 +5,23 @@ from __future__ import annotations
 from mindspore import nn
 
 from ..classifier import StagedClassifier
+from ..dense.retinanet import RetinaNet
 from ..dense.semantic_fpn import SemanticFPN
 from ..hybrid import Hybrid
 from ..metaformer import MetaFormer
 from ..parts.activations import GELU
 from ..parts.mixers import choose_attention
+from .fpn import Backbone
 from .hybrid import DeployedHybrid
 from .metaformer import DeployedMetaFormer
 from .poolformer import DeployedPoolFormer
-from .semantic_fpn import Backbone, DeployedSemanticFPN
+from .retinanet import DeployedRetinaNet
+from .semantic_fpn import DeployedSemanticFPN
 
-Deployed = Backbone | DeployedSemanticFPN
+Deployed = Backbone | DeployedSemanticFPN | DeployedRetinaNet
 
 
-def to_deploy(model: StagedClassifier | SemanticFPN) -> Deployed:
+def to_deploy(model: StagedClassifier | SemanticFPN | RetinaNet) -> Deployed:
     """Fold a network's norms and layer scales into its weights; the model itself is left alone.
 
     Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
@@ -30,13 +33,15 @@ def to_deploy(model: StagedClassifier | SemanticFPN) -> Deployed:
     5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
 
     A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`, a
-    segmenter's in :class:`DeployedSemanticFPN`.
+    segmenter's in :class:`DeployedSemanticFPN`, a detector's in :class:`DeployedRetinaNet`.
 
     Raises:
         ValueError: the model gives feature maps, or has no classifier.
     """
     if isinstance(model, SemanticFPN):
         return DeployedSemanticFPN(model, _deployed(model.backbone))
+    if isinstance(model, RetinaNet):
+        return DeployedRetinaNet(model, _deployed(model.backbone))
     if model.features_only or model.num_classes == 0:
         raise ValueError("to_deploy: found a network without classifier, expected one with it")
     return _deployed(model)

@@ -10,21 +10,16 @@ from ..parts.convolutions import SpatialConv, as_product
 from ..parts.layout import to_channels_first
 from ..parts.resizing import resize_bilinear, size_of
 from .folding import copy_of, fill, values_of
-from .hybrid import DeployedHybrid, Standardize
-from .metaformer import DeployedMetaFormer
-from .poolformer import DeployedPoolFormer
-
-Backbone = DeployedPoolFormer | DeployedHybrid | DeployedMetaFormer
+from .fpn import Backbone, DeployedFPN
 
 
 class DeployedSemanticFPN(nn.Cell):
     """What to_deploy makes of a Semantic FPN: images (N, C, H, W) to logits (N, classes, H/4, W/4).
 
-    Let g z + b be a norm, z the standardised map, m and v a batch norm's running statistics.
+    Let m and v be a batch norm's running statistics.
 
     1. The backbone's blocks are those of its classifier's deploy form.
-    2. A map's own norm goes into the 1x1 convolution behind it: W (g z + b) + c is
-       (W g) z + (W b + c).
+    2. A map's own norm goes into the neck, see :class:`DeployedFPN`.
     3. In the head g (W x - m) / s + b, with s^2 = v + eps, is one convolution with bias.
 
     Args:
@@ -34,27 +29,15 @@ class DeployedSemanticFPN(nn.Cell):
 
     def __init__(self, model: SemanticFPN, backbone: Backbone) -> None:
         super().__init__()
-        norms = model.backbone.feature_norms
         self.backbone = backbone
-        self.out_indices = model.backbone.out_indices
-        self.norms = nn.CellList(
-            [
-                nn.Identity() if isinstance(norm, nn.Identity) else Standardize(norm)
-                for norm in norms
-            ]
-        )
-        self.neck = copy_of(model.neck)
-        for module, norm in zip(self.neck.lateral_convs, norms, strict=True):
-            if not isinstance(norm, nn.Identity):
-                _take_norm(module.conv, norm)
+        self.neck = DeployedFPN(model)
         self.decode_head = DeployedHead(model.decode_head)
         self.num_classes = model.num_classes
         self.set_train(False)
 
     def construct(self, images: Tensor) -> Tensor:
-        stages = self.backbone.stage_maps(images)
-        maps = [norm(stages[i]) for i, norm in zip(self.out_indices, self.norms)]
-        return to_channels_first(self.decode_head(self.neck(maps)))
+        maps = self.neck(self.backbone.stage_maps(images))
+        return to_channels_first(self.decode_head(maps))
 
 
 class DeployedHead(nn.Cell):
@@ -96,10 +79,3 @@ class ConvReLU(nn.Cell):
 
 def _deployed(cell: nn.Cell) -> nn.Cell:
     return Doubling() if isinstance(cell, Doubling) else ConvReLU(cell)
-
-
-def _take_norm(conv: nn.Conv2d, norm: nn.Cell) -> None:
-    """Take the scale and shift of the norm before a 1x1 convolution into it."""
-    weight, bias, gamma, beta = values_of(conv.weight, conv.bias, norm.gamma, norm.beta)
-    fill(conv.weight, weight * gamma[:, None, None])
-    fill(conv.bias, weight[:, :, 0, 0] @ beta + bias)

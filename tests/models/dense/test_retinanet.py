@@ -7,6 +7,7 @@ from typing import Any
 import mindcv
 import numpy as np
 import pytest
+from detectors import small_detector
 from mindspore import Tensor, nn
 from official import load_official_weights, official_name
 from official_dense import (
@@ -22,7 +23,7 @@ from official_dense import (
 from mindcv_poolformer.models import DETECTORS, POOLFORMERS, VARIANTS, RetinaNet, find_variant
 from mindcv_poolformer.models.dense import RetinaNetLoss
 from mindcv_poolformer.models.registry import build
-from mindcv_poolformer.models.variants import Variant, find_segmenter
+from mindcv_poolformer.models.variants import find_segmenter
 from mindcv_poolformer.runtime.errors import UserError
 
 # Seed, height and width of the images, and what of them is no padding.
@@ -129,23 +130,6 @@ def test_targets_are_the_official_ones(pynative_mode: None) -> None:
     np.testing.assert_allclose(deltas[fg], official["target_deltas_of_fg"], rtol=0, atol=2e-6)
     assert not deltas[~fg].any()
     assert [fg.sum(), (classes == 80).sum()] == [*official["num_total_pos_neg"]]
-
-
-def small_detector(family: str | None = None, **settings: Any) -> RetinaNet:
-    layer_scale = 1e-5 if family is None or family.startswith("metaformer") else None
-    variant = Variant(
-        (1, 1, 1, 1),
-        (8, 8, 32, 32),
-        drop_path_rate=0,
-        crop_pct=1,
-        parameters=0,
-        gmacs=0,
-        published_top1=None,
-        layer_scale_init=layer_scale,
-        family=family,
-    )
-    backbone = build(variant, features_only=True, out_indices=(1, 2, 3))
-    return load_official_weights(RetinaNet(backbone, **{"channels": 8, **settings}))
 
 
 @pytest.mark.layout
