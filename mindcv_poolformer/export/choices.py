@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -65,6 +65,26 @@ class Choices:
                     f"file_format: found ONNX without the package {lacking}, expected it: "
                     f"pip install {lacking}"
                 )
+
+    def for_detector(self) -> Choices:
+        """Give what a detector's bundle is: graphs that take one picture each.
+
+        Raises:
+            UserError: they are to be what these cannot be.
+        """
+        for flag, found, expected, reason in (
+            ("output", self.gives, "logits", "its graph gives objects in any case"),
+            ("input", self.takes, "float32", "pictures are filled up once they are normalised"),
+            ("export_batch_size", self.batch_sizes or (1,), (1,), "its graph takes one picture"),
+            ("file_format", self.beside or "ONNX", "ONNX", "its graph has not been tried so"),
+        ):
+            if found != expected:
+                shown = found if isinstance(found, str) else " ".join(map(str, found))
+                wanted = expected if isinstance(expected, str) else "1"
+                raise UserError(
+                    f"{flag}: found {shown} with a detection model, expected {wanted}: {reason}"
+                )
+        return replace(self, batch_sizes=(1,))
 
     def check_for_segmenter(self) -> None:
         """Refuse what a segmenter's bundle cannot be.

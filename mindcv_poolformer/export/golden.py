@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.preprocess import EvalTransform, normalize
-from ..data.segmentation.fitting import EvalTransform as SceneTransform
+from ..data.preprocess import normalize
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph, log_probabilities, softmax
-from .description import read_description
+from .description import AnyTransform, Description, read_description
 from .image_size import Size, map_size, shown
 from .runtimes import told
 
@@ -52,23 +52,14 @@ class Golden:
         return self.images.shape[2], self.images.shape[3]
 
     @classmethod
-    def of(
-        cls, images: np.ndarray, transform: EvalTransform | SceneTransform, logits: np.ndarray
-    ) -> Golden:
+    def of(cls, images: np.ndarray, transform: AnyTransform, logits: np.ndarray) -> Golden:
         """The pair for normalised images (N, C, H, W), and the checkpoint's logits of them.
 
         Raises:
             ValueError: the images do not come of 8-bit pixels through ``transform``.
         """
-        std, mean = (
-            np.array(v, np.float32)[:, None, None] for v in (transform.std, transform.mean)
-        )
-        values = images * std + mean
-        pixels = np.rint(values).clip(0, 255).astype(np.uint8)
-        if not np.allclose(pixels, values, rtol=0, atol=0.01):
-            raise ValueError("images: found no 8-bit pixels behind them, expected a transform's")
         probabilities = softmax(logits) if logits.ndim == 2 else None
-        return cls(pixels.transpose(0, 2, 3, 1).copy(), images, logits, probabilities)
+        return cls(pixels_of(images, transform), images, logits, probabilities)
 
     def write(self, path: Path) -> None:
         """Write the first images to a NumPy archive, an entry for each attribute that is there."""
@@ -77,20 +68,36 @@ class Golden:
         np.savez(path, **entries)
 
 
+def pixels_of(images: np.ndarray, transform: AnyTransform) -> np.ndarray:
+    """Give the pixels (N, H, W, C) uint8 behind normalised images (N, C, H, W).
+
+    Raises:
+        ValueError: they do not come of 8-bit pixels through ``transform``.
+    """
+    std, mean = (np.array(v, np.float32)[:, None, None] for v in (transform.std, transform.mean))
+    values = images * std + mean
+    pixels = np.rint(values).clip(0, 255).astype(np.uint8)
+    if not np.allclose(pixels, values, rtol=0, atol=0.01):
+        raise ValueError("images: found no 8-bit pixels behind them, expected a transform's")
+    return pixels.transpose(0, 2, 3, 1).copy()
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A bundle's answers beside the checkpoint's: the largest difference, over all batch sizes.
 
     ``compared`` says of what: of probabilities it is their logarithms, since of many small
     probabilities the differences are small too, whatever a graph gives. ``agreement`` is the share
-    of images, of a segmenter of all places, whose class is the same.
+    of images, of a segmenter of all places, whose class is the same; of a detector's ``objects``,
+    their number, see ``golden_objects.py``.
     """
 
     compared: str
     images: int
     difference: float
     tolerance: float
-    agreement: float
+    agreement: float = 1.0
+    objects: int | None = None
 
     @property
     def passes(self) -> bool:
@@ -132,26 +139,44 @@ def self_test(bundle: LoadedGraph[Any]) -> str:
     normalised = normalize(
         golden.pixels.transpose(0, 3, 1, 2), bundle.transform.mean, bundle.transform.std
     )
-    size = f"{shown(golden.size)} px"
-    off = float(np.abs(normalised - golden.images).max())
-    if not off <= 1e-5:
-        raise UserError(
-            f"self test at {size}: found normalised images up to {off:.3g} off the golden ones, "
-            "expected the same: the preprocessing is another"
-        )
+    check_normalised(normalised, golden.images, golden.size)
     result = compare(bundle, golden)
     sizes = ", ".join(map(str, bundle.batch_sizes)) or str(result.images)
-    if not result.passes:
-        raise UserError(
-            f"self test at {size}: found {result.compared} up to {result.difference:.3g} off the "
-            f"checkpoint's on {result.images} images, expected at most {result.tolerance:.3g}"
-        )
+    refuse_difference(result, golden.size)
     return (
-        f"self test at {size}: {result.compared} of {result.images} images, batch size {sizes}, "
-        f"in {told(bundle.runtime)}, within {result.difference:.2g} of the checkpoint's "
-        f"(allowed {result.tolerance:.2g}), "
+        f"self test at {shown(golden.size)} px: {result.compared} of {result.images} images, "
+        f"batch size {sizes}, in {told(bundle.runtime)}, within {result.difference:.2g} of the "
+        f"checkpoint's (allowed {result.tolerance:.2g}), "
         f"{AGREEMENT[golden.logits.ndim]} equal on {result.agreement:.0%}"
     )
+
+
+def check_normalised(normalised: np.ndarray, golden: np.ndarray, size: Size) -> None:
+    """Refuse images that are normalised otherwise than the golden ones.
+
+    Raises:
+        UserError: they are.
+    """
+    off = float(np.abs(normalised - golden).max())
+    if not off <= 1e-5:
+        raise UserError(
+            f"self test at {shown(size)} px: found normalised images up to {off:.3g} off the "
+            "golden ones, expected the same: the preprocessing is another"
+        )
+
+
+def refuse_difference(result: Comparison, size: Size) -> None:
+    """Refuse answers that are not the checkpoint's.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not result.passes:
+        raise UserError(
+            f"self test at {shown(size)} px: found {result.compared} up to "
+            f"{result.difference:.3g} off the checkpoint's on {result.images} images, expected at "
+            f"most {result.tolerance:.3g}"
+        )
 
 
 def read_golden(bundle: LoadedGraph[Any]) -> Golden:
@@ -162,25 +187,36 @@ def read_golden(bundle: LoadedGraph[Any]) -> Golden:
     """
     description = read_description(bundle.folder)
     size, channels = bundle.image_size, bundle.channels
-    if size not in description.golden:
-        raise UserError(
-            f"bundle {bundle.folder}: found no golden pair for {shown(size)} px, expected one; "
-            "export.py writes it"
-        )
-    path = description.checked(description.golden[size])
     names = ["pixels", "images", "logits"]
     places: tuple[int, ...] = map_size(size)
     if description.labelling is None:
         names.append("probabilities")
         places = ()
-    try:
-        with np.load(path, allow_pickle=False) as entries:
-            values = {name: entries[name] for name in names}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: found no readable golden pair ({error})") from None
+    path, values = read_arrays(description, size, names)
     count, answer = len(values["pixels"]), (len(bundle.classes), *places)
     expected = [(count, *size, channels), (count, channels, *size), (count, *answer)]
     shapes = [value.shape for value in values.values()]
     if count == 0 or shapes != [*expected, (count, *answer)][: len(names)]:
         raise UserError(f"{path}: found arrays of {shapes}, expected {expected}")
-    return Golden(**{"probabilities": None, **values})
+    return Golden(values["pixels"], values["images"], values["logits"], values.get("probabilities"))
+
+
+def read_arrays(
+    description: Description, size: Size, names: Sequence[str]
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """Read the golden pair of an image size: the file's path, and its arrays by name.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if size not in description.golden:
+        raise UserError(
+            f"bundle {description.folder}: found no golden pair for {shown(size)} px, expected "
+            "one; export.py writes it"
+        )
+    path = description.checked(description.golden[size])
+    try:
+        with np.load(path, allow_pickle=False) as entries:
+            return path, {name: entries[name] for name in names}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: found no readable golden pair ({error})") from None

@@ -11,10 +11,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ..data.preprocess import EvalTransform
-from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..runtime.amp import mixed_precision
-from .description import CIPHER
+from .description import CIPHER, AnyTransform
+from .ends import End
 
 
 class ServedGraph(nn.Cell):
@@ -31,7 +30,7 @@ class ServedGraph(nn.Cell):
     def __init__(
         self,
         network: nn.Cell,
-        transform: EvalTransform | SceneTransform | None,
+        transform: AnyTransform | None,
         probabilities: bool,
     ) -> None:
         super().__init__(auto_prefix=False)
@@ -51,6 +50,25 @@ class ServedGraph(nn.Cell):
         return ops.softmax(logits, -1) if self.probabilities else logits
 
 
+class ServedDetector(nn.Cell):
+    """A detector with named ends.
+
+    Args:
+        network: normalised images (N, C, H, W) to maps.
+        selection: from these to objects, in float32 whatever the network's precision.
+    """
+
+    def __init__(self, network: nn.Cell, selection: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.selection = selection
+        self.set_train(False)
+
+    def construct(self, images: Tensor, shapes: Tensor) -> tuple[Tensor, ...]:
+        logits, deltas = self.network(images)
+        return self.selection(logits, deltas, shapes)
+
+
 def in_float16(network: nn.Cell) -> nn.Cell:
     """Convert ``network``; mixed precision alone would store float32 weights."""
     converted = mixed_precision(network, "O3")
@@ -60,30 +78,35 @@ def in_float16(network: nn.Cell) -> nn.Cell:
 
 
 def write_mindir(
-    graph: ServedGraph, shape: Sequence[int | None], path: Path, key: bytes | None
+    graph: nn.Cell,
+    inputs: Sequence[End],
+    outputs: Sequence[End],
+    path: Path,
+    key: bytes | None,
 ) -> None:
-    """Write ``path``, for an input of ``shape``, where None stands for any size."""
+    """Write ``path``, for inputs of a shape, where a word stands for any size."""
     secret = {} if key is None else {"enc_key": key, "enc_mode": CIPHER}
-    gives = "probabilities" if graph.probabilities else "logits"
     with _compiling_in(path.parent):
         ms.export(
             graph,
-            _placeholder(graph, shape),
+            *map(_placeholder, inputs),
             file_name=path.name,
             file_format="MINDIR",
-            custom_func=lambda model: _name_ends(model, gives),
+            custom_func=lambda model: _name_ends(model, inputs, outputs),
             **secret,
         )
 
 
-def write_air(graph: ServedGraph, shape: Sequence[int | None], path: Path) -> None:
+def write_air(graph: nn.Cell, inputs: Sequence[End], path: Path) -> None:
     """Write ``path``; only an Ascend device can."""
     with _compiling_in(path.parent):
-        ms.export(graph, _placeholder(graph, shape), file_name=path.name, file_format="AIR")
+        placeholders = map(_placeholder, inputs)
+        ms.export(graph, *placeholders, file_name=path.name, file_format="AIR")
 
 
-def _placeholder(graph: ServedGraph, shape: Sequence[int | None]) -> Tensor:
-    return Tensor(shape=list(shape), dtype=ms.uint8 if graph.normalizes else ms.float32)
+def _placeholder(end: End) -> Tensor:
+    shape = [edge if isinstance(edge, int) else None for edge in end.shape]
+    return Tensor(shape=shape, dtype=getattr(ms, end.dtype))
 
 
 @contextlib.contextmanager
@@ -103,16 +126,22 @@ def _compiling_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _name_ends(model: Any, gives: str) -> None:
-    """Call the graph's input "images" and its output ``gives``; MindSpore puts the pid in both.
+def _name_ends(model: Any, inputs: Sequence[End], outputs: Sequence[End]) -> None:
+    """Give a graph's ends their names; MindSpore puts the pid in them.
+
+    Several outputs are one end of the graph, a tuple, by the names of all.
 
     Args:
         model: MindSpore's protocol buffer of the MINDIR, changed in place.
-        gives: the output's name.
+        inputs: with the names.
+        outputs: with the names.
     """
     graph = model.graph
-    names = {graph.input[0].name: "images", graph.output[0].name: gives}
+    named = [(found, end.name) for found, end in zip(graph.input, inputs, strict=True)]
+    named.append((graph.output[0], ",".join(end.name for end in outputs)))
+    names = {found.name: name for found, name in named}
     for node in graph.node:
         for ends in (node.input, node.output):
             ends[:] = [names.get(end, end) for end in ends]
-    graph.input[0].name, graph.output[0].name = "images", gives
+    for found, name in named:
+        found.name = name

@@ -14,8 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..data.preprocess import EvalTransform
-from ..data.segmentation.fitting import EvalTransform as SceneTransform
+from ..data.detection.fitting import EvalTransform as PictureTransform
+from ..data.detection.objects import Objects
 from ..data.segmentation.labelling import Labelling
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
@@ -23,21 +23,26 @@ from ..models.parts.mixers import choose_attention
 from ..runtime.cpu import unfused
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
-from .bundle import load_graph
+from .bundle import LoadedGraph, load_graph
 from .choices import Choices
 from .description import (
     CIPHER,
     CLASSIFICATION,
     DESCRIPTION,
+    DETECTION,
     FORMAT,
     MINDIR,
     ONNX,
     SEGMENTATION,
+    AnyTransform,
     read_description,
     sha256,
+    task_of,
 )
-from .golden import Golden, compare
-from .graph import ServedGraph, in_float16, write_air, write_mindir
+from .ends import End, detector_ends, image_ends
+from .golden import Comparison, Golden, compare
+from .golden_objects import GoldenObjects, compare_objects
+from .graph import ServedDetector, ServedGraph, in_float16, write_air, write_mindir
 from .image_size import Size, shown
 from .key import read_key_file
 from .readme import README, write_readme
@@ -47,6 +52,8 @@ from .settings import SETTINGS, write_settings
 AIR = "model.air"
 GOLDEN = "golden.npz"
 DEFAULT = Choices()
+Samples = np.ndarray | tuple[np.ndarray, np.ndarray]  # see write_bundle
+AnyGolden = Golden | GoldenObjects
 Ends = dict[str, Any]  # "batch_size" and "image_size" that a graph takes, None for any
 
 
@@ -68,33 +75,40 @@ class Trained:
     """What is to be exported.
 
     Args:
-        network: normalised images (N, C, H, W) to logits, in fp32.
+        network: normalised images (N, C, H, W) to logits, a detector's to its maps, in fp32.
         model: name of the model.
         checkpoint: the file that the weights came from.
         transform: from an image to the network's input.
         classes: name of each output.
-        labelling: of a segmenter, None for a classifier.
+        labelling: of a segmenter, else None.
+        objects: of a detector, else None.
     """
 
     network: nn.Cell
     model: str
     checkpoint: Path
-    transform: EvalTransform | SceneTransform
+    transform: AnyTransform
     classes: tuple[str, ...]
     labelling: Labelling | None = None
+    objects: Objects | None = None
+
+    @property
+    def task(self) -> str:
+        """Classification, segmentation or detection."""
+        return task_of(self.labelling, self.objects)
 
     def told_size(self, size: Size) -> int | list[int]:
         """What model.json has for an image size: an edge of a classifier's, which are squares."""
-        return size[0] if self.labelling is None else list(size)
+        return size[0] if self.task == CLASSIFICATION else list(size)
 
 
 def write_bundle(
     trained: Trained,
     target: str | Path,
-    samples: np.ndarray,
+    samples: Samples,
     choices: Choices = DEFAULT,
     *,
-    further: Sequence[np.ndarray] = (),
+    further: Sequence[Samples] = (),
     origin: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -107,7 +121,8 @@ def write_bundle(
         trained: its network is left alone.
         target: the bundle to be.
         samples: (N, C, H, W) float32, real images through ``trained.transform``, a segmenter's
-            stretched to the size of the graph.
+            stretched to the size of the graph; a detector's filled up to it, with (N, 2) int32,
+            their heights and widths without the filling.
         choices: what the graphs are to be.
         further: samples of other image sizes, each of which gets graphs of its own.
         origin: where the samples are from, told in model.json beside what they prove.
@@ -124,15 +139,13 @@ def write_bundle(
     target = Path(target).resolve()
     _check_target(target, overwrite)
     choices.check()
-    if trained.labelling is not None:
+    if trained.task == SEGMENTATION:
         choices.check_for_segmenter()
+    if trained.task == DETECTION:
+        choices = choices.for_detector()
     network = trained.network.set_train(False)
     with unfused():
-        goldens = [
-            # Copied, since the next run may use the graph's memory.
-            Golden.of(images, trained.transform, network(Tensor(images)).asnumpy().copy())
-            for images in (samples, *further)
-        ]
+        goldens = [_golden(trained, each) for each in (samples, *further)]
     # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
     fusing = unfused() if choices.layout == "NCHW" else contextlib.nullcontext()
     with replaced_folder(target) as staging, layout(choices.layout), fusing:
@@ -156,6 +169,24 @@ def write_bundle(
     return description
 
 
+def _golden(trained: Trained, samples: Samples) -> AnyGolden:
+    """The checkpoint's answer to samples."""
+    network, transform = trained.network, trained.transform
+    if isinstance(transform, PictureTransform):
+        images, shapes = samples
+        one_by_one = []
+        for i in range(len(images)):
+            maps = network(Tensor(images[i : i + 1]))
+            shape = Tensor(shapes[i : i + 1].astype(np.int32))
+            found = network.selection.candidates(*maps, shape)
+            # Copied, since the next run may use the graph's memory.
+            one_by_one.append([x.asnumpy().copy() for x in found])
+        candidates = tuple(map(np.concatenate, zip(*one_by_one, strict=True)))
+        return GoldenObjects.of(images, shapes, transform, candidates)
+    assert isinstance(samples, np.ndarray)
+    return Golden.of(samples, transform, network(Tensor(samples)).asnumpy().copy())
+
+
 def _check_target(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
@@ -176,12 +207,12 @@ def _is_ours(entry: Path) -> bool:
 
 
 def _write_onnx(
-    network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
+    network: nn.Cell, trained: Trained, goldens: list[AnyGolden], choices: Choices, folder: Path
 ) -> Ends:
     """Write one ONNX graph, of any batch or image size where there are several."""
     from .onnx.write import write_onnx  # other formats do without the package onnx
 
-    batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
+    batch_size = _only(choices.batch_sizes)
     image_size = goldens[0].size if len(goldens) == 1 else None
     write_onnx(
         network,
@@ -198,33 +229,58 @@ def _write_onnx(
 
 
 def _write_mindirs(
-    network: nn.Cell, trained: Trained, goldens: list[Golden], choices: Choices, folder: Path
+    network: nn.Cell, trained: Trained, goldens: list[AnyGolden], choices: Choices, folder: Path
 ) -> dict[str, Ends]:
     """Write a MINDIR for each image size and batch size, and AIR for the first of them.
 
     Returns:
         what each takes, by its file's name.
     """
-    if choices.precision == "fp16":
-        network = in_float16(network)
-    transform = trained.transform if choices.takes == "uint8" else None
-    graph = ServedGraph(network, transform, choices.gives == "probabilities")
+    runner = in_float16(network) if choices.precision == "fp16" else network
+    if trained.task == DETECTION:
+        graph: nn.Cell = ServedDetector(runner, network.selection)
+    else:
+        transform = trained.transform if choices.takes == "uint8" else None
+        graph = ServedGraph(runner, transform, choices.gives == "probabilities")
     key = read_key_file(choices.key_file) if choices.key_file else None
     graphs: dict[str, Ends] = {}
     for golden in goldens:
-        image = (golden.pixels if choices.takes == "uint8" else golden.images).shape[1:]
         for batch_size in choices.batch_sizes or (None,):
             batch = "" if batch_size is None else f"_b{batch_size}"
             name = f"model_{shown(golden.size)}px{batch}.mindir" if graphs else MINDIR
-            write_mindir(graph, (batch_size, *image), folder / name, key)
+            inputs, outputs = _ends(trained, choices, batch_size, golden.size)
+            write_mindir(graph, inputs, outputs, folder / name, key)
             if choices.beside == "AIR" and not graphs:
-                write_air(graph, (batch_size, *image), folder / AIR)
+                write_air(graph, inputs, folder / AIR)
             told = trained.told_size(golden.size)
             graphs[name] = {"batch_size": batch_size, "image_size": told}
     return graphs
 
 
-def _write_goldens(goldens: list[Golden], folder: Path) -> dict[str, str]:
+def _ends(
+    trained: Trained, choices: Choices, batch_size: int | None, size: Size
+) -> tuple[list[End], list[End]]:
+    """What a graph takes and gives."""
+    channels = len(trained.transform.mean)
+    if trained.objects is not None:
+        return detector_ends(channels, trained.objects.detections, size)
+    return image_ends(
+        channels,
+        len(trained.classes),
+        batch_size=batch_size,
+        image_size=size,
+        takes=choices.takes,
+        gives=choices.gives,
+        segments=trained.task == SEGMENTATION,
+    )
+
+
+def _only(sizes: Sequence[int]) -> int | None:
+    """The only one of several, None if there are others or none."""
+    return sizes[0] if len(sizes) == 1 else None
+
+
+def _write_goldens(goldens: list[AnyGolden], folder: Path) -> dict[str, str]:
     """Write a golden pair for each image size; give their files' names by size."""
     names: dict[str, str] = {}
     for golden in goldens:
@@ -237,42 +293,39 @@ def _write_goldens(goldens: list[Golden], folder: Path) -> dict[str, str]:
 def _describe(
     trained: Trained,
     choices: Choices,
-    golden: Golden,
+    golden: AnyGolden,
     graphs: dict[str, Ends],
     answers: dict[str, str],
     folder: Path,
 ) -> dict[str, Any]:
     """The content of model.json before the proof."""
-    classes, pixels, labelling = list(trained.classes), choices.takes == "uint8", trained.labelling
-    task: dict[str, Any] = {"task": CLASSIFICATION}
+    labelling, objects = trained.labelling, trained.objects
+    task: dict[str, Any] = {"task": trained.task}
     if labelling is not None:
-        task = {
-            "task": SEGMENTATION,
-            "palette": [list(colour) for colour in labelling.palette],
-            "reduce_zero_label": labelling.reduce_zero_label,
+        task["palette"] = [list(colour) for colour in labelling.palette]
+        task["reduce_zero_label"] = labelling.reduce_zero_label
+    if objects is not None:
+        task["palette"] = [list(colour) for colour in objects.palette]
+        task["objects"] = objects.to_dict()
+    inputs, outputs = _ends(trained, choices, _only(choices.batch_sizes), golden.size)
+    further = {}
+    if len(outputs) > 1:
+        further = {
+            "inputs": [end.told for end in inputs],
+            "outputs": [end.told for end in outputs],
         }
-    batch_size = choices.batch_sizes[0] if len(choices.batch_sizes) == 1 else None
-    image = (golden.pixels if pixels else golden.images).shape[1:]
     return {
         "format": FORMAT,
         "model": trained.model,
         "parameters": _count_parameters(trained.network),
         "form": "deploy" if choices.deploy else "plain",
         "precision": choices.precision,
-        "input": {
-            "name": "images",
-            "shape": [batch_size, *image],
-            "layout": "NHWC" if pixels else "NCHW",
-            "dtype": choices.takes,
-        },
-        "output": {
-            "name": choices.gives,
-            "shape": [batch_size, *golden.logits.shape[1:]],
-            "dtype": "float32",
-        },
+        "input": {**inputs[0].told, "layout": "NHWC" if choices.takes == "uint8" else "NCHW"},
+        "output": outputs[0].told,
+        **further,
         "preprocessing": trained.transform.to_dict(),
         **task,
-        "classes": classes,
+        "classes": list(trained.classes),
         "checkpoint": {"name": trained.checkpoint.name, "sha256": sha256(trained.checkpoint)},
         "graphs": graphs,
         "golden": answers,
@@ -292,19 +345,18 @@ def _count_parameters(network: nn.Cell) -> int:
 
 
 def _prove(
-    folder: Path, trained: Trained, goldens: list[Golden], choices: Choices
+    folder: Path, trained: Trained, goldens: list[AnyGolden], choices: Choices
 ) -> Iterator[dict[str, Any]]:
     """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
     runtimes: dict[str, Taken] = {"MINDIR": "mindspore"}
     if choices.beside == "ONNX":
         runtimes["ONNX"] = "onnx"
     description = read_description(folder)
-    agreement = "top1_agreement" if trained.labelling is None else "label_agreement"
     for file_format, runtime in runtimes.items():
         for golden in goldens:
             size = shown(golden.size)
             graph = load_graph(description, golden.size, runtime=runtime, key_file=choices.key_file)
-            result = compare(graph, golden)
+            result = _compare(graph, golden, trained)
             if not result.passes:
                 raise UnprovenError(
                     f"export: found {result.compared} of the {file_format} up to "
@@ -319,8 +371,22 @@ def _prove(
                 "images": result.images,
                 "max_abs_difference": result.difference,
                 "tolerance": result.tolerance,
-                agreement: result.agreement,
+                **_told(result, trained.task),
             }
+
+
+def _compare(graph: LoadedGraph[Any], golden: AnyGolden, trained: Trained) -> Comparison:
+    if isinstance(golden, Golden):
+        return compare(graph, golden)
+    assert trained.objects is not None
+    return compare_objects(graph, golden, trained.objects)
+
+
+def _told(result: Comparison, task: str) -> dict[str, Any]:
+    if task == DETECTION:
+        return {"objects": result.objects}
+    agreement = "top1_agreement" if task == CLASSIFICATION else "label_agreement"
+    return {agreement: result.agreement}
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:

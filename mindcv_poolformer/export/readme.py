@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .description import ONNX, SEGMENTATION
+from .description import CLASSIFICATION, DETECTION, ONNX, SEGMENTATION
 from .image_size import as_size, shown
 
 README = "README.md"
@@ -17,8 +17,7 @@ _TEXT = """\
 
 | | name | type | shape |
 |---|---|---|---|
-| input | {input[name]} | {input[dtype]}, {input[layout]}, {meaning} | {input_shape} |
-| output | {output[name]} | {output[dtype]} | {output_shape} |
+{ends}
 
 {sizes}
 
@@ -45,6 +44,19 @@ python predict.py --bundle "$BUNDLE" --self_test{key}
 python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}
 python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]\""""
 
+_DETECTION = """\
+python predict.py --bundle "$BUNDLE" --self_test{key}
+python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}"""
+
+_OBJECTS = """\
+A picture goes to the graph whose shape is nearest to its own: it is resized to fit `img_scale`, or
+the graph's size if that is smaller, normalised, and filled up with zeros at the right and at the
+bottom; `shapes` has its height and width without that. Boxes are x1, y1, x2, y2 in pixels of what
+the graph takes, the first `count` of them; divide them by how many times as wide and as high the
+picture has become.
+
+"""
+
 _HOST = """\
 The logits are those of every fourth pixel each way. For the classes of all pixels resize them
 twice, bilinear with half-pixel centres, to the size of the graph's input and from there to that of
@@ -53,6 +65,15 @@ is resized to fit `img_scale`, and then to the graph's size. Colours of the clas
 `palette`; label files {numbering}.
 
 """
+
+_RUN = """\
+(found,) = session.run(None, {{"images": golden["{golden}"]}})
+print(abs(found - golden["{gives}"]).max())"""
+
+_RUN_DETECTOR = """\
+inputs = {"images": golden["images"], "shapes": golden["shapes"]}
+boxes, scores, labels, count = session.run(None, inputs)
+print(boxes[0, : count[0]], scores[0, : count[0]], labels[0, : count[0]])"""
 
 _KEY = """
 The graph is encrypted with AES-GCM. `KEY` is a file with the key, nothing else in it.
@@ -69,8 +90,7 @@ import onnxruntime
 
 golden = np.load("golden.npz")
 session = onnxruntime.InferenceSession("model.onnx")
-(found,) = session.run(None, {{"images": golden["{golden}"]}})
-print(abs(found - golden["{output[name]}"]).max())
+{run}
 ```
 
 On a CPU the commands above take it, where onnxruntime is installed; `--runtime mindspore` has them
@@ -85,15 +105,17 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
     facts = description | {
         "classes": len(description["classes"]),
         "checkpoint": f"`{description['checkpoint']['name']}`",
-        "meaning": "pixels 0 to 255" if pixels else "normalised as `model.json` tells",
-        "input_shape": _shape(description["input"]["shape"]),
-        "output_shape": _shape(description["output"]["shape"]),
+        "ends": _ends(description),
         "sizes": _sizes(description),
         "key": " --dec_key_file KEY" if description["encryption"] else "",
-        "golden": "pixels" if pixels else "images",
+        "run": _RUN.format(
+            golden="pixels" if pixels else "images", gives=description["output"]["name"]
+        ),
         "host": "",
     }
     commands = _CLASSIFICATION
+    if description["task"] == DETECTION:
+        commands, facts["host"], facts["run"] = _DETECTION, _OBJECTS, _RUN_DETECTOR
     if description["task"] == SEGMENTATION:
         commands = _SEGMENTATION
         first = int(description["reduce_zero_label"])
@@ -105,6 +127,21 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
     if ONNX in description["files"]:
         text += _ONNX.format_map(facts)
     (folder / README).write_text(text, encoding="utf-8")
+
+
+def _ends(description: dict[str, Any]) -> str:
+    """Rows of a table: what the graph takes and gives."""
+    pixels = description["input"]["dtype"] == "uint8"
+    meaning = "pixels 0 to 255" if pixels else "normalised as `model.json` tells"
+    meaning = f", {description['input']['layout']}, {meaning}"
+    rows = []
+    for kind in ("input", "output"):
+        for end in description.get(f"{kind}s", [description[kind]]):
+            more = meaning if end["name"] == "images" else ""
+            rows.append(
+                f"| {kind} | {end['name']} | {end['dtype']}{more} | {_shape(end['shape'])} |"
+            )
+    return "\n".join(rows)
 
 
 def _shape(shape: list[int | None]) -> str:
@@ -122,10 +159,13 @@ def _sizes(description: dict[str, Any]) -> str:
     told = [shown(as_size(graph["image_size"])) for graph in graphs if graph["image_size"]]
     images = list(dict.fromkeys(told))
     text = "Any batch size."
+    if description["task"] == DETECTION:
+        text = "One picture at a time."
+        batches = []
     if batches:
         any_batch = onnx if len(batches) > 1 else ""
         text = f"Batch sizes: {', '.join(map(str, batches))}{any_batch}."
-    if len(images) > 1 and description["task"] == SEGMENTATION:
+    if len(images) > 1 and description["task"] != CLASSIFICATION:
         text += (
             f" Images of {', '.join(images)} px (height x width), each a graph of its own{onnx}."
         )

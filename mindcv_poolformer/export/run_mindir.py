@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -82,10 +83,10 @@ def _check_fit(
     inputs, outputs = description.ends(graph)
     told = [*inputs, *outputs]
     expected = [tuple(-1 if isinstance(edge, str) else edge for edge in end.shape) for end in told]
-    given, answers = model.graph.input, model.graph.output
-    ends = [end.tensor[0] for end in (*given, *answers) if end.tensor]
+    ends = [tensor for end in model.graph.input for tensor in end.tensor]
+    ends += _answers(model.graph)
     found = [tuple(end.dims) for end in ends]
-    if len(given) != len(inputs) or found != expected:
+    if len(model.graph.input) != len(inputs) or found != expected:
         raise UserError(
             f"{path}: found a graph of {' to '.join(map(str, found))}, expected "
             f"{' to '.join(map(str, expected))} as {DESCRIPTION} tells"
@@ -95,6 +96,22 @@ def _check_fit(
             f"{path}: found a graph of other types than {' to '.join(end.dtype for end in told)}, "
             f"expected these as {DESCRIPTION} tells"
         )
+
+
+def _answers(graph: Any) -> list[Any]:
+    """The tensors that a graph gives: its output's, or those of a tuple, which its node tells."""
+    output = graph.output[0]
+    if output.tensor:
+        return [output.tensor[0]]
+    return [
+        value.tensors[0]
+        for node in graph.node
+        if output.name in node.output
+        for attribute in node.attribute
+        if attribute.name == "shape"
+        for value in attribute.values
+        if value.tensors
+    ]
 
 
 def _unloadable(path: Path, description: Description) -> UserError:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .description import SEGMENTATION
+from .description import CLASSIFICATION
 
 SETTINGS = "model-settings.json"
 RUNTIME = "mindcv_poolformer.serving.runtime.PoolFormerRuntime"
@@ -22,7 +22,7 @@ def write_settings(folder: Path, description: dict[str, Any]) -> None:
         "implementation": RUNTIME,
         "parameters": {"uri": "."},
     }
-    if description["task"] != SEGMENTATION:  # which answers one by one, and gives no logits
+    if description["task"] == CLASSIFICATION:  # others answer one by one, and give no logits
         settings |= _batches(description)
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 

@@ -94,4 +94,4 @@ def best_by_label(
     there = scores > 0
     boxes = rows_of_each(boxes, order) * there.astype(boxes.dtype).expand_dims(2)
     labels = rows_of_each(labels, order).astype(ms.int32) * there.astype(ms.int32)
-    return boxes, scores, labels, there.astype(ms.int32).sum(1)
+    return boxes, scores, labels, there.astype(ms.int32).sum(1).astype(ms.int32)

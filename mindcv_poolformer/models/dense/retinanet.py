@@ -185,6 +185,8 @@ class Selection(nn.Cell):
         detections: see there.
     """
 
+    takes_boxes = True  # see :mod:`runtime.amp`
+
     def __init__(
         self,
         num_classes: int,

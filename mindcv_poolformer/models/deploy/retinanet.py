@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn
 
-from ..dense.levels import Levels
 from ..dense.retinanet import RetinaNet
 from ..parts.layout import to_channels_first
 from .folding import copy_of
@@ -37,9 +36,3 @@ class DeployedRetinaNet(nn.Cell):
             tuple([to_channels_first(x) for x in logits]),
             tuple([to_channels_first(x) for x in deltas]),
         )
-
-    def select(
-        self, logits: Levels, deltas: Levels, shapes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :meth:`RetinaNet.select`."""
-        return self.selection(logits, deltas, shapes)

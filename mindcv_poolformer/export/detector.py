@@ -1,0 +1,91 @@
+"""A bundle of a detector: graphs of one size or several, and the host's part around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.detection.fitting import scale_factors
+from ..data.detection.objects import Objects
+from ..data.segmentation.stretch import nearest_shape
+from .bundle import LoadedGraph, load_graphs
+from .description import DETECTION, read_description
+from .image_size import Size
+from .runtimes import Runtime
+
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorBundle:
+    """A loaded bundle, ready to find objects.
+
+    Attributes:
+        folder: where it was read from.
+        model: name of the model, such as retinanet_poolformer_s12.
+        classes: name of each class.
+        objects: the classes' colours and numbers, and what counts as an object.
+        graphs: what runs, by the size of the images it takes: its ``network`` takes one of them and
+            its ``shapes``, and gives the boxes, scores, labels and count of
+            :meth:`RetinaNet.detect`.
+    """
+
+    folder: Path
+    model: str
+    classes: tuple[str, ...]
+    objects: Objects
+    graphs: Mapping[Size, LoadedGraph[Any]]
+
+    def detections(self, picture: Image.Image | np.ndarray) -> Detections:
+        """Find the objects on an RGB picture, or its (H, W, 3) uint8, the surest first.
+
+        The picture goes to the graph whose shape is nearest to its own.
+
+        Returns:
+            boxes (n, 4) float32, (x1, y1, x2, y2) in the picture's pixels, scores (n,) and labels
+            (n,) int32; all that exceed ``objects.score_threshold``, but no more than
+            ``objects.detections``.
+
+        Raises:
+            UserError: the picture is too small, see ``resize_image``.
+        """
+        pixels = np.asarray(picture)
+        height, width = pixels.shape[:2]
+        graph = self.graphs[nearest_shape(height, width, list(self.graphs))]
+        image, size = graph.transform(pixels)
+        found = graph.network(image[None], np.array([size], np.int32))
+        boxes, scores, labels = (each[0, : found[3][0]] for each in found[:3])
+        return boxes / scale_factors(height, width, size), scores, labels
+
+
+def load_detector_bundle(
+    folder: str | Path,
+    *,
+    image_size: Size | None = None,
+    runtime: Runtime = "auto",
+    key_file: str | Path | None = None,
+) -> DetectorBundle:
+    """Read a detector's bundle that export.py has written.
+
+    Args:
+        folder: the bundle.
+        image_size: the only one of its sizes to load, height and width; None for all.
+        runtime: as of ``load_bundle``.
+        key_file: holds the key of an encrypted bundle.
+
+    Raises:
+        UserError: as ``load_bundle``, or it is no detector's.
+    """
+    description = read_description(folder)
+    description.check_task(DETECTION)
+    assert description.objects is not None
+    sizes = description.image_sizes if image_size is None else (image_size,)
+    graphs = load_graphs(description, sizes, runtime=runtime, key_file=key_file)
+    return DetectorBundle(
+        description.folder, description.model, description.classes, description.objects, graphs
+    )
