@@ -13,7 +13,7 @@ import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -24,30 +24,37 @@ from jsonargparse.typing import PositiveInt
 from PIL import Image
 
 from mindcv_poolformer.config import GraphSize, PathText, Recipe, parse_recipe, shown
+from mindcv_poolformer.data.detection.fitting import EvalTransform as PictureTransform
 from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
 from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
 from mindcv_poolformer.data.preprocess import EvalTransform, open_image
+from mindcv_poolformer.data.segmentation.scenes import IMAGES
 from mindcv_poolformer.data.transforms import eval_transform
 from mindcv_poolformer.export.choices import Choices, missing_for_onnx
+from mindcv_poolformer.export.class_names import with_numbers
 from mindcv_poolformer.export.description import MINDIR, ONNX
+from mindcv_poolformer.export.detectors import graph_sizes, pictures_at, trained_detector
 from mindcv_poolformer.export.image_size import Size, as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
-from mindcv_poolformer.export.mindir import Trained, UnprovenError, write_bundle
+from mindcv_poolformer.export.mindir import Samples, Trained, UnprovenError, write_bundle
+from mindcv_poolformer.export.proof_pictures import proof_pictures
 from mindcv_poolformer.export.segmenters import (
     check_sizes,
-    proof_scenes,
     scenes_at,
     trained_segmenter,
 )
-from mindcv_poolformer.models.variants import check_image_size, find_segmenter
+from mindcv_poolformer.models.variants import check_image_size, find_detector, find_segmenter
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
+from mindcv_poolformer.tasks.validating_pictures import eval_transform as eval_transform_of_pictures
+from mindcv_poolformer.tasks.validating_pictures import restored as restored_detector
 from mindcv_poolformer.tasks.validating_scenes import eval_transform as eval_transform_of_scenes
 from mindcv_poolformer.weights import find_weights, load_weights
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
 MOST_SAMPLES = 16
+Preparation = Callable[..., tuple[Trained, Sequence[Samples], str]]
 RECIPE_KEYS = {"image_size": "image_resize", "interpolation": "val_interpolation"}
 
 
@@ -63,21 +70,25 @@ class ExportOptions:
         precision: of weights and arithmetic; fp16 halves the file. Input and logits stay float32.
         file_format: MINDIR writes that alone, ONNX model.onnx beside it, AIR model.air, which only
             Ascend can. null is ONNX where it can be written: of the deploy form, not encrypted.
-        input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph.
-        output: of the graph; a segmenter gives logits, at a quarter of height and width.
+        input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph;
+            not of a detector.
+        output: of the graph; a segmenter gives logits, at a quarter of height and width, and a
+            detector boxes, scores, labels and their number.
         layout: of the maps within the graphs, null for that of the device that writes them. NCHW
             has MindSpore's own operators, as Ascend and MindSpore Lite want them; NHWC the CPU's
             products.
         export_image_size: edges of the images that the bundle takes, the first is its default; a
             MINDIR for each. Empty for image_resize. Of a segmenter also height x width, such as
-            512x683: a picture goes to the size of the shape nearest to its own; empty for 512.
+            512x683: a picture goes to the size of the shape nearest to its own; empty for 512. Of a
+            detector multiples of 32, empty for what img_scale fits in, lying and standing.
         export_batch_size: the only batch sizes that the bundle takes; a MINDIR for each. Empty
-            for one MINDIR that takes any.
+            for one MINDIR that takes any; a detector's takes one picture.
         enc_key_file: file of 16, 24 or 32 bytes, the key to encrypt the MINDIRs with (AES-GCM);
             empty for readable ones.
         sample_images: image or folder of images to prove the export on, the first 16, of a
-            segmenter 2; empty for images of the validation split, or where there is no data_dir for
-            the two photographs that scikit-learn ships, or crops of them, which is said.
+            segmenter or detector 2; empty for images of the validation split, or where there is no
+            data_dir for the two photographs that scikit-learn ships, or crops of them, which is
+            said.
         overwrite: replace an existing bundle once the new one is proven.
     """
 
@@ -105,11 +116,6 @@ def main() -> None:
         shown=shown.EXPORT,
     )
     system = recipe.system
-    if recipe.model.task == "detection":
-        raise UserError(
-            "task: found detection, expected classification or segmentation: detectors have no "
-            "bundles yet"
-        )
     if options.file_format == "AIR" and system.device_target != "Ascend":
         raise UserError("file_format: found AIR on the CPU, expected MINDIR: AIR needs Ascend")
     flash_attention = bool(system.flash_attention)
@@ -117,8 +123,7 @@ def main() -> None:
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     sizes = tuple(dict.fromkeys(map(read_size, options.export_image_size)))
-    segments = recipe.model.task == "segmentation"
-    prepare = prepare_segmenter if segments else prepare_classifier
+    prepare = PREPARATIONS[recipe.model.task]
     trained, (samples, *further), origin = prepare(recipe, sizes, options)
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
@@ -206,8 +211,35 @@ def prepare_segmenter(
     network = mindcv.create_model(name, **weights.settings | {"num_classes": count})
     load_weights(network, weights)
     trained = trained_segmenter(network, name, weights, eval_transform_of_scenes(recipe))
-    pictures, origin = proof_scenes(recipe, options.sample_images)
+    folder = Path(recipe.data.data_dir) / IMAGES / recipe.data.val_split
+    pictures, origin = proof_pictures(folder, options.sample_images)
     return trained, scenes_at(trained, sizes, pictures), origin
+
+
+def prepare_detector(
+    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
+) -> tuple[Trained, Sequence[Samples], str]:
+    """As :func:`prepare_classifier`; without sizes two canvases, a wide one and a high one."""
+    name = recipe.model.model
+    find_detector(name)
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    if weights.note:
+        print(f"{weights.path}: {weights.note}")
+    network = restored_detector(recipe, weights)
+    trained = trained_detector(network, name, weights, eval_transform_of_pictures(recipe))
+    transform = trained.transform
+    assert isinstance(transform, PictureTransform)
+    sizes = graph_sizes(sizes, transform)
+    folder = Path(recipe.data.data_dir) / recipe.data.val_split
+    pictures, origin = proof_pictures(folder, options.sample_images)
+    return trained, pictures_at(transform, sizes, pictures), origin
+
+
+PREPARATIONS: dict[str, Preparation] = {
+    "classification": prepare_classifier,
+    "segmentation": prepare_segmenter,
+    "detection": prepare_detector,
+}
 
 
 def at_size(transform: EvalTransform, image_size: int) -> EvalTransform:
@@ -235,7 +267,9 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
 
 
 def agreement(proof: dict[str, Any]) -> str:
-    """On what share the classes are those of the checkpoint."""
+    """On what share the classes are those of the checkpoint, or how many objects there are."""
+    if "objects" in proof:
+        return f"{proof['objects']} objects"
     if "label_agreement" in proof:
         return f"labels equal on {proof['label_agreement']:.3%} of the places"
     return f"top-1 equal on {proof['top1_agreement']:.1%}"
@@ -285,9 +319,7 @@ def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, 
     if not names and folder.is_dir():
         folders = class_folders(folder)
         names = folders if len(folders) == count else []
-    if len(names) < count:
-        print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")
-    return (*names, *map(str, range(len(names), count)))
+    return with_numbers(names, count)
 
 
 def proof_images(recipe: Recipe, given: str) -> tuple[list[Image.Image], str]:

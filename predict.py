@@ -1,9 +1,10 @@
-"""Classify or segment images with an exported bundle alone: no checkpoint, no model code.
+"""Classify or segment images, or find objects, with an exported bundle alone: no checkpoint.
 
 python predict.py --bundle runs/digits/bundle data/digits/val/7 photo.png --top_k 3
 
 A segmenter's bundle writes for each image a PNG with the class of each pixel, in the data set's own
-numbers, and the image under the classes' colours, both into --output_dir.
+numbers, and the image under the classes' colours, both into --output_dir. A detector's writes the
+image with the objects whose scores exceed --threshold.
 """
 
 from __future__ import annotations
@@ -23,16 +24,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mindcv_poolformer.data.detection.objects import THRESHOLD
 from mindcv_poolformer.data.folder import find_images
 from mindcv_poolformer.data.preprocess import open_image, silence_pillow
 from mindcv_poolformer.export.bundle import Bundle, load_bundle, load_graph
-from mindcv_poolformer.export.description import SEGMENTATION, Description, read_description
+from mindcv_poolformer.export.description import (
+    CLASSIFICATION,
+    DETECTION,
+    SEGMENTATION,
+    Description,
+    read_description,
+)
+from mindcv_poolformer.export.detector import load_detector_bundle
 from mindcv_poolformer.export.golden import self_test
+from mindcv_poolformer.export.golden_objects import self_test_objects
 from mindcv_poolformer.export.image_size import Size, read_size
 from mindcv_poolformer.export.label_files import write_label_files
+from mindcv_poolformer.export.object_files import write_object_files
 from mindcv_poolformer.export.runtimes import RUNTIMES, chosen, set_up
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
-from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
+from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one, fraction
 from mindcv_poolformer.runtime.errors import UserError, run
 
 BATCH_SIZE = 16
@@ -41,7 +52,7 @@ OUTPUT_DIR = "predictions"
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(
-        description="Classify or segment images with an exported bundle.",
+        description="Classify or segment images, or find objects, with an exported bundle.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -63,12 +74,18 @@ def parse_arguments() -> argparse.Namespace:
         "--image_size",
         type=image_size,
         help="one of the bundle's, such as 512 or 512x683 (height x width); if not given, a "
-        "classifier's first, and of a segmenter's the one whose shape is nearest to the image's",
+        "classifier's first, and of others' the one whose shape is nearest to the image's",
     )
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
     parser.add_argument("--top_k", type=at_least_one, default=5, help="classes for each image")
     parser.add_argument(
-        "--output_dir", help=f"folder for what a segmenter writes, {OUTPUT_DIR} if not given"
+        "--output_dir",
+        help=f"folder for what a segmenter or detector writes, {OUTPUT_DIR} if not given",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        help=f"scores that a detector's objects exceed, {THRESHOLD} if not given",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list alone")
     parser.add_argument(
@@ -103,7 +120,8 @@ def main() -> None:
     if arguments.self_test:
         test_bundle(arguments, description)
         return
-    answer = segment_files if description.task == SEGMENTATION else classify_files
+    answers = {SEGMENTATION: segment_files, DETECTION: detect_files}
+    answer = answers.get(description.task, classify_files)
     silence_pillow()
     results = []
     for result in answer(arguments, paths):
@@ -124,17 +142,22 @@ def check_task(arguments: argparse.Namespace, description: Description) -> None:
     Raises:
         UserError: names it.
     """
-    for name, task in (("batch_size", "classification"), ("output_dir", SEGMENTATION)):
+    for name, tasks in (
+        ("batch_size", (CLASSIFICATION,)),
+        ("output_dir", (SEGMENTATION, DETECTION)),
+        ("threshold", (DETECTION,)),
+    ):
         found = getattr(arguments, name)
-        if found is not None and description.task != task:
+        if found is not None and description.task not in tasks:
             raise UserError(
                 f"{name}: found {found} with {arguments.bundle}, a bundle of {description.task}, "
-                f"expected it with one of {task}"
+                f"expected it with one of {' or '.join(tasks)}"
             )
 
 
 def test_bundle(arguments: argparse.Namespace, description: Description) -> None:
     """Run the self test of each image size, or of the one that is asked for."""
+    test = self_test_objects if description.task == DETECTION else self_test
     sizes = [arguments.image_size] if arguments.image_size else description.image_sizes
     for size in sizes:
         graph = load_graph(
@@ -143,11 +166,17 @@ def test_bundle(arguments: argparse.Namespace, description: Description) -> None
             runtime=arguments.runtime,
             key_file=arguments.dec_key_file,
         )
-        print(self_test(graph))
+        print(test(graph))
 
 
 def describe(result: dict[str, Any]) -> str:
     """What is said of an image."""
+    if "objects" in result:
+        found = [
+            f"  {row['score']:7.2%}  {row['class']}  at {' '.join(f'{x:.0f}' for x in row['box'])}"
+            for row in result["objects"]
+        ]
+        return "\n".join([f"{result['image']}: {result['files']['overlay']}", *found])
     if "files" not in result:
         rows = [(row["probability"], row["class"]) for row in result["predictions"]]
         head = result["image"]
@@ -180,6 +209,18 @@ def segment_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[
         if "classes" in result:
             result["classes"] = result["classes"][: arguments.top_k]
         yield result
+
+
+def detect_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """As :func:`write_object_files`, by the bundle that is asked for."""
+    bundle = load_detector_bundle(
+        arguments.bundle,
+        image_size=arguments.image_size,
+        runtime=arguments.runtime,
+        key_file=arguments.dec_key_file,
+    )
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return write_object_files(bundle, paths, Path(arguments.output_dir or OUTPUT_DIR), threshold)
 
 
 def run_size(images: int, batch_size: int) -> int:

@@ -54,7 +54,10 @@ if environment.is_installed("mindspore"):
 __all__ = [
     "ImageProcessor",
     "classify",
+    "detect",
     "load_bundle",
+    "load_detector",
+    "load_detector_bundle",
     "load_model",
     "load_segmenter",
     "load_segmenter_bundle",
@@ -66,7 +69,10 @@ if environment.is_installed("mindspore"):
 _ROOMS = {
     "ImageProcessor": "data.processor",
     "classify": "classification",
+    "detect": "detection",
     "load_bundle": "export.bundle",
+    "load_detector": "detection",
+    "load_detector_bundle": "export.detector",
     "load_model": "classification",
     "load_segmenter": "segmentation",
     "load_segmenter_bundle": "export.segmenter",

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.detection.fitting import scale_factors
-from ..data.detection.objects import Objects
+from ..data.detection.objects import THRESHOLD, Detection, Objects
 from ..data.segmentation.stretch import nearest_shape
 from .bundle import LoadedGraph, load_graphs
 from .description import DETECTION, read_description
@@ -61,6 +61,13 @@ class DetectorBundle:
         found = graph.network(image[None], np.array([size], np.int32))
         boxes, scores, labels = (each[0, : found[3][0]] for each in found[:3])
         return boxes / scale_factors(height, width, size), scores, labels
+
+    def objects_on(
+        self, picture: Image.Image | np.ndarray, threshold: float = THRESHOLD
+    ) -> Detection:
+        """As :meth:`detections`, of those objects whose scores exceed a threshold."""
+        every = Detection(*self.detections(picture), self.classes, self.objects.palette)
+        return every.surer_than(threshold)
 
 
 def load_detector_bundle(

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from mindspore import nn
 from PIL import Image
 
-from ..config import Recipe
-from ..data.folder import find_images
-from ..data.photographs import PHOTOGRAPHS, photographs
-from ..data.preprocess import open_image
 from ..data.segmentation import ade20k
 from ..data.segmentation.fitting import EvalTransform
 from ..data.segmentation.labelling import Labelling
 from ..data.segmentation.palette import palette_of
-from ..data.segmentation.scenes import IMAGES
 from ..data.segmentation.stretch import StretchTransform
 from ..runtime.errors import UserError
 from ..weights import ModelWeights
+from .class_names import with_numbers
 from .image_size import Size, shown
 from .mindir import Trained
 
-MOST_SCENES = 2  # in one run: their maps are large
 SMALLEST = 32  # pixels, of which the last stage leaves one
 
 
@@ -58,9 +52,7 @@ def name_classes(names: Sequence[str], count: int) -> tuple[str, ...]:
     """Names of the outputs: the checkpoint's, or ADE20K's where there are 150, or else numbers."""
     if not names and count == len(ade20k.names()):
         return ade20k.names()
-    if len(names) < count:
-        print(f"classes: outputs {len(names)} to {count - 1} have no name, so their number is it")
-    return (*names, *map(str, range(len(names), count)))
+    return with_numbers(names, count)
 
 
 def check_sizes(sizes: Sequence[Size]) -> None:
@@ -88,20 +80,3 @@ def scenes_at(
     sizes = sizes or [(edge, edge)]
     transforms = [StretchTransform.of(trained.transform, size) for size in sizes]
     return [np.stack([transform(image) for image in images]) for transform in transforms]
-
-
-def proof_scenes(recipe: Recipe, given: str) -> tuple[list[Image.Image], str]:
-    """Two pictures to prove the export on, and where they are from."""
-    data_dir = Path(recipe.data.data_dir)
-    if given:
-        paths, origin = find_images([given]), "sample_images"
-    elif (data_dir / IMAGES / recipe.data.val_split).is_dir():
-        paths, origin = find_images([data_dir / IMAGES / recipe.data.val_split]), "val_split"
-    else:
-        origin = f"scikit-learn's {' and '.join(PHOTOGRAPHS)}"
-        print(
-            f"sample_images: found no folder {data_dir / IMAGES / recipe.data.val_split}, so the "
-            f"proof is on {origin}"
-        )
-        return photographs(3), origin
-    return [open_image(path) for path in paths[:MOST_SCENES]], origin

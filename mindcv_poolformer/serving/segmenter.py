@@ -15,8 +15,9 @@ from PIL import Image
 from ..data.segmentation.stretch import StretchTransform
 from ..export.bundle import LoadedGraph
 from ..export.image_size import Size
-from ..export.label_files import as_png, told_classes
+from ..export.label_files import told_classes
 from ..export.label_map import label_map
+from ..export.picture_files import as_png
 from ..export.segmenter import load_segmenter_bundle
 from ..runtime.errors import UserError
 from .batching import Batcher

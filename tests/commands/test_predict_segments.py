@@ -17,8 +17,8 @@ from mindcv_poolformer.data.segmentation.fitting import EvalTransform
 from mindcv_poolformer.data.segmentation.labelling import Labelling
 from mindcv_poolformer.data.segmentation.stretch import StretchTransform
 from mindcv_poolformer.export.choices import Choices
-from mindcv_poolformer.export.label_files import file_names
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.picture_files import file_names
 from mindcv_poolformer.export.segmenter import load_segmenter_bundle
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -148,7 +148,7 @@ def test_mistakes(
 
 def test_no_two_files_have_one_name() -> None:
     paths = [Path(name) for name in ("a.png", "b/a.jpg", "a_overlay.png", "a_2.png")]
-    assert list(file_names(paths)) == [
+    assert list(file_names(paths, ("", "_overlay"))) == [
         ("a.png", "a_overlay.png"),
         ("a_2.png", "a_2_overlay.png"),
         ("a_overlay_2.png", "a_overlay_2_overlay.png"),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from ..segmentation.labelling import Colour
 from ..segmentation.palette import palette_of
+from .drawing import draw_objects
+
+THRESHOLD = 0.3  # of scores, for people; evaluation looks at less sure objects too
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,55 @@ class Objects:
 def colours_of(classes: Sequence[str]) -> tuple[Colour, ...]:
     """Give a colour for each class of objects: PASCAL VOC's, of which the first is no class's."""
     return tuple(map(tuple, palette_of(("background", *classes))[1:].tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """The objects on a picture, the surest first.
+
+    Boxes, scores and labels are what Hugging Face's ``post_process_object_detection`` gives for the
+    picture's own size.
+
+    Args:
+        boxes: (n, 4) float32, (x1, y1, x2, y2) in the picture's pixels.
+        scores: (n,) float32, 0 to 1.
+        labels: (n,) int32, indices of the classes.
+        classes: the name of each class.
+        palette: the colour of each class, red, green and blue, 0 to 255.
+        masks: (n, H, W) bool, the objects' pixels; None of a network that gives none.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    masks: np.ndarray | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each object."""
+        return [self.classes[label] for label in self.labels]
+
+    def surer_than(self, threshold: float) -> Detection:
+        """Give the objects whose scores exceed a threshold."""
+        sure = self.scores > threshold
+        return replace(
+            self,
+            boxes=self.boxes[sure],
+            scores=self.scores[sure],
+            labels=self.labels[sure],
+            masks=None if self.masks is None else self.masks[sure],
+        )
+
+    def overlay(self, picture: Image.Image, opacity: float = 0.5) -> Image.Image:
+        """Draw the objects over the picture, upright as it was looked at, in RGB."""
+        rows = zip(self.names, self.scores, strict=True)
+        return draw_objects(
+            picture,
+            self.boxes,
+            [f"{name} {score:.2f}" for name, score in rows],
+            [self.palette[label] for label in self.labels],
+            self.masks,
+            opacity,
+        )

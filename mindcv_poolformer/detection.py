@@ -1,0 +1,112 @@
+"""Objects found on pictures in one call, by whatever holds a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .data.detection.fitting import EvalTransform, scale_factors
+from .data.detection.objects import THRESHOLD, Detection, colours_of
+from .data.processor import AnyImage, ImageProcessor, are_several
+from .export.bundle import DESCRIPTION
+from .export.detector import DetectorBundle, load_detector_bundle
+from .runtime.environment import check_mindspore
+from .runtime.errors import UserError
+
+if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
+    from .models import RetinaNet
+
+
+def detect(
+    images: AnyImage | Sequence[AnyImage],
+    model: str | Path | RetinaNet | DetectorBundle,
+    threshold: float = THRESHOLD,
+) -> Detection | list[Detection]:
+    """Find the objects on a picture, or on each of several.
+
+    A network sees each picture as in the official test, padded to the next multiples of 32, and
+    compiles anew for each size; a bundle's graphs are of the sizes it was exported with. Pictures
+    go through one by one.
+
+    Args:
+        images: paths, Pillow images or arrays, see :meth:`ImageProcessor.open`.
+        model: as :func:`load_detector` takes or gives it. A path is read anew at each call.
+        threshold: scores that an object exceeds; none below the model's own, 0.05, are found.
+
+    Returns:
+        a result in the picture's own pixels; a list of them for several. A class without a name is
+        LABEL_<number>.
+
+    Raises:
+        UserError: the model or a picture cannot be read, or a picture is too small.
+        ValueError: a picture fits nothing.
+        TypeError: a picture is of a type that holds none.
+    """
+    if isinstance(model, (str, Path)):
+        model = load_detector(model)
+    pictures = ImageProcessor().open_all(images)
+    if isinstance(model, DetectorBundle):
+        results = [model.objects_on(picture, threshold) for picture in pictures]
+    else:
+        results = [_detection(model, np.asarray(picture), threshold) for picture in pictures]
+    return results if are_several(images) else results[0]
+
+
+def load_detector(model: str | Path) -> RetinaNet | DetectorBundle:
+    """Give a model, ready to find objects on the device that MindSpore is set to.
+
+    Args:
+        model: a weights file or folder of anybody's, see :func:`read_weights`; or a bundle of
+            export.py.
+
+    Raises:
+        UserError: it is neither, cannot be read, or is no RetinaNet's.
+    """
+    path = Path(model)
+    if (path / DESCRIPTION).is_file():
+        return load_detector_bundle(path)
+    if not path.exists():
+        raise UserError(
+            f"model {model}: found no such file or folder, expected a checkpoint or a bundle"
+        )
+    check_mindspore(f"model {model}")
+    import mindcv
+
+    from .weights import load_weights, read_weights
+
+    weights = read_weights(path)
+    if weights.kind != "RetinaNet":
+        raise UserError(f"{path}: found weights of {weights.model}, expected a RetinaNet's")
+    network = mindcv.create_model(weights.model, **weights.settings)
+    load_weights(network, weights)
+    return network.set_train(False)
+
+
+def _detection(network: RetinaNet, pixels: np.ndarray, threshold: float) -> Detection:
+    """What is on (H, W, 3); a network in training is put back into it."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from .data.detection.transforms import official_test
+    from .models.outputs import name_classes
+
+    transform = official_test()
+    if network.preprocessing is not None:
+        transform = EvalTransform.from_dict(network.preprocessing)
+    image, size = transform(pixels)
+    scale = scale_factors(pixels.shape[0], pixels.shape[1], size)
+    training = network.training
+    network.set_train(False)
+    try:
+        logits, deltas = network(Tensor(image[None]))
+        shape = Tensor([size], ms.int32)
+        found = network.select(logits, deltas, shape, Tensor(scale[None, :2]))
+    finally:
+        network.set_train(training)
+    boxes, scores, labels, count = (each.asnumpy()[0].copy() for each in found)
+    classes = tuple(name_classes(network.classes, network.num_classes))
+    every = Detection(boxes[:count], scores[:count], labels[:count], classes, colours_of(classes))
+    return every.surer_than(threshold)
