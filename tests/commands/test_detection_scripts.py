@@ -249,9 +249,7 @@ def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str)
     assert said in ended.err and ended.err.count("\n") == 1
 
 
-def test_what_detectors_cannot_do_yet_is_one_line(workspace: Path) -> None:
-    ended = forked.run("export.py", workspace, ckpt_path="whole/best.ckpt")
-    assert ended.code == 1 and ended.err.startswith("error: task: found detection, expected class")
+def test_what_validation_cannot_do_is_one_line(workspace: Path) -> None:
     ended = forked.run("validate.py", workspace, ckpt_path="whole/best.ckpt", num_classes=3)
     assert "num_classes: found 3 for whole/best.ckpt, a network of 2 classes" in ended.err
     ended = forked.run("validate.py", workspace, bundle="whole")
