@@ -256,7 +256,7 @@ def test_what_validation_cannot_do_is_one_line(workspace: Path) -> None:
     assert ended.err == "error: bundle: found it with task detection, expected a checkpoint\n"
 
 
-def test_own_files_of_annotations(workspace: Path) -> None:
+def test_own_files_of_annotations(workspace: Path, validated: Ended) -> None:
     """As some tools export them: beside the pictures."""
     root = workspace / "own"
     for split in ("train", "val"):
