@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import subprocess
 from pathlib import Path
 
 import mindcv
-import mindspore as ms
 import numpy as np
 import pytest
 from detectors import small_detector
 from mindspore import Tensor
 from PIL import Image
 from toy_detector import OBJECTS, ToyDetector
-from without_mindspore import PYTHON, without_mindspore
 
 import mindcv_poolformer
 from mindcv_poolformer.data.detection.fitting import CanvasTransform, EvalTransform
@@ -107,30 +102,6 @@ def test_a_checkpoint_and_what_is_none(tmp_path: Path, pynative_mode: None) -> N
     ):
         with pytest.raises(UserError, match=message):
             mindcv_poolformer.detect(tmp_path / "a.png", tmp_path / name)
-
-
-@pytest.mark.long
-def test_without_mindspore(picture: Path, trained: Trained, tmp_path: Path) -> None:
-    """The very same objects, though the picture is resized by NumPy there."""
-    network = small_detector(num_classes=3, detections=4)
-    small = dataclasses.replace(trained, network=network)
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    write_bundle(small, tmp_path / "bundle", samples(picture), Choices(beside="ONNX"))
-    program = (
-        "import sys; from mindcv_poolformer import detect; import numpy\n"
-        "found = detect(sys.argv[2], sys.argv[1])\n"
-        "numpy.savez('found.npz', boxes=found.boxes, scores=found.scores, labels=found.labels)\n"
-        "assert not {'mindspore', 'mindcv', 'torch', 'cv2'} & set(sys.modules)"
-    )
-    words = [*PYTHON, "-c", program, str(tmp_path / "bundle"), str(picture)]
-    variables = without_mindspore(tmp_path / "packages")
-    subprocess.run(words, cwd=tmp_path, check=True, env={**os.environ, **variables})
-    bundle = mindcv_poolformer.load_detector_bundle(tmp_path / "bundle", runtime="onnx")
-    expected = bundle.objects_on(Image.open(picture))
-    with np.load(tmp_path / "found.npz") as found:
-        assert len(found["scores"]) > 0
-        for name in ("boxes", "scores", "labels"):
-            np.testing.assert_array_equal(found[name], getattr(expected, name))
 
 
 def test_an_overlay_has_frames_captions_and_masks() -> None:

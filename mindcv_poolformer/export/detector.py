@@ -22,6 +22,21 @@ Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture on its way into a graph.
+
+    Args:
+        image: (1, 3, H, W) float32, normalised, filled up with zeros.
+        shape: (1, 2) int32, its height and width without the filling.
+        scale: (4,) float32, how many times as wide and high it is as the picture, twice.
+    """
+
+    image: np.ndarray
+    shape: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class DetectorBundle:
     """A loaded bundle, ready to find objects.
 
@@ -54,13 +69,22 @@ class DetectorBundle:
         Raises:
             UserError: the picture is too small, see ``resize_image``.
         """
+        return self.run(self.prepare(picture))
+
+    def prepare(self, picture: Image.Image | np.ndarray) -> Prepared:
+        """Fit a picture, as in :meth:`detections`, into the graph that it goes to."""
         pixels = np.asarray(picture)
         height, width = pixels.shape[:2]
         graph = self.graphs[nearest_shape(height, width, list(self.graphs))]
         image, size = graph.transform(pixels)
-        found = graph.network(image[None], np.array([size], np.int32))
+        return Prepared(image[None], np.array([size], np.int32), scale_factors(height, width, size))
+
+    def run(self, one: Prepared) -> Detections:
+        """Find the objects on what :meth:`prepare` gives."""
+        height, width = one.image.shape[2:]
+        found = self.graphs[height, width].network(one.image, one.shape)
         boxes, scores, labels = (each[0, : found[3][0]] for each in found[:3])
-        return boxes / scale_factors(height, width, size), scores, labels
+        return boxes / one.scale, scores, labels
 
     def objects_on(
         self, picture: Image.Image | np.ndarray, threshold: float = THRESHOLD

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mindcv
+import numpy as np
+from mindspore import Tensor
 
 from ..config import Recipe
 from ..data.detection.coco import CocoPictures
@@ -14,7 +17,15 @@ from ..data.detection.loader import evaluation_batches
 from ..data.detection.splits import pictures_to_validate_on
 from ..data.order import Shard
 from ..evaluation.coco import Scores
-from ..evaluation.detection import DetectionEvaluation, DetectionEvaluator
+from ..evaluation.detection import (
+    DetectionEvaluation,
+    DetectionEvaluator,
+    Found,
+    evaluate_pictures,
+)
+from ..export.description import read_description
+from ..export.detector import DetectorBundle, Prepared, load_detector_bundle
+from ..export.runtimes import chosen, told
 from ..models import DETECTORS, MaskRCNN, RetinaNet
 from ..models.parts.mixers import choose_attention
 from ..report.detections import write_report
@@ -156,4 +167,55 @@ def per_class(
 
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate the graphs that a bundle holds; of the recipe only the pictures."""
-    raise UserError("bundle: found it with task detection, expected a checkpoint")
+    if options.image_size:
+        raise UserError(
+            f"image_size: found {options.image_size} with task detection, expected null: each "
+            "picture goes to the size of the nearest shape"
+        )
+    taken = chosen(read_description(options.bundle), options.runtime, recipe.system.device_target)
+    bundle = load_detector_bundle(
+        options.bundle, runtime=taken, key_file=options.dec_key_file or None
+    )
+    pictures = pictures_to_validate_on(recipe, bundle.classes, len(bundle.classes))
+    shard = Shard(world.rank, world.size)
+
+    def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
+        image, shape, scale = (each.asnumpy() for each in (images, shapes, scale_factors))
+        return bundle.run(Prepared(image, shape, np.tile(scale[0], 2)))
+
+    (result,) = evaluate_pictures(
+        [detect],
+        pictures,
+        _prepared(bundle, pictures, shard),
+        masks=False,
+        shard=shard,
+        bar=world.is_main,
+    )
+    graphs = bundle.graphs.values()
+    first = next(iter(graphs))
+    facts: dict[str, Any] = {
+        "model": bundle.model,
+        "bundle": options.bundle,
+        "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
+        "runtime": told(first.runtime),
+        "precision": first.precision,
+        "data": str(pictures.file.path),
+        "ranks": world.size,
+        **result.scores,
+        "classes": per_class(pictures.classes, result),
+    }
+    if options.report and world.is_main:
+        write_report(Path(options.report), pictures, result, facts)
+    names = ", ".join(str(bundle.folder / name) for name in facts["files"])
+    where = f"{names} on {len(pictures)} pictures of {pictures.file.path}, in {facts['runtime']}"
+    lines = [where, describe(first.precision, result), *result.found.boxes.table().splitlines()]
+    return Outcome([*lines, *table(pictures.classes, result)], facts)
+
+
+def _prepared(
+    bundle: DetectorBundle, pictures: CocoPictures, shard: Shard
+) -> Iterator[tuple[Tensor, ...]]:
+    """This rank's pictures as the bundle's graphs take them, see ``evaluation_batches``."""
+    for number in range(shard.rank, len(pictures), shard.size):
+        one = bundle.prepare(pictures.pixels(number))
+        yield tuple(map(Tensor, (one.image, one.shape, one.scale[None], np.array([number]))))

@@ -249,11 +249,38 @@ def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str)
     assert said in ended.err and ended.err.count("\n") == 1
 
 
+def test_a_bundle_scores_as_its_checkpoint(workspace: Path) -> None:
+    """Padded to the same canvas, which is the bundle's size too."""
+    keys = {"ckpt_path": "whole/best.ckpt", "score_thr": 0.0}
+    exported = forked.run("export.py", workspace, export_dir="bundle", **keys)
+    assert (exported.code, exported.err) == (0, "")
+    assert "ONNX at 64 px: objects on 2 images within" in exported.out
+    described = json.loads((workspace / "bundle" / "model.json").read_text())
+    assert described["classes"] == ["disc", "bar"]
+    settings = {"score_threshold": 0.0, "iou_threshold": 0.5, "detections": 100}
+    assert described["objects"] == {"category_ids": [7, 2], **settings}
+    assert {proof["samples"] for proof in described["verification"]} == {"val_split"}
+    told = {"result_file": "checkpoint.json", "val_canvas": True, **OP_BY_OP}
+    checkpoint = forked.run("validate.py", workspace, **keys, **told)
+    assert (checkpoint.code, checkpoint.err) == (0, "")
+    expected = json.loads((workspace / "checkpoint.json").read_text())
+    for runtime in ("onnx", "mindspore"):
+        keys = {"bundle": "bundle", "runtime": runtime, "report": f"report_{runtime}"}
+        ended = forked.run("validate.py", workspace, result_file="bundle.json", **keys)
+        assert (ended.code, ended.err) == (0, "")
+        assert "on 6 pictures of coco/annotations/instances_val.json, in " in ended.out
+        facts = json.loads((workspace / "bundle.json").read_text())
+        scores = {key: value for key, value in expected.items() if key.startswith("box_")}
+        assert len(scores) >= 10 and expected["box_AR100"] > 0
+        assert {key: facts[key] for key in scores} == pytest.approx(scores, abs=0.05)
+        assert (workspace / f"report_{runtime}" / "results.bbox.json").exists()
+
+
 def test_what_validation_cannot_do_is_one_line(workspace: Path) -> None:
     ended = forked.run("validate.py", workspace, ckpt_path="whole/best.ckpt", num_classes=3)
     assert "num_classes: found 3 for whole/best.ckpt, a network of 2 classes" in ended.err
-    ended = forked.run("validate.py", workspace, bundle="whole")
-    assert ended.err == "error: bundle: found it with task detection, expected a checkpoint\n"
+    ended = forked.run("validate.py", workspace, bundle="whole", image_size=64)
+    assert ended.err.startswith("error: image_size: found 64 with task detection, expected null")
 
 
 def test_own_files_of_annotations(workspace: Path, validated: Ended) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +19,7 @@ from detectors import small_detector
 from mindspore import Tensor
 from PIL import Image
 from toy_detector import OBJECTS, SHARES, ToyDetector
+from without_mindspore import PYTHON, without_mindspore
 
 from mindcv_poolformer.data.detection.fitting import CanvasTransform, EvalTransform
 from mindcv_poolformer.data.detection.objects import Objects
@@ -138,25 +141,55 @@ def trained(toy: Trained) -> Trained:
     return dataclasses.replace(toy, network=network, model=NAME, objects=objects)
 
 
-@pytest.mark.long
-def test_both_graphs_find_the_networks_objects(trained: Trained, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
+    """Of one size, with an ONNX graph; the checkpoint's candidates are PyNative's."""
+    target = tmp_path_factory.mktemp("export") / "bundle"
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    write_bundle(trained, tmp_path / "bundle", samples((64, 96)), Choices(beside="ONNX"))
+    write_bundle(trained, target, samples((64, 96)), Choices(beside="ONNX"))
+    ms.set_context(mode=ms.GRAPH_MODE)
+    return target
+
+
+@pytest.mark.long
+def test_both_graphs_find_the_networks_objects(folder: Path, trained: Trained) -> None:
     image = picture(90, 130, 3)  # fitted to 64 x 92
     transform = CanvasTransform.of(TRANSFORM, (64, 96))
     inputs, size = transform(np.asarray(image))
     scale = np.array([[size[1] / 130, size[0] / 90]], np.float32)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     found = trained.network.detect(Tensor(inputs[None]), Tensor([size]), Tensor(scale))
     expected = [x.asnumpy()[0, :40] for x in found[:3]]
     assert found[3].asnumpy()[0] == 40
     for runtime in get_args(Taken):
-        answer = load_detector_bundle(tmp_path / "bundle", runtime=runtime).detections(image)
+        answer = load_detector_bundle(folder, runtime=runtime).detections(image)
         for one, other, close in zip(answer, expected, (2e-3, 1e-5, 0), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=close)
-    told = json.loads((tmp_path / "bundle" / "model.json").read_text())
+    told = json.loads((folder / "model.json").read_text())
     assert [proof["file_format"] for proof in told["verification"]] == ["MINDIR", "ONNX"]
     for proof in told["verification"]:
         assert 0 < proof["max_abs_difference"] <= 1e-4 and proof["objects"] == 80
+
+
+@pytest.mark.long
+def test_without_mindspore(folder: Path, tmp_path: Path) -> None:
+    """The very same objects, though the picture is resized by NumPy there."""
+    image = picture(90, 130, 3)
+    image.save(tmp_path / "picture.png")
+    program = (
+        "import sys; from mindcv_poolformer import detect; import numpy\n"
+        "found = detect('picture.png', sys.argv[1])\n"
+        "numpy.savez('found.npz', boxes=found.boxes, scores=found.scores, labels=found.labels)\n"
+        "assert not {'mindspore', 'mindcv', 'torch', 'cv2'} & set(sys.modules)"
+    )
+    words = [*PYTHON, "-c", program, str(folder)]
+    variables = without_mindspore(tmp_path / "packages")
+    subprocess.run(words, cwd=tmp_path, check=True, env={**os.environ, **variables})
+    expected = load_detector_bundle(folder, runtime="onnx").objects_on(image)
+    with np.load(tmp_path / "found.npz") as found:
+        assert len(found["scores"]) > 0
+        for name in ("boxes", "scores", "labels"):
+            np.testing.assert_array_equal(found[name], getattr(expected, name))
 
 
 @pytest.mark.long

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mindcv
 import mindspore as ms
-import numpy as np
 import pytest
-from PIL import Image
 from small_network import SMALL_DETECTOR, small_is_known
 
 import export
 from mindcv_poolformer.config.parse import RecipeError
-from mindcv_poolformer.data.detection.fitting import CanvasTransform
-from mindcv_poolformer.data.detection.objects import colours_of
 from mindcv_poolformer.data.detection.transforms import official_test
-from mindcv_poolformer.data.photographs import photographs
 from mindcv_poolformer.export.detectors import graph_sizes
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import save_weights
@@ -54,32 +48,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
         export.main()
 
     return run
-
-
-@pytest.mark.long
-def test_the_bundle_is_proven_on_the_validation_split(
-    run: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "data" / "val").mkdir(parents=True)
-    for name, picture in zip(("a", "b"), photographs(3), strict=True):
-        picture.resize((90, 60)).save(tmp_path / "data" / "val" / f"{name}.png")
-    run("--export_image_size", "64x96")
-    said = capsys.readouterr().out
-    for file_format in ("MINDIR", "ONNX"):
-        assert f"{file_format} at 64x96 px: objects on 2 images within" in said
-    assert said.rstrip().endswith("60 objects")
-    told = json.loads((tmp_path / "bundle" / "model.json").read_text())
-    assert told["classes"] == list(CLASSES)
-    assert told["palette"] == [list(colour) for colour in colours_of(CLASSES)]
-    settings = {"score_threshold": 0.001, "iou_threshold": 0.5, "detections": 30}
-    assert told["objects"] == {"category_ids": [7, 2], **settings}
-    assert {proof["samples"] for proof in told["verification"]} == {"val_split"}
-    with Image.open(tmp_path / "data" / "val" / "a.png") as picture:
-        transform = CanvasTransform.of(official_test((64, 48)), (64, 96))
-        expected, size = transform(np.asarray(picture))
-    golden = np.load(tmp_path / "bundle" / "golden.npz")
-    np.testing.assert_array_equal(golden["images"], expected[None])
-    np.testing.assert_array_equal(golden["shapes"], [size])
 
 
 def test_without_sizes_there_is_a_wide_canvas_and_a_high_one() -> None:
