@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..runtime.figures import drawn, short
 from ..runtime.files import replaced_folder
 from .folder import DESCRIPTION
 from .page import PAGE, page_of, table
+from .tables import percent, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def _write_tables(
     kinds = {"box_ap": result.found.boxes}
     if result.found.masks:
         kinds["mask_ap"] = result.found.masks
-    _write(
+    write_csv(
         folder / "per_class.csv",
         ("index", "category_id", "class", *kinds, "objects"),
         (
@@ -139,13 +139,13 @@ def _write_tables(
                 index,
                 pictures.category_ids[index],
                 name,
-                *(_percent(scores.by_class[index]) for scores in kinds.values()),
+                *(percent(scores.by_class[index]) for scores in kinds.values()),
                 counts[index],
             )
             for index, name in enumerate(pictures.classes)
         ),
     )
-    _write(
+    write_csv(
         folder / "pictures.csv",
         ("path", "objects", "found", "missed", "wrong"),
         (
@@ -211,14 +211,3 @@ def _draw_boxes(axes: Axes, boxes: np.ndarray, names: Iterable[str], amiss: np.n
         axes.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=colour, lw=1.5))
         white = {"facecolor": colour, "linewidth": 0, "pad": 0.5}
         axes.text(x, y, name, fontsize=6, color="white", va="top", bbox=white, clip_on=True)
-
-
-def _percent(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.4f}"
-
-
-def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)

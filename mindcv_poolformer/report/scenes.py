@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import time
@@ -25,6 +24,7 @@ from ..runtime.launch import World
 from ..runtime.lock import SEEN_SECONDS
 from .folder import DESCRIPTION
 from .page import PAGE, page_of, table
+from .tables import percent, write_csv
 
 LABELS, COLOURED = "labels", "coloured"
 WORST = 6  # scenes on the sheet
@@ -170,28 +170,28 @@ class SceneReport:
 
     def _write_tables(self, folder: Path, scores: SegmentationScores, accuracy: np.ndarray) -> None:
         names = self.scenes.classes
-        _write(
+        write_csv(
             folder / "per_class.csv",
             ("index", "class", "iou", "accuracy", "pixels", "predicted"),
             zip(
                 range(len(names)),
                 names,
-                map(_percent, scores.iou),
-                map(_percent, scores.accuracy),
+                map(percent, scores.iou),
+                map(percent, scores.accuracy),
                 scores.counts.sum(axis=1),
                 scores.counts.sum(axis=0),
                 strict=False,
             ),
         )
-        _write(
+        write_csv(
             folder / "confusion.csv",
             ("index", "predicted_index", "pixels"),
             ((*cell, scores.counts[tuple(cell)]) for cell in np.argwhere(scores.counts)),
         )
-        _write(
+        write_csv(
             folder / "scenes.csv",
             ("path", "accuracy"),
-            zip(self.scenes.images, map(_percent, accuracy), strict=True),
+            zip(self.scenes.images, map(percent, accuracy), strict=True),
         )
 
     def _draw_worst(self, path: Path, worst: np.ndarray, accuracy: np.ndarray) -> None:
@@ -207,7 +207,7 @@ class SceneReport:
                     image.thumbnail((THUMBNAIL, THUMBNAIL))
                     axes.imshow(image)
                 name = short(self._name(int(scene)).name)
-                row[0].set_title(f"{name}: {_percent(accuracy[scene])} %", fontsize=8)
+                row[0].set_title(f"{name}: {percent(accuracy[scene])} %", fontsize=8)
 
 
 def draw_confusion(path: Path, scores: SegmentationScores, classes: Sequence[str]) -> None:
@@ -225,14 +225,3 @@ def draw_confusion(path: Path, scores: SegmentationScores, classes: Sequence[str
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
         figure.colorbar(shown, ax=axes, shrink=0.8, label="% of the class's pixels")
-
-
-def _percent(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.4f}"
-
-
-def _write(path: Path, head: Sequence[str], rows: Any) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)

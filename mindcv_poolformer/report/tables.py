@@ -19,22 +19,22 @@ def write_tables(folder: Path, findings: Findings) -> dict[str, str]:
         "mistakes.csv": "images taken for something else, the most confident first",
         "calibration.csv": "confidence against accuracy, in bins",
     }
-    _write(
+    write_csv(
         folder / "confusion.csv",
         ("index", "class", "predicted_index", "prediction", "images"),
         _confusion(findings),
     )
-    _write(
+    write_csv(
         folder / "per_class.csv",
         ("index", "class", "images", "correct", "accuracy", "predicted", "precision"),
         _per_class(findings),
     )
-    _write(
+    write_csv(
         folder / "mistakes.csv",
         ("path", "class", "prediction", "probability"),
         ((*_image(findings, number), *_said(findings, number)) for number in findings.mistakes),
     )
-    _write(
+    write_csv(
         folder / "calibration.csv",
         ("lower", "upper", "images", "confidence", "accuracy"),
         ((_share(b[0]), _share(b[1]), b[2], *map(_share, b[3:])) for b in findings.calibration),
@@ -42,7 +42,7 @@ def write_tables(folder: Path, findings: Findings) -> dict[str, str]:
     if findings.compared:
         told["disagreements.csv"] = "images for which the two levels predict different classes"
         said = ("prediction", "probability", "compared_prediction", "compared_probability")
-        _write(
+        write_csv(
             folder / "disagreements.csv",
             ("path", "class", *said),
             (
@@ -88,9 +88,15 @@ def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table; a path in it may be bytes that are no text."""
     # Paths and class folders may be bytes that are no text; they are written as they are.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         writer.writerows(rows)
+
+
+def percent(value: float) -> str:
+    """A number in percent; nothing where there is none."""
+    return "" if math.isnan(value) else f"{value:.4f}"
