@@ -11,7 +11,7 @@ import gc
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import cpu_count
@@ -252,21 +252,41 @@ def evaluation_dataset(
     batches = steps_per_epoch(len(folder), batch_size, shard.size, drop_remainder=False)
     slots = np.full(batches * batch_size * shard.size, -1)
     slots[: len(folder)] = np.arange(len(folder))
+    load = _LoadEvaluation(folder, transform)
+    images = slots[shard.rank :: shard.size]
+    loads = each_loaded(images, load, ["images", "labels"], workers)
+    return loads.batch(batch_size, drop_remainder=True)
+
+
+def each_loaded(
+    numbers: Iterable[int],
+    load: Callable[[np.ndarray], tuple[np.ndarray | np.integer, ...]],
+    loaded: list[str],
+    workers: int,
+) -> ds.Dataset:
+    """What `load` makes of each number, in the order of these.
+
+    Args:
+        numbers: of images.
+        load: of a number, an array without axes; runs on all workers.
+        loaded: names of what it gives.
+        workers: that load.
+    """
     dataset = ds.GeneratorDataset(
-        [(image,) for image in slots[shard.rank :: shard.size]],
-        ["images"],
+        [(np.array(number),) for number in numbers],
+        ["numbers"],
         shuffle=False,
         python_multiprocessing=False,
     )
     # Threads, which are faster here: nearly all the work is Pillow's and NumPy's, without the GIL.
     # A fork while the training stream runs may hang, up to Python 3.11.7 (CPython issue 112275).
     return dataset.map(
-        _LoadEvaluation(folder, transform),
-        input_columns=["images"],
-        output_columns=["images", "labels"],
+        load,
+        input_columns=["numbers"],
+        output_columns=loaded,
         num_parallel_workers=workers,
         python_multiprocessing=False,
-    ).batch(batch_size, drop_remainder=True)
+    )
 
 
 @cache  # said once for the streams of a run that ask for the same number

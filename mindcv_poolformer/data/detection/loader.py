@@ -15,7 +15,7 @@ import numpy as np
 from ...runtime.errors import UnreadableError, UserError
 from .. import draws
 from ..corrupt import SubstitutingReader
-from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
+from ..loader import each_loaded, first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard
 from .coco import Annotated, CocoPictures
 from .fitting import DIVISOR, EvalTransform, padded, scale_factors
@@ -287,17 +287,6 @@ def evaluation_batches(
             f"{pictures.file.path}: found {len(pictures)} pictures for {shard.size} ranks, "
             "expected at least one each"
         )
-    dataset = ds.GeneratorDataset(
-        [(np.array(number),) for number in range(shard.rank, len(pictures), shard.size)],
-        ["images"],
-        shuffle=False,
-        python_multiprocessing=False,
-    )
-    # Threads, for the reasons that loader.evaluation_dataset gives.
-    return dataset.map(
-        _LoadEvaluation(pictures, transform, canvas),
-        input_columns=["images"],
-        output_columns=["images", "sizes", "scale_factors", "numbers"],
-        num_parallel_workers=workers,
-        python_multiprocessing=False,
-    ).batch(1)
+    load = _LoadEvaluation(pictures, transform, canvas)
+    own = range(shard.rank, len(pictures), shard.size)
+    return each_loaded(own, load, ["images", "sizes", "scale_factors", "numbers"], workers).batch(1)

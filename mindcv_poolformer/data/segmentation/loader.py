@@ -15,7 +15,7 @@ import numpy as np
 from ...runtime.errors import UserError
 from .. import draws
 from ..corrupt import SubstitutingReader
-from ..loader import first_rows, loaded_batches, prepare_engine, usable_workers
+from ..loader import each_loaded, first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard, TrainingRows, steps_per_epoch
 from .fitting import EvalTransform
 from .scenes import SceneFolder
@@ -180,17 +180,6 @@ def evaluation_scenes(
             f"{scenes.root}: found {len(scenes)} scenes for {shard.size} ranks, expected at least "
             "one each"
         )
-    dataset = ds.GeneratorDataset(
-        [(np.array(scene),) for scene in range(shard.rank, len(scenes), shard.size)],
-        ["images"],
-        shuffle=False,
-        python_multiprocessing=False,
-    )
-    # Threads, for the reasons that loader.evaluation_dataset gives.
-    return dataset.map(
-        _LoadEvaluation(scenes, transform),
-        input_columns=["images"],
-        output_columns=["images", "labels"],
-        num_parallel_workers=workers,
-        python_multiprocessing=False,
-    ).batch(1)
+    load = _LoadEvaluation(scenes, transform)
+    own = range(shard.rank, len(scenes), shard.size)
+    return each_loaded(own, load, ["images", "labels"], workers).batch(1)
