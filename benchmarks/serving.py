@@ -3,8 +3,9 @@
 python -m benchmarks.serving --bundle runs/digits/bundle --json serving.json
 
 Starts a server with batching, one without, and a process that runs the bundle's network in a loop,
-and measures them in turn at each concurrency, on the loopback interface. The bare loop decodes
-nothing, and runs as many images at once as the clients send, up to the server's largest batch.
+and measures them in turn at each concurrency, in rounds of which the medians count, on the loopback
+interface. The bare loop decodes nothing, and runs as many images at once as the clients send, up to
+the server's largest batch.
 Then clients ask at half the most that the server with batching answered, evenly. --soak 10 instead
 loads that server for ten minutes and watches errors and memory.
 """
@@ -22,8 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ FEW_SHARE, SATURATED_SHARE = 0.85, 0.9  # of the bare loop, at least
 HALF_LOAD_P99 = 2.0  # times the bare latency of a request, at most
 BATCHING, BARE = "batching", "bare loop"
 QUIET = 0.1  # cores that others may take
+ROUNDS = 3  # at each concurrency: a machine's speed drifts
 
 
 @dataclass
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("runs/digits/bundle"))
     parser.add_argument("--kind", choices=["encoded", "pixels", "images"], default="encoded")
     parser.add_argument("--images", type=int, default=1, help="in each request")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCIES)
     parser.add_argument("--soak", type=float, default=0.0, help="minutes, instead of the table")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
@@ -109,29 +111,44 @@ def compare(arguments: argparse.Namespace, message: bytes, folder: Path) -> tupl
         serving(arguments.bundle, folder, "one by one", max_batch_size=1) as single,
         bare(arguments.bundle) as loop,
     ):
-        for concurrency in arguments.concurrency:
-            for server in (batching, single):
-                asked = ask_all(
-                    server.name,
-                    server.address,
-                    message,
-                    arguments.images,
-                    concurrency,
-                    arguments.seconds,
-                )
-                loads.append(asyncio.run(asked))
+        images, seconds = arguments.images, arguments.seconds
+
+        def ask(server: Server, clients: int) -> Load:
+            asked = ask_all(server.name, server.address, message, images, clients, seconds)
+            return asyncio.run(asked)
+
+        def run_bare(clients: int) -> Load:
             watch = Others()
-            batch = min(concurrency * arguments.images, most)
-            loop.stdin.write(f"{batch} {arguments.seconds}\n")
+            loop.stdin.write(f"{min(clients * images, most)} {seconds}\n")
             loop.stdin.flush()
             rate = float(loop.stdout.readline())
-            loads.append(Load(BARE, concurrency, rate, None, None, 0, watch.cores()))
+            return Load(BARE, clients, rate, None, None, 0, watch.cores())
+
+        for clients in arguments.concurrency:
+            rounds = [
+                (ask(batching, clients), ask(single, clients), run_bare(clients))
+                for _ in range(ROUNDS)
+            ]
+            loads += map(middle, zip(*rounds, strict=True))
         full = max(one.images_per_second for one in loads if one.contender == BATCHING)
-        rate = full / arguments.images / 2
-        asked = ask_at(
-            BATCHING, batching.address, message, arguments.images, rate, arguments.seconds
-        )
+        rate = full / images / 2
+        asked = ask_at(BATCHING, batching.address, message, images, rate, ROUNDS * seconds)
         return loads, asyncio.run(asked)
+
+
+def middle(rounds: Sequence[Load]) -> Load:
+    """The medians of a contender's rounds; the errors of all, and the most that others took."""
+    first = rounds[0]
+    latencies = [(one.p50_ms, one.p99_ms) for one in rounds if one.p50_ms is not None]
+    p50, p99 = np.median(latencies, axis=0).tolist() if latencies else (None, None)
+    return replace(
+        first,
+        images_per_second=float(np.median([one.images_per_second for one in rounds])),
+        p50_ms=p50,
+        p99_ms=p99,
+        errors=sum(one.errors for one in rounds),
+        others=max(one.others for one in rounds),
+    )
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ class ServedClassifier:
             lambda width, height: resized_pixels(width, height, bundle.transform),
         )
         self.precision, self.runtime = bundle.precision, bundle.runtime
+        self._names = np.array(bundle.classes, dtype=object)
         self.inputs = [*_normalised(bundle), *self._pictures.tensors]
         self.outputs = _outputs(bundle)
         self.run_size = options.max_batch_size
@@ -109,7 +110,7 @@ class ServedClassifier:
         tensors = {
             LOGITS: found,
             PROBABILITIES: probabilities,
-            LABELS: np.array(bundle.classes, dtype=object)[best],
+            LABELS: self._names[best],
             SCORES: np.take_along_axis(probabilities, best, axis=1),
         }
         usual = (PROBABILITIES,) if wanted.top_k is None else (LABELS, SCORES)

@@ -13,7 +13,7 @@ from benchmarks.rounds import ROOT
 # In a process of its own: tritonclient's messages and MLServer's have the same names.
 SCRIPT = """
 from benchmarks.load import Load
-from benchmarks.serving import print_targets
+from benchmarks.serving import middle, print_targets
 
 def row(name, clients, rate, p99=None):
     return Load(name, clients, rate, p99 and p99 / 2, p99, 0, 0.0)
@@ -22,10 +22,17 @@ loads = [row("batching", 1, 17.0, 70.0), row("one by one", 1, 1.0, 70.0), row("b
 loads += [row("batching", 8, 35.9, 9.0), row("bare loop", 8, 40.0)]
 loads += [row("batching", 16, 39.0, 9.0), row("bare loop", 16, 40.0)]
 print_targets(loads, row("batching", 1, 19.5, 100.0), images=1)
+rounds = [
+    Load("batching", 4, 30.0, 100.0, 150.0, 0, 0.0),
+    Load("batching", 4, 10.0, 900.0, 990.0, 2, 0.7),
+    Load("batching", 4, 32.0, 90.0, 130.0, 0, 0.1),
+]
+assert middle(rounds) == Load("batching", 4, 30.0, 100.0, 150.0, 2, 0.7)
+assert middle([row("bare loop", 4, 35.0)]) == row("bare loop", 4, 35.0)
 """
 
 
-def test_the_worst_round_and_the_bare_latency_judge() -> None:
+def test_medians_of_rounds_are_judged_by_the_worst_and_the_bare_latency() -> None:
     pytest.importorskip("tritonclient", reason="needs tritonclient, which the benchmark asks with")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
