@@ -7,8 +7,8 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 _BYTES = {"Float16": 2, "BFloat16": 2, "Float32": 4, "Int32": 4, "Int64": 8, "Bool": 1, "UInt8": 1}
@@ -24,9 +24,10 @@ _FREE = {
     "TupleGetItem",
     "UpdateState",
 }
-_LOSS_GRADIENT = "LogSoftmaxGrad"
 _NODE = re.compile(r"\s+%(\d+)\(.*?\) = (?:PrimFunc_)?([A-Za-z_]\w*)\((.*)")
 _TYPES = re.compile(r"\s+: \((.*)\) -> \((.*)\)")
+_SCOPE = re.compile(r"\s+# Fullname with scope: \((.*)\)")
+_BACKWARD = "Gradients/"  # how scopes of the backward pass begin
 _TENSOR = re.compile(r"Tensor\[(\w+)\](?:\*(\d+))?")
 _SHAPE = re.compile(r"\(((?:-?\d+(?:, )?)*)\)")
 
@@ -47,7 +48,8 @@ class Map:
 class Operator:
     """A primitive's call: the numbers of what it takes, and all that it takes and gives.
 
-    ``item`` tells which one of a tuple a TupleGetItem takes; "" for other calls.
+    ``item`` tells which one of a tuple a TupleGetItem takes; "" for other calls. ``scope`` is where
+    it was written, cell by cell.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Operator:
     takes_from: tuple[int, ...]
     inputs: tuple[Map, ...]
     outputs: tuple[Map, ...]
+    scope: str = ""
 
     @property
     def is_work(self) -> bool:
@@ -97,23 +100,26 @@ class GraphDump:
 
     @property
     def kept_for_backward(self) -> int:
-        """Bytes that are made before the loss's gradient and read after it; 0 without a gradient.
+        """Bytes that the forward pass makes and the backward pass reads; 0 without a gradient.
 
         The parameters themselves are not among them, their casts are.
         """
-        starts = [(c.number, g) for g in self.subgraphs for c in g if c.primitive == _LOSS_GRADIENT]
-        if not starts:
-            return 0
-        start, graph = starts[0]
-        calls = {call.number: call for call in graph}
-        kept: dict[tuple[int, str], Operator] = {}
-        for call in graph:
-            if call.number >= start and call.is_work:
-                for number in call.takes_from:
-                    made = _made_by(number, calls)
-                    if made and _origin(made) < start:
-                        kept[_origin(made), made.item] = made
-        return sum(each.bytes for made in kept.values() for each in made.outputs)
+        return sum(map(_kept_bytes, self.subgraphs))
+
+
+def _kept_bytes(graph: Sequence[Operator]) -> int:
+    calls = {call.number: call for call in graph}
+    # What waits for a gradient belongs to the backward pass too: recomputed operators do.
+    backward: set[int] = set()
+    kept: dict[tuple[int, str], Operator] = {}
+    for call in graph:
+        if call.scope.startswith(_BACKWARD) or not backward.isdisjoint(call.takes_from):
+            backward.add(call.number)
+            for number in call.takes_from if call.is_work else ():
+                made = _made_by(number, calls)
+                if made and _origin(made) not in backward:
+                    kept[_origin(made), made.item] = made
+    return sum(each.bytes for made in kept.values() for each in made.outputs)
 
 
 def _made_by(number: int, calls: dict[int, Operator]) -> Operator | None:
@@ -132,6 +138,7 @@ def _origin(made: Operator) -> int:
 def read_dump(path: Path) -> GraphDump:
     """Read a dump of MindSpore 2.7 to 2.10, a text file ``*.ir``."""
     dump, call = GraphDump(), None
+    typed = False  # by the line before
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("subgraph @"):
@@ -152,6 +159,11 @@ def read_dump(path: Path) -> GraphDump:
                     )
                 )
                 call = None
+                typed = True
+                continue
+            elif typed and (scope := _SCOPE.match(line)):
+                dump.subgraphs[-1][-1] = replace(dump.subgraphs[-1][-1], scope=scope[1])
+            typed = False
     return dump
 
 
