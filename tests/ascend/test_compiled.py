@@ -70,6 +70,8 @@ GRAPHS = [
     ("semantic_fpn_poolformer_s12_ade20k", "export", FIRST_910),
     ("retinanet_poolformer_s12_coco", "train", A2),
     ("retinanet_poolformer_s12_coco", "validate", A2),
+    ("mask_rcnn_poolformer_s12_coco", "train", A2),
+    ("mask_rcnn_poolformer_s12_coco", "validate", A2),
 ]
 
 

@@ -270,7 +270,7 @@ class MaskRCNN(OnBackbone):
             score, which = top(score, min(per_level, count))
             start = ops.gather(anchors[begin : begin + count], which, 0)
             found = clip(decode(start, rows_of_each(by_anchor(delta, 4), which)), shapes)
-            stays = [survivors(found[i], 0.7) for i in range(x.shape[0])]
+            stays = tuple([survivors(found[i], 0.7) for i in range(x.shape[0])])
             filled = ops.logical_and(found[..., 2] > found[..., 0], found[..., 3] > found[..., 1])
             boxes.append(found)
             scores.append(score * ops.logical_and(ops.stack(stays), filled).astype(score.dtype))

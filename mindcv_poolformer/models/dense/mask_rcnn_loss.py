@@ -90,7 +90,7 @@ class MaskRCNNLoss(nn.Cell):
             off = ops.abs(by_anchor(delta, 4).astype(ms.float32) - wanted[:, begin:end]).sum(-1)
             of_boxes.append((off * found[:, begin:end]).sum() / divisor)
             begin = end
-        return ops.stack(of_classes), ops.stack(of_boxes)
+        return ops.stack(tuple(of_classes)), ops.stack(tuple(of_boxes))
 
     def first_targets(
         self,
