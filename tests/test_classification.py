@@ -116,6 +116,7 @@ def test_a_model_object_and_a_processor(files: dict[str, Path]) -> None:
     assert_same(found, [(labels[name], p) for name, p in expected(files["0.png"])])
 
 
+@pytest.mark.long
 def test_published_preprocessing_if_there_is_no_other(tmp_path: Path) -> None:
     small = "poolformer_s12"
     for model in (load_model(save(tmp_path / "bare.ckpt", small)), make_network(small)):

@@ -448,7 +448,6 @@ FAST = {
     "recipe: laughs",
     "run folder is a file",
     "result is a pipe",
-    "damaged image, processes",
     "checkpoint: text",
     "image: truncated",
     "bundle: MINDIR is text",

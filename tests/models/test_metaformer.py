@@ -101,14 +101,15 @@ def test_o3_and_the_deploy_form_give_the_same(family: str, both_modes: str) -> N
         np.testing.assert_allclose(found, logits, rtol=0, atol=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "size"),
     [
         ("poolformerv2", 32),
-        pytest.param("caformer", 32, marks=pytest.mark.long),
-        pytest.param("convformer", 96, marks=pytest.mark.long),
-        pytest.param("identityformer", 64, marks=pytest.mark.long),
-        pytest.param("randformer", 224, marks=pytest.mark.long),
+        ("caformer", 32),
+        ("convformer", 96),
+        ("identityformer", 64),
+        ("randformer", 224),
     ],
 )
 def test_gradients_of_a_graph_are_those_op_by_op(family: str, size: int) -> None:

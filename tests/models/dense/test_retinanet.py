@@ -43,6 +43,7 @@ def test_parameters_are_the_official_ones(name: str) -> None:
     assert {official_name(p.name): list(p.shape) for p in network.get_parameters()} == shapes
 
 
+@pytest.mark.long
 @pytest.mark.layout
 @pytest.mark.parametrize("size", SIZES)
 def test_maps_and_boxes_are_the_official_ones(size: str, pynative_mode: None) -> None:
@@ -90,6 +91,7 @@ def test_a_graph_finds_the_official_boxes() -> None:
     check_boxes(official, "det", network(images, shapes))
 
 
+@pytest.mark.long
 @pytest.mark.layout
 def test_losses_and_gradients_are_the_official_ones(pynative_mode: None) -> None:
     check_training()
