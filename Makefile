@@ -46,10 +46,10 @@ serve: .venv/installed-serving
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
 
-# The long ones keep their order: by size the kill storm, five minutes, would run last and alone.
+# In one run, so that a file's long and short tests share what they stand on. The files keep their
+# order: by the number of their tests the kill storm, minutes of one test, would run last and alone.
 test-all: lint $(addprefix .venv/installed-,test parity serving)
-	$(BIN)/python -m pytest -m "not (long or rare or hosts)" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "long and not rare and not hosts" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not (rare or hosts)" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The layout that Ascend has, on the CPU: MindSpore's own operators, on maps (N, C, H, W). For
 # convolutions with AVX-512 oneDNN has no kernel but its slow reference.

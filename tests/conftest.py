@@ -31,6 +31,7 @@ from mindcv_poolformer.runtime.cpu import KERNEL_FLAGS  # noqa: E402
 from mindcv_poolformer.runtime.mindspore_log import unlogged  # noqa: E402
 
 ms.set_device("CPU")  # as the scripts do; too late once a kernel has run
+ms.runtime.launch_blocking()  # else PyNative's queues spin, and take three quarters of its time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

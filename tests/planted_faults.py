@@ -109,7 +109,10 @@ FAULTS = (
         f"{KERNELS} -k 3x3",
     ),
     Fault(
-        "/models/dense/losses.py", "/ labels.size", "/ (labels != 255).sum()", f"{DENSE} -k loss"
+        "/models/dense/losses.py",
+        "/ labels.size",
+        "/ (labels != 255).sum()",
+        f"{DENSE} -k loss -m ''",
     ),
     Fault(
         "/models/dense/semantic_fpn.py",
@@ -227,7 +230,7 @@ FAULTS = (
         "/models/cost.py",
         "prod(cell.kernel_size) * cell.in_channels // cell.group",
         "prod(cell.kernel_size) * cell.in_channels",
-        "tests/models/test_cost.py",
+        "tests/models/test_cost.py -m ''",
     ),
     # models/deploy
     Fault("/models/deploy/folding.py", "scale * bias_2", "bias_2", DEPLOY),
@@ -753,13 +756,13 @@ FAULTS = (
         "/runtime/kernel_compiler/kernel_build_server_akg.py",
         "os.setpgid(0, 0)",
         "",
-        "tests/runtime/test_cpu.py -k signals",
+        "tests/runtime/test_cpu.py -m long -k signals",
     ),
     Fault(
         "/runtime/interrupts.py",
         "signal.siginterrupt(number, False)",
         "pass",
-        "tests/runtime/test_cpu.py -k signals",
+        "tests/runtime/test_cpu.py -m long -k signals",
     ),
     Fault(
         "/runtime/files.py",
@@ -802,7 +805,7 @@ FAULTS = (
         "/runtime/cpu.py",
         "for name, value in defaults().items() if not os.environ.get(name)}",
         "for name, value in defaults().items()}",
-        "tests/runtime/test_cpu.py",
+        "tests/runtime/test_cpu.py -m ''",
     ),
     Fault(
         "/runtime/interrupts.py",
@@ -831,7 +834,7 @@ FAULTS = (
         "/explaining/gradcam.py",
         "Tensor(chosen)).asnumpy().copy()",
         "Tensor(chosen)).asnumpy()",
-        "tests/explaining/test_gradcam.py -k stay",
+        "tests/explaining/test_gradcam.py -m '' -k stay",
     ),
     Fault(
         "/explaining/gradcam.py",
@@ -843,7 +846,7 @@ FAULTS = (
         "/explaining/gradcam.py",
         "ops.relu((weights * activations).sum(1))",
         "ops.abs((weights * activations).sum(1))",
-        "tests/explaining/test_gradcam.py -k 'formula or not_there'",
+        "tests/explaining/test_gradcam.py -m '' -k 'formula or not_there'",
     ),
     Fault(
         "/explaining/overlay.py",
@@ -882,7 +885,7 @@ FAULTS = (
         "/serving/segmenter.py",
         "graph_for((picture.height, picture.width))",
         "graph_for((picture.width, picture.height))",
-        "tests/serving/test_serving_segments.py -k over_grpc",
+        "tests/serving/test_serving_segments.py -m long -k over_grpc",
     ),
     Fault(
         "/serving/batching.py",
@@ -921,13 +924,13 @@ FAULTS = (
         "train.py",
         "evaluator.take(evaluated_weights(step)).evaluate()",
         "evaluator.evaluate()",
-        "tests/commands/test_train_script.py -k 'best_checkpoint or metrics'",
+        "tests/commands/test_train_script.py -m long -k 'best_checkpoint or metrics'",
     ),
     Fault(
         "/tasks/validating_images.py",
         "if len(images.classes) != len(bundle.classes):",
         "if len(images.classes) < len(bundle.classes):",
-        "tests/commands/test_validate_bundle.py -k order_tells",
+        "tests/commands/test_validate_bundle.py -m long -k order_tells",
     ),
     Fault(
         "export.py",

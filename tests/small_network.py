@@ -77,6 +77,10 @@ def register_small() -> None:
 if __name__ == "__main__":
     import mindcv_poolformer  # noqa: F401  before MindSpore
 
+    # isort: split
+    import mindspore as ms
+
+    ms.runtime.launch_blocking()  # as in conftest.py
     register_small()
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -11,6 +12,7 @@ import pytest
 from mindspore import Tensor, nn
 from official import load_official_weights
 from PIL import Image
+from small_network import SMALL, small_is_known
 
 import mindcv_poolformer
 from mindcv_poolformer import ImageProcessor, classify, load_model
@@ -31,14 +33,20 @@ def pynative(graph_mode: None) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-def make_network(**settings) -> nn.Cell:
-    network = mindcv.create_model("poolformer_s12", num_classes=3, **settings)
+@pytest.fixture(autouse=True, scope="module")
+def _known() -> Iterator[None]:
+    with small_is_known():
+        yield
+
+
+def make_network(model: str = SMALL, **settings) -> nn.Cell:
+    network = mindcv.create_model(model, num_classes=3, **settings)
     return load_official_weights(network).set_train(False)
 
 
-def save(path: Path, **facts) -> Path:
-    network = make_network()
-    metadata = {"model": "poolformer_s12", "num_classes": 3, "in_channels": 3, **facts}
+def save(path: Path, model: str = SMALL, **facts) -> Path:
+    network = make_network(model)
+    metadata = {"model": model, "num_classes": 3, "in_channels": 3, **facts}
     save_checkpoint(path, {p.name: p for p in network.get_parameters()}, metadata)
     return path
 
@@ -56,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     write_weights(read_weights(checkpoint), folder / "model.safetensors", "safetensors")
     write_weights(read_weights(checkpoint), folder / "hub", "hf")
-    trained = Trained(make_network(), "poolformer_s12", checkpoint, TRANSFORM, CLASSES)
+    trained = Trained(make_network(), SMALL, checkpoint, TRANSFORM, CLASSES)
     write_bundle(trained, folder / "bundle", prepared(pixels))
     names = ("0.png", "1.png", "best.ckpt", "model.safetensors", "hub", "bundle")
     return {name: folder / name for name in names}
@@ -81,15 +89,7 @@ def assert_same(found: list[tuple[str, float]], ranking: list[tuple[str, float]]
     assert all(type(p) is float for _, p in found)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        "best.ckpt",
-        pytest.param("model.safetensors", marks=pytest.mark.long),
-        pytest.param("hub", marks=pytest.mark.long),
-        "bundle",
-    ],
-)
+@pytest.mark.parametrize("form", ["best.ckpt", "model.safetensors", "hub", "bundle"])
 def test_every_form_of_a_model(files: dict[str, Path], form: str) -> None:
     assert_same(classify(str(files["0.png"]), model=str(files[form])), expected(files["0.png"]))
     model = load_model(files[form])
@@ -116,15 +116,17 @@ def test_a_model_object_and_a_processor(files: dict[str, Path]) -> None:
     assert_same(found, [(labels[name], p) for name, p in expected(files["0.png"])])
 
 
+@pytest.mark.long
 def test_published_preprocessing_if_there_is_no_other(tmp_path: Path) -> None:
-    for model in (load_model(save(tmp_path / "bare.ckpt")), make_network()):
-        published = ImageProcessor.for_model("poolformer_s12")
+    small = "poolformer_s12"
+    for model in (load_model(save(tmp_path / "bare.ckpt", small)), make_network(small)):
+        published = ImageProcessor.for_model(small)
         assert processor_for(model).transform == published.transform
     medium = mindcv.create_model("poolformer_m36")
     assert processor_for(medium).transform.crop_pct == 0.95
     large = mindcv.create_model("caformer_s18_384")  # caformer_s18's network
     assert processor_for(large).transform.image_size == 384
-    grey = make_network(in_channels=1)
+    grey = make_network(small, in_channels=1)
     with pytest.raises(UserError, match="preprocessing: found none .* 1 input channels"):
         processor_for(grey)
 
@@ -143,8 +145,8 @@ def test_folders_go_before_published_weights(
 
 def test_mistakes_are_told_in_one_line(files: dict[str, Path]) -> None:
     network = load_model(files["best.ckpt"])
-    features = mindcv.create_model("poolformer_s12", features_only=True)
-    headless = mindcv.create_model("poolformer_s12", num_classes=0)
+    features = mindcv.create_model(SMALL, features_only=True)
+    headless = mindcv.create_model(SMALL, num_classes=0)
     picture = files["0.png"]
     for image, model, settings, error, said in [
         (picture, "no/such.ckpt", {}, UserError, "model no/such.ckpt: found no such file"),

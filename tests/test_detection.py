@@ -88,6 +88,7 @@ def test_a_bundle_answers_from_its_folder(picture: Path, trained: Trained, tmp_p
     np.testing.assert_array_equal(upright.labels, labels)
 
 
+@pytest.mark.long
 def test_a_checkpoint_and_what_is_none(tmp_path: Path, pynative_mode: None) -> None:
     settings = {"num_classes": 3, "channels": 8, "stacked_convs": 1}
     network = mindcv.create_model("retinanet_poolformer_s12", **settings)

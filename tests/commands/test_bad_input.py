@@ -214,12 +214,14 @@ DATA = {
 # These are found when training has begun and has written to its folder, but nowhere else.
 BEGUN_IN = "begun"
 BEGUN = {
-    name: Row(f"train.py --ckpt_save_dir {BEGUN_IN} {flags}", 1, "data/damaged/class0/00.png")
+    name: Row(
+        f"train.py --mode 1 --ckpt_save_dir {BEGUN_IN} {flags}", 1, "data/damaged/class0/00.png"
+    )
     for name, flags in {
         "damaged image": "--train_split damaged",
         "damaged image, processes": "--train_split damaged --python_multiprocessing true "
         "--num_parallel_workers 2",
-        "damaged image in val": "--val_split damaged --val_while_train --mode 1 --batch_size 48",
+        "damaged image in val": "--val_split damaged --val_while_train --batch_size 48",
     }.items()
 }
 CHECKPOINTS = {
@@ -446,7 +448,6 @@ FAST = {
     "recipe: laughs",
     "run folder is a file",
     "result is a pipe",
-    "damaged image, processes",
     "checkpoint: text",
     "image: truncated",
     "bundle: MINDIR is text",

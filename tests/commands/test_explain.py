@@ -65,6 +65,7 @@ def change(folder: Path, name: str, box: tuple[int, int, int, int]) -> float:
     return abs(drawn - np.asarray(picture))[top:bottom, left:right].mean()
 
 
+@pytest.mark.long
 def test_each_class_lights_up_where_its_colour_is(work: Path) -> None:
     words = ["a", "b/1.png", "--model", "colours.ckpt", "--classes", "green", "red", "--sheet"]
     command = [str(ROOT / "explain.py"), *words, "--output", "out/deep"]

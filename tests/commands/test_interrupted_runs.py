@@ -32,7 +32,8 @@ KEYS: dict[str, Any] = TWINS | {
     "epoch_size": 4,
 }
 STEPS = 24
-OF_TWO = {"batch_size": 4}
+UNCOMPILED = {"mode": 1}  # PyNative: where a graph would add its compilation to each life
+OF_TWO = {"batch_size": 4} | UNCOMPILED
 STOPPED = 75
 
 
@@ -208,7 +209,8 @@ def test_another_number_of_ranks_goes_on_where_it_is_forced(two_ranks: Path) -> 
     """From where the lives of two ranks stand."""
     shutil.copytree(two_ranks / "lives2", two_ranks / "forced")
     step = saved_step(two_ranks / "forced")
-    keys = KEYS | {"ckpt_save_dir": "forced", "batch_size": 2, "ckpt_save_steps": None}
+    keys = KEYS | UNCOMPILED
+    keys |= {"ckpt_save_dir": "forced", "batch_size": 2, "ckpt_save_steps": None}
     refused = run("train.py", two_ranks, **keys)
     assert refused.code == 1
     assert re.search(
@@ -248,7 +250,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_leaves_the_last_checkpoint(workspace: Path, small_disk: Path) -> None:
     keys = KEYS | {"val_while_train": False, "ckpt_save_dir": small_disk / "run", "epoch_size": 1}
-    keys |= {"warmup_epochs": 0}
+    keys |= {"warmup_epochs": 0} | UNCOMPILED
     ended = run("train.py", workspace, **keys)
     assert ended.code == 1
     assert ended.err == (
@@ -275,7 +277,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(workspace: Path, small_disk: Pat
 def test_gradients_that_stay_nan_stop_the_run(workspace: Path) -> None:
     keys = KEYS | {"gradient_accumulation_steps": 1, "ckpt_save_dir": "nan", "warmup_epochs": 0}
     keys |= {"val_while_train": False, "lr": 1e30, "max_bad_updates": 3, "ema": False}
-    keys |= {"model": SMALL, "mode": 1}
+    keys |= {"model": SMALL} | UNCOMPILED
     ended = run("train.py", workspace, **keys)
     assert ended.code == 1
     assert re.fullmatch(

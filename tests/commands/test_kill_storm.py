@@ -18,6 +18,7 @@ IN_A_SAVE = 3
 SECONDS = 4.0  # from the first step of a life to its latest end
 # 5 epochs of 8 steps
 KEYS = {"epoch_size": 5, "ckpt_save_steps": 2, "log_interval": 1, "val_while_train": True}
+KEYS |= {"mode": 1}  # a graph would add its compilation to each life
 
 
 def start(folder: Path, save_dir: str) -> Running:

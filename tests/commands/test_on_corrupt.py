@@ -12,8 +12,6 @@ from PIL import Image
 from scripts import RECIPE, Ended, assert_equal_weights, run, write_images
 from small_network import SMALL, SMALL_SEGMENTER
 
-pytestmark = pytest.mark.long
-
 SPOILT = {
     "data/train/class0/07.png": "cannot be read: image file is truncated",
     "data/train/class1/50.png": "is not in an image format that Pillow reads",
@@ -73,6 +71,7 @@ def test_a_new_start_makes_a_new_list_of_corrupt_images(alone: tuple[Path, Ended
     assert "3 training images were corrupt and replaced by others: alone/corrupt_" in ended.out
 
 
+@pytest.mark.long
 def test_workers_change_nothing(workspace: Path, alone: tuple[Path, Ended]) -> None:
     workers = {"num_parallel_workers": 2, "python_multiprocessing": True}
     ended = train(workspace, epoch_size=2, ckpt_save_dir="workers", **workers)
@@ -81,12 +80,14 @@ def test_workers_change_nothing(workspace: Path, alone: tuple[Path, Ended]) -> N
     assert_complete(listed(workspace / "workers"))
 
 
+@pytest.mark.long
 def test_two_ranks_share_a_list(workspace: Path) -> None:
     ended = train(workspace, ranks=2, batch_size=50, ckpt_save_dir="two")
     assert (ended.code, ended.err) == (0, "")
     assert_complete(listed(workspace / "two"))
 
 
+@pytest.mark.long
 def test_a_fourth_one_is_too_many(workspace: Path) -> None:
     fourth = workspace / "data" / "train" / "class2" / "00.png"
     whole = fourth.read_bytes()
@@ -102,6 +103,7 @@ def test_a_fourth_one_is_too_many(workspace: Path) -> None:
     assert len(listed(workspace / "many")) == 4
 
 
+@pytest.mark.long
 def test_by_default_the_run_stops(workspace: Path) -> None:
     ended = train(workspace, ckpt_save_dir="stops", on_corrupt="error")
     assert ended.code == 1
@@ -110,6 +112,7 @@ def test_by_default_the_run_stops(workspace: Path) -> None:
     assert not (workspace / "stops" / "corrupt_images.txt").exists()
 
 
+@pytest.mark.long
 def test_validation_stops_in_any_case(workspace: Path) -> None:
     write_images(workspace / "data" / "spoilt", per_class=2)
     (workspace / "data" / "spoilt" / "class1" / "01.png").write_bytes(b"")
@@ -120,6 +123,7 @@ def test_validation_stops_in_any_case(workspace: Path) -> None:
     assert listed(workspace / "strict").keys() == SPOILT.keys()
 
 
+@pytest.mark.long
 def test_scenes_are_replaced_in_training_and_stop_validation(tmp_path: Path) -> None:
     """Of 100 one has a label of another size; validation meets a picture that is cut short."""
     scenes = {

@@ -91,6 +91,7 @@ def test_json_of_a_folder_and_a_file(run: Path) -> None:
         assert [row["index"] for row in result["predictions"]] == list(np.argsort(-expected))
 
 
+@pytest.mark.long
 def test_without_mindspore(run: Path, tmp_path: Path) -> None:
     """On the command line and in Python, where there is but what `pip install .` brings."""
     variables = {**os.environ, **without_mindspore(tmp_path / "packages")}
@@ -158,6 +159,7 @@ def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path: Path) -> None:
     done = script("predict.py", tmp_path, "--bundle", str(run / "bundle"), "--self_test")
     assert (done.returncode, done.stderr) == (0, "")
@@ -177,6 +179,7 @@ def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> None:
     """Each has its line; a warning of Pillow's, of transparency in bytes, has none."""
     (tmp_path / "a.jpg").write_text("404 Not Found")

@@ -106,7 +106,7 @@ def test_two_ranks_follow_one(workspace: Path) -> None:
         "ckpt_save_steps": None,
         "val_while_train": False,
     }
-    alone = forked.run("train.py", workspace, ckpt_save_dir="alone", **still)
+    alone = forked.run("train.py", workspace, ckpt_save_dir="alone", mode=1, **still)
     both = run("train.py", workspace, ranks=2, ckpt_save_dir="both", batch_size=2, **still)
     assert (alone.code, alone.err, both.code, both.err) == (0, "", 0, "")
     found, expected = records(workspace / "both"), records(workspace / "alone")

@@ -27,6 +27,8 @@ from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.training.schedule import learning_rates
 
+pytestmark = pytest.mark.long
+
 EPOCH_STEPS = 6  # 48 images in batches of 8
 
 
@@ -178,12 +180,10 @@ def train_one_epoch(twins: Twins, save_dir: str, **keys: object) -> Path:
     return twins.workspace / save_dir / "last.ckpt"
 
 
-@pytest.mark.long
 def test_the_number_of_threads_changes_nothing(twins: Twins, short: Path) -> None:
     assert_equal_weights(short, train_one_epoch(twins, "one-thread", num_parallel_workers=1))
 
 
-@pytest.mark.long
 def test_another_seed_trains_other_weights(twins: Twins, short: Path) -> None:
     other = weights(train_one_epoch(twins, "other-seed", seed=43))
     same = [
@@ -206,7 +206,6 @@ def test_a_finished_run_is_left_as_it_is(twins: Twins) -> None:
     assert {p: p.read_bytes() for p in before} == before
 
 
-@pytest.mark.long
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(twins: Twins) -> None:
     keys = TWINS | {"ckpt_save_policy": "latest_k", "keep_checkpoint_max": 1}
     keys["ckpt_save_dir"] = "killed"
@@ -232,7 +231,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(twins: Twins) -> None:
     ]
 
 
-@pytest.mark.long
 def test_resume_false_starts_anew(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     keys = {"mode": 1, "epoch_size": 1, "warmup_epochs": 0, "batch_size": 24}

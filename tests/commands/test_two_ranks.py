@@ -84,7 +84,8 @@ def test_msrun_follows_one_process(workspace: Path) -> None:
     port = free_port()
     launcher = [str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
     launcher += [f"--master_port={port}", "--log_dir=logs"]
-    _, *words = command("train.py", batch_size=16, ckpt_save_dir="msrun", **SAME)
+    # of graphs, mpirun's ranks
+    _, *words = command("train.py", batch_size=16, ckpt_save_dir="msrun", mode=1, **SAME)
     ended = Running(workspace, [*launcher, *words]).finish()
     assert ended.code == 0, ended.err
     assert_same_training(workspace / "msrun", workspace / "alone")
@@ -112,7 +113,7 @@ def test_a_mistake_is_said_once(tmp_path: Path, mistake: str) -> None:
     write_workspace(tmp_path)
     keys, said, code = {
         # in file order, images 4 to 7 are those of the second rank at the first step
-        "corrupt image": ({"shuffle": False}, "class0/05.png", 1),
+        "corrupt image": ({"shuffle": False, "mode": 1}, "class0/05.png", 1),
         "no data": ({"train_split": "nothing"}, "data/nothing", 1),
         "bad value": ({"lr": -1}, "lr", 2),
         "small data": ({"batch_size": 25}, "48 images, expected at least 50", 1),

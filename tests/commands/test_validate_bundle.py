@@ -27,6 +27,8 @@ from mindcv_poolformer.export.mindir import Trained, write_bundle
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.tasks import validating_images
 
+pytestmark = pytest.mark.long
+
 CLASSES = tuple(f"class{label}" for label in (4, 0, 6, 2, 1, 3, 5, 7))  # class7 has no images
 TRANSFORM = EvalTransform(32, 0.8, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 IMAGES = 21
@@ -119,14 +121,12 @@ def test_the_onnx_graph_is_measured(workspace: Path, truth: dict[str, float]) ->
     assert ended.out.startswith("plain/model.onnx on 21 images of data/val, in ONNX Runtime 1.")
 
 
-@pytest.mark.long
 def test_two_ranks_count_every_image_once(workspace: Path, truth: dict[str, float]) -> None:
     words = command("validate.py", 2, bundle="plain", batch_size=4, result_file="report.json")
     found = check(workspace, Running(workspace, words).finish(), truth)
     assert found["ranks"] == 2
 
 
-@pytest.mark.long
 def test_names_for_people_go_by_the_folders_order(workspace: Path, tmp_path: Path) -> None:
     for name in ("data", "recipe.yaml"):
         (tmp_path / name).symlink_to(workspace / name)

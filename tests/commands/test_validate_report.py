@@ -307,6 +307,7 @@ def assert_true(report: Path, truth: tuple[list[str], np.ndarray], within: float
     assert {path.name for path in report.iterdir()} >= PICTURES | {"index.html", "report.json"}
 
 
+@pytest.mark.long
 def test_validate_writes_a_report_of_both_levels(
     workspace: Path, truth: tuple[list[str], np.ndarray]
 ) -> None:

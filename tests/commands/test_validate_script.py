@@ -140,22 +140,17 @@ def test_two_ranks_count_every_image_once(workspace: Path, truth: Truth) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize("batch_size", [1, 21, 64])
-def test_the_batch_size_changes_nothing(workspace: Path, truth: Truth, batch_size: int) -> None:
-    ended = validate(workspace, batch_size=batch_size, result_file="batch.json")
+def test_neither_the_batch_size_nor_the_mode_changes_anything(
+    workspace: Path, truth: Truth, batch_size: int
+) -> None:
+    ended = validate(workspace, mode=1, batch_size=batch_size, result_file="batch.json")
     assert_true(report(workspace, "batch.json", ended), truth)
 
 
 @pytest.mark.long
-def test_pynative_mode_finds_the_same(workspace: Path, truth: Truth) -> None:
-    ended = validate(workspace, mode=1, result_file="pynative.json")
-    assert_true(report(workspace, "pynative.json", ended), truth)
-
-
-@pytest.mark.long
 def test_three_ranks_and_their_agreement(workspace: Path, truth: Truth) -> None:
-    ended = validate(
-        workspace, ranks=3, batch_size=2, compare_amp_level="O3", result_file="three.json"
-    )
+    keys = {"mode": 1, "batch_size": 2, "compare_amp_level": "O3"}
+    ended = validate(workspace, ranks=3, **keys, result_file="three.json")
     found = report(workspace, "three.json", ended)
     assert_true(found, truth)
     assert found["agreement"] > 90
@@ -171,7 +166,7 @@ def test_ranks_without_work_change_nothing(
 ) -> None:
     split = f"{images}-images"
     write_images(workspace / "data" / split, per_class=1, classes=images)
-    keys = {"val_split": split, "batch_size": batch_size}
+    keys = {"mode": 1, "val_split": split, "batch_size": batch_size}
     ended = validate(workspace, **keys, result_file="alone.json")
     alone = report(workspace, "alone.json", ended)
     ended = validate(workspace, ranks, **keys, compare_amp_level="O0", result_file="shared.json")

@@ -136,6 +136,7 @@ def begin_long_work(folder: Path, large_images: int) -> Running:
     return running
 
 
+@pytest.mark.long
 def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     """It reaches every process, a worker without work, too."""
     running = begin_long_work(tmp_path, large_images=16)

@@ -28,7 +28,11 @@ def paint(image: np.ndarray, colour: int, top: int, left: int, edge: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("head", "mode"), [("norm_pool", ms.GRAPH_MODE), ("pool_norm", ms.PYNATIVE_MODE)]
+    ("head", "mode"),
+    [
+        pytest.param("norm_pool", ms.GRAPH_MODE, marks=pytest.mark.long),
+        ("pool_norm", ms.PYNATIVE_MODE),
+    ],
 )
 def test_the_map_lights_up_where_the_class_is(head: str, mode: int) -> None:
     ms.set_context(mode=mode)
@@ -45,6 +49,7 @@ def test_the_map_lights_up_where_the_class_is(head: str, mode: int) -> None:
         assert large[top : top + 32, left : left + 32].mean() > 3 * large.mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overwrites", [False, True])
 def test_maps_stay_when_others_follow(monkeypatch: pytest.MonkeyPatch, overwrites: bool) -> None:
     cam = GradCam(colour_network())
@@ -79,15 +84,9 @@ def small_network(head: str = "norm_pool") -> PoolFormer:
     return load_official_weights(network).set_train(False)
 
 
+@pytest.mark.long
 @pytest.mark.layout
-@pytest.mark.parametrize(
-    "stage, head",
-    [
-        (0, "norm_pool"),
-        pytest.param(3, "norm_pool", marks=pytest.mark.long),
-        pytest.param(3, "pool_norm", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize(("stage", "head"), [(0, "norm_pool"), (3, "norm_pool"), (3, "pool_norm")])
 def test_the_map_is_the_formula_by_finite_differences(
     stage: int, head: str, pynative_mode: None
 ) -> None:
@@ -151,6 +150,7 @@ def test_the_map_of_a_metaformer_is_the_formula_too(pynative_mode: None) -> None
     np.testing.assert_allclose(found, expected, atol=0.01 * expected.max())
 
 
+@pytest.mark.long
 def test_a_graph_gives_the_same_map_of_a_metaformer() -> None:
     network = load_official_weights(MetaFormer((1,) * 4, (32,) * 4, "caformer", num_classes=5))
     in_a_graph = GradCam(network, 2).maps(IMAGES, [3, 1])
@@ -160,6 +160,7 @@ def test_a_graph_gives_the_same_map_of_a_metaformer() -> None:
     np.testing.assert_allclose(in_a_graph, expected, atol=1e-3 * expected.max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", [1, 3])
 def test_the_map_is_that_of_transformers_and_autograd(stage: int, pynative_mode: None) -> None:
     torch = pytest.importorskip("torch", reason="needs torch to compare with")

@@ -50,6 +50,7 @@ def run(tmp_path: Path, tiny_segmenter: str, monkeypatch: pytest.MonkeyPatch) ->
     return run
 
 
+@pytest.mark.long
 def test_the_default_is_a_square_proven_on_photographs(
     run: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_default_is_a_square_proven_on_photographs(
     np.testing.assert_array_equal(golden["images"], expected[None])
 
 
+@pytest.mark.long
 def test_several_sizes_proven_on_the_validation_split(
     run: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

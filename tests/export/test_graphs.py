@@ -32,7 +32,8 @@ def softmax(expected: np.ndarray) -> np.ndarray:
     return np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_pixels_in_and_probabilities_out(
     trained: Trained,
     tmp_path: Path,
@@ -73,6 +74,7 @@ def test_pixels_in_and_probabilities_out(
         bundle.outputs(pixels.astype(np.float32))
 
 
+@pytest.mark.long
 def test_several_image_sizes(
     toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:
@@ -111,6 +113,7 @@ def test_golden_answers_stay_when_others_follow(
         np.testing.assert_allclose(golden["logits"], toy_logits[:4], atol=1e-4)
 
 
+@pytest.mark.long
 def test_several_batch_sizes(
     toy: Trained, tmp_path: Path, inputs: np.ndarray, toy_logits: np.ndarray
 ) -> None:

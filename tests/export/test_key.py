@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import redescribe, sign
-from checkpoints import CLASSES, NAME, TRANSFORM, make_network
+from checkpoints import CLASSES, TRANSFORM
+from official import load_official_weights
+from toy_classifier import ToyClassifier
 
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
@@ -34,10 +36,11 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sealed(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray, key_file: Path
 ) -> Path:
-    """An encrypted bundle. Tests that change it take ``locked``, a copy."""
+    """An encrypted bundle, of the toy. Tests that change it take ``locked``, a copy."""
     target = tmp_path_factory.mktemp("sealed") / "bundle"
-    trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
-    write_bundle(trained, target, inputs, Choices(key_file=str(key_file)))
+    network = load_official_weights(ToyClassifier()).set_train(False)
+    trained = Trained(network, "toy", checkpoint, TRANSFORM, CLASSES)
+    write_bundle(trained, target, inputs, Choices(deploy=False, key_file=str(key_file)))
     return target
 
 
@@ -52,14 +55,14 @@ def test_the_key_opens_it_and_nothing_else_does(
     key_file: Path,
     folder: Path,
     inputs: np.ndarray,
-    expected: np.ndarray,
+    toy_logits: np.ndarray,
 ) -> None:
     bundle = load_bundle(locked, key_file=key_file)
-    np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-4)
+    np.testing.assert_allclose(bundle.logits(inputs), toy_logits, atol=1e-4)
     assert self_test(bundle).startswith("self test at 32 px")
     content = (locked / "model.mindir").read_bytes()
     assert b"images" in (folder / "model.mindir").read_bytes()
-    for word in (b"images", b"mixer_scale", b"MindSpore"):
+    for word in (b"images", b"head.weight", b"MindSpore"):
         assert word not in content
     (tmp_path / "other").write_bytes(KEY[::-1])
     with pytest.raises(UserError, match="model.mindir: found it locked with another key"):

@@ -21,9 +21,7 @@ from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.variants import FAMILIES
 
 CLASSES = tuple("abcdefg")
-QUICK = ("poolformerv2",)
 HYBRIDS = [family for family, parts in FAMILIES.items() if parts.hybrid]
-LONG = [*(f for f in FAMILIES if f not in (*QUICK, *HYBRIDS)), "metaformer_ppaa"]
 ONE_SIZE = ("randformer", *(f for f in HYBRIDS if f != "metaformer_id"))
 
 
@@ -37,16 +35,13 @@ def trained(family: str, image_size: int, folder: Path) -> Trained:
     return Trained(network, f"{family}_s18", checkpoint, transform, CLASSES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "deploy"),
     [
-        *((family, True) for family in QUICK),
-        *(pytest.param(family, True, marks=pytest.mark.long) for family in LONG),
-        *(
-            pytest.param(family, False, marks=pytest.mark.long)
-            for family in FAMILIES
-            if family not in HYBRIDS
-        ),
+        *((family, True) for family in FAMILIES if family not in HYBRIDS),
+        ("metaformer_ppaa", True),
+        *((family, False) for family in FAMILIES if family not in HYBRIDS),
     ],
 )
 def test_bundle_gives_the_logits(

@@ -75,6 +75,7 @@ def test_whoever_reads_the_description_reads_the_graph(folder: Path) -> None:
     assert len(modes) == 1
 
 
+@pytest.mark.long
 @pytest.mark.layout
 def test_fp16_halves_the_file_and_keeps_the_logits_close(
     trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, expected: np.ndarray
@@ -108,7 +109,8 @@ def test_fixed_batch_size(
         np.testing.assert_allclose(logits, toy_logits[:count], atol=1e-4)
 
 
-@pytest.mark.parametrize("deploy", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("deploy", [True, False])
 def test_either_layout_of_maps_gives_the_logits(
     trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray, deploy: bool
 ) -> None:
@@ -145,6 +147,7 @@ def test_the_cpus_kernels_do_not_prove_ascends_graph(
     assert proof["top1_agreement"] == 1
 
 
+@pytest.mark.long
 def test_existing_target_needs_overwrite(toy: Trained, tmp_path: Path, inputs: np.ndarray) -> None:
     """Under a path with blanks and an accent."""
     target = tmp_path / "modèle n° 1" / "my bundle"
@@ -188,6 +191,7 @@ def test_failed_proof_leaves_everything_as_it_was(
     assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
 
 
+@pytest.mark.long
 def test_pynative_mode_exports_the_same_graph(
     trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, pynative_mode: None
 ) -> None:

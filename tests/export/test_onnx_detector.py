@@ -56,6 +56,7 @@ def test_fewer_boxes_than_places(tmp_path: Path, pynative_mode: None) -> None:
     assert not any(x[0, count:].any() for x in (boxes, scores, labels))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "seed", "shape"), [("128x160", 100, (117, 150)), ("100x150", 101, (100, 150))]
 )

@@ -51,6 +51,7 @@ def test_attention_counts_its_products() -> None:
     assert found.cost.activations == channels * places + 3 * outputs
 
 
+@pytest.mark.long
 def test_summary_as_a_table_and_for_programs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

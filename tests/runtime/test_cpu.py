@@ -201,12 +201,14 @@ def run(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_compiling_leaves_no_file_where_it_runs(tmp_path: Path) -> None:
     assert run(COMPILE, tmp_path).splitlines()[-1] == "(3,)"
     assert any((tmp_path / "cache").rglob("*.o")), "nothing was compiled"
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_broken_pipe_does_not_end_compiling(tmp_path: Path) -> None:
     broken = """
 import os
@@ -220,6 +222,7 @@ except BrokenPipeError:
     assert run(COMPILE + broken, tmp_path).splitlines()[-2:] == ["(3,)", "(3, 2)"]
 
 
+@pytest.mark.long
 def test_a_compiler_that_gives_up_takes_a_line(tmp_path: Path) -> None:
     """One without patience, in the place of MindSpore's that has 300 s."""
     server = next(cpu.COMPILER.glob("*.py"))
@@ -246,6 +249,7 @@ run(lambda: GELU()(ms.Tensor([1.0, 2.0, 3.0])))
     )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="which processes there are is told by Linux")
 def test_signals_to_all_processes_do_not_end_compiling(tmp_path: Path) -> None:
     """As a batch system sends them; MindSpore would give up after three."""

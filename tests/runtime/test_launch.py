@@ -129,6 +129,7 @@ def test_alone_interrupted(launch: Launch) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.long
 def test_mpirun_ranks_and_collectives(launch: Launch) -> None:
     process = launch(*mpirun("success"))
     assert sorted(finish(process).splitlines()) == [

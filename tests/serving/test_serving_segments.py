@@ -31,6 +31,8 @@ import tritonclient.http  # noqa: E402
 from service import MLSERVER, Service, over_grpc, over_http  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 NAME = "semantic_fpn_toy"
 CLASSES = ("sky", "sea", "sand", "zéro", "bird")
 PALETTE = ((10, 20, 30), (40, 50, 60), (70, 80, 90), (100, 110, 120), (255, 0, 128))

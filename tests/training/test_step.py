@@ -59,6 +59,7 @@ def weights(step: TrainStep) -> np.ndarray:
     return np.concatenate([w.asnumpy().ravel() for w in step.weights])
 
 
+@pytest.mark.long
 @pytest.mark.layout
 @pytest.mark.usefixtures("graph_kernels")
 def test_five_steps_follow_the_official_code() -> None:

@@ -172,6 +172,7 @@ def test_the_same_or_unknown_classes_keep_the_head(
     assert (network.classes, network.for_people) == ((), False)
 
 
+@pytest.mark.long
 def test_other_channels_only_where_they_are_asked_for(weights: ModelWeights) -> None:
     network = PoolFormer(**SMALL, num_classes=5, in_channels=1)
     with pytest.raises(UserError, match="patch_embed.proj.weight found"):

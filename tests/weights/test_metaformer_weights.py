@@ -125,6 +125,7 @@ def test_another_task_starts_from_them(caformer: ModelWeights) -> None:
     assert start_from(bare, caformer).endswith("; the head is left out")
 
 
+@pytest.mark.long
 def test_siblings_are_told_by_metadata_recipe_or_file() -> None:
     source = official_source("caformer_s18")
     assert recognise(source).model == "caformer_s18"
@@ -146,6 +147,7 @@ def test_weights_of_two_families_must_be_told() -> None:
         assert recognise(replace(source, metadata={"model": name})).model == name
 
 
+@pytest.mark.long
 def test_recipes_take_siblings_and_no_others(caformer: ModelWeights, tmp_path: Path) -> None:
     file = tmp_path / "a.ckpt"
     write_weights(caformer, file, "ckpt")
@@ -199,6 +201,7 @@ def test_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("z.ckpt").exists()
 
 
+@pytest.mark.long
 def test_published_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pynative_mode: None
 ) -> None:

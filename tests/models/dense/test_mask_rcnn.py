@@ -55,6 +55,7 @@ def test_parameters_are_the_official_ones(name: str) -> None:
     assert found == DETECTOR_SHAPES[name]
 
 
+@pytest.mark.long
 @pytest.mark.layout
 @pytest.mark.parametrize("size", SIZES)
 def test_maps_and_proposals_are_the_official_ones(size: str, pynative_mode: None) -> None:
@@ -160,6 +161,7 @@ def training_inputs(network: MaskRCNN) -> tuple[Tensor, ...]:
     return images, boxes, labels, masks, shapes, shapes, of_anchors, draws
 
 
+@pytest.mark.long
 @pytest.mark.layout
 def test_samples_and_targets_are_the_official_ones(pynative_mode: None) -> None:
     official = official_training()

@@ -79,6 +79,7 @@ def test_a_graph_segments_as_the_official_code() -> None:
         check_labels(official, label_map(logits, (128, 160), (141, 187)))
 
 
+@pytest.mark.long
 @pytest.mark.layout
 def test_gradients_are_the_official_ones(pynative_mode: None) -> None:
     check_training()
