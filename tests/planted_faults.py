@@ -872,7 +872,19 @@ FAULTS = (
         "/page/segments.py",
         '.style.setProperty("--opacity", value)',
         '.style.setProperty("--opaque", value)',
-        "tests/page",
+        "tests/page/test_segments_page.py -m long",  # in .venv-page alone
+    ),
+    Fault(
+        "/page/objects.py",
+        "Number(object.dataset.score) > value",
+        "Number(object.dataset.score) > 0.3",
+        "tests/page/test_objects_page.py -m long -k predict",  # in .venv-page alone
+    ),
+    Fault(
+        "/page/objects.py",
+        "top / height, right / width",
+        "top / width, right / width",
+        "tests/page/test_objects_page.py -m long -k masks",  # in .venv-page alone
     ),
     # serving
     Fault(
@@ -886,6 +898,24 @@ FAULTS = (
         "graph_for((picture.height, picture.width))",
         "graph_for((picture.width, picture.height))",
         "tests/serving/test_serving_segments.py -m long -k over_grpc",
+    ),
+    Fault(
+        "/serving/detector.py",
+        "bundle.detection(found, threshold, wanted.top_k)",
+        "bundle.detection(found, threshold)",
+        "tests/serving/test_serving_objects.py -k how_many",
+    ),
+    Fault(
+        "/serving/payload.py",
+        "model_dump(exclude_none=False)",
+        "model_dump()",
+        "tests/serving/test_serving_objects.py -k lost_over_grpc",
+    ),
+    Fault(
+        "/data/segmentation/fitting.py",
+        "if max(height, width) > LONGEST_EDGE:",
+        "if max(height, width) > LONGEST_EDGE + 1:",
+        "tests/data/test_scene_transforms.py -k too_long",
     ),
     Fault(
         "/serving/batching.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class DetectorBundle:
     objects: Objects
     graphs: Mapping[Size, LoadedGraph[Any]]
 
+    def resized_pixels(self, width: int, height: int) -> int:
+        """Give the pixels of a picture, resized and filled up."""
+        return math.prod(nearest_shape(height, width, list(self.graphs)))
+
     def detections(self, picture: Image.Image | np.ndarray) -> Detections:
         """Find the objects on an RGB picture, or its (H, W, 3) uint8, the surest first.
 
@@ -90,7 +95,14 @@ class DetectorBundle:
         self, picture: Image.Image | np.ndarray, threshold: float = THRESHOLD
     ) -> Detection:
         """As :meth:`detections`, of those objects whose scores exceed a threshold."""
-        every = Detection(*self.detections(picture), self.classes, self.objects.palette)
+        return self.detection(self.detections(picture), threshold)
+
+    def detection(
+        self, found: Detections, threshold: float = THRESHOLD, most: int | None = None
+    ) -> Detection:
+        """Give of what :meth:`run` gives the surest objects whose scores exceed a threshold."""
+        boxes, scores, labels = (each[:most] for each in found)
+        every = Detection(boxes, scores, labels, self.classes, self.objects.palette)
         return every.surer_than(threshold)
 
 

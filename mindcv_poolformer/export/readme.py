@@ -46,7 +46,9 @@ python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving
 
 _DETECTION = """\
 python predict.py --bundle "$BUNDLE" --self_test{key}
-python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}"""
+python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}
+python validate.py --bundle "$BUNDLE" --config RECIPE{key}
+python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]\""""
 
 _OBJECTS = """\
 A picture goes to the graph whose shape is nearest to its own: it is resized to fit `img_scale`, or

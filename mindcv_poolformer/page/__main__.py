@@ -2,7 +2,8 @@
 
 python -m mindcv_poolformer.page --bundle runs/digits/bundle --examples data/digits/val
 
-Of a segmenter's bundle it shows the classes of the pixels, in colours over the image.
+Of a segmenter's bundle it shows the classes of the pixels, in colours over the image; of a
+detector's the objects on it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from ..data.folder import find_images
 from ..data.preprocess import silence_pillow
-from ..export.description import SEGMENTATION, read_description
+from ..export.description import CLASSIFICATION, SEGMENTATION, read_description
 from ..export.runtimes import RUNTIMES
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.errors import UserError, run
+from .detector import load_page_detector
 from .model import load_page_model
 from .segmenter import load_page_segmenter
 
@@ -91,9 +93,9 @@ def build(arguments: argparse.Namespace, examples: Sequence[Path]) -> gr.Blocks:
     """Load what is asked for, and put its page together.
 
     Raises:
-        UserError: it cannot be loaded, or a checkpoint is given with a segmenter's bundle.
+        UserError: it cannot be loaded, or a checkpoint is given with another task's bundle.
     """
-    from . import classes, segments
+    from . import classes, objects, segments
 
     folder, checkpoint = arguments.bundle, arguments.ckpt_path
     options = {
@@ -101,14 +103,17 @@ def build(arguments: argparse.Namespace, examples: Sequence[Path]) -> gr.Blocks:
         "device_target": arguments.device_target,
         "key_file": arguments.dec_key_file,
     }
-    if read_description(folder).task != SEGMENTATION:
+    task = read_description(folder).task
+    if task == CLASSIFICATION:
         return classes.build(load_page_model(folder, checkpoint, **options), examples)
     if checkpoint is not None:
         raise UserError(
-            f"--ckpt_path: found {checkpoint} with {folder}, a segmenter's bundle, expected none: "
+            f"--ckpt_path: found {checkpoint} with {folder}, a bundle of {task}, expected none: "
             "Grad-CAM explains classes of whole images"
         )
-    return segments.build(load_page_segmenter(folder, **options), examples)
+    if task == SEGMENTATION:
+        return segments.build(load_page_segmenter(folder, **options), examples)
+    return objects.build(load_page_detector(folder, **options), examples)
 
 
 def pick_examples(folder: str) -> list[Path]:

@@ -14,9 +14,9 @@ from ..data.pixels import resized_pixels
 from ..export.bundle import Bundle
 from ..export.runtimes import told
 from ..runtime.errors import UserError
-from .frame import BEGIN, SHARED, framed, say, status_line
+from .frame import BEGIN, SHARED, framed, latency, say, status_line
 from .image import read_image
-from .model import Answer, PageModel
+from .model import PageModel
 
 TOP_K = 5
 GRAD_CAM = "Grad-CAM"
@@ -54,7 +54,8 @@ class Answers:
         best = np.argsort(-answer.probabilities, kind="stable")[:TOP_K]
         names = self._model.names
         rows = {names[i]: float(answer.probabilities[i]) for i in best}
-        return self._show(say(_latency(answer), "done"), rows, image, int(best[0]))
+        words = f"{latency(answer.run_seconds, answer.prepare_seconds)}."
+        return self._show(say(words, "done"), rows, image, int(best[0]))
 
     def choose(self, path: str | None, chosen: gr.SelectData) -> gr.Image:
         """The overlay for another class."""
@@ -124,11 +125,4 @@ def _facts(bundle: Bundle) -> str:
     return (
         f"{count:,} classes, images of {edge} × {edge} pixels, {bundle.precision}, "
         f"in {told(bundle.runtime)}."
-    )
-
-
-def _latency(answer: Answer) -> str:
-    return (
-        f"Answered in {answer.run_seconds * 1000:.1f} ms by the network, "
-        f"after {answer.prepare_seconds * 1000:.1f} ms of preparation."
     )

@@ -37,15 +37,26 @@ CSS = """
           background: var(--block-background-fill); color: var(--body-text-color); }
 .status.done { border-left-color: #0f766e; }
 .status.error { border-left-color: #b91c1c; font-weight: 600; }
-.seen { position: relative; margin: 0; }
+.seen { position: relative; margin: 0; overflow: hidden; }
 .seen img { display: block; width: 100%; margin: 0 !important; }
 .seen img + img { position: absolute; inset: 0; height: 100%; opacity: var(--opacity, .5); }
+.object, .object > * { position: absolute; }
+.object { inset: 0; }
+.box { border: 2px solid; box-sizing: border-box; }
+.box span { position: absolute; padding: 0 .25rem; font-size: .8rem; line-height: 1.25;
+            white-space: nowrap; }
+.box .above { bottom: 100%; }
+.box .below { top: -2px; }
+.box .left { left: -2px; }
+.box .right { right: -2px; }
+.object[hidden], .legend [hidden] { display: none !important; }
 .legend { max-height: 20rem; overflow-y: auto; }
 .legend table { width: 100%; margin: 0 !important; }
-.legend table, .legend tr, .legend td { border: 0 !important; }
-.legend td { padding: .2rem .6rem !important; }
+.legend table, .legend tr, .legend td, .legend th { border: 0 !important; }
+.legend td, .legend th { padding: .2rem .6rem !important; }
 .legend td:first-child { width: 1.2rem; }
-.legend td:last-child { text-align: right; font-variant-numeric: tabular-nums; }
+.legend td:last-child, .legend th:last-child { text-align: right; }
+.legend td { font-variant-numeric: tabular-nums; }
 .legend i { display: inline-block; width: 1.2rem; height: 1.2rem; vertical-align: middle;
             border: 1px solid var(--border-color-primary); border-radius: 3px; }
 :focus-visible { outline: 3px solid #0f766e !important; outline-offset: 2px; }
@@ -114,6 +125,14 @@ def say(words: str, kind: str = "idle") -> str:
     """A line that screen readers read out as it appears; an error at once."""
     role = "alert" if kind == "error" else "status"
     return f'<p class="status {kind}" role="{role}">{html.escape(words)}</p>'
+
+
+def latency(run_seconds: float, prepare_seconds: float) -> str:
+    """How long an answer took, the beginning of a sentence."""
+    return (
+        f"Answered in {run_seconds * 1000:.1f} ms by the network, "
+        f"after {prepare_seconds * 1000:.1f} ms of preparation"
+    )
 
 
 def _image_to_choose(examples: Sequence[Path]) -> PickedImage:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
 from ..data.preprocess import MODES
 from ..export.bundle import DESCRIPTION, Bundle, load_bundle
-from ..export.description import read_description, sha256
-from ..export.runtimes import Runtime, chosen, set_up
-from ..runtime.device_thread import DEVICE
+from ..export.description import sha256
+from ..export.runtimes import Runtime, set_up
 from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
+from .device import load_on_device, on_device, timed_on_device
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
     from ..explaining.gradcam import GradCam
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +62,7 @@ class PageModel:
         started = time.perf_counter()
         pixels = self.bundle.prepare([image])
         prepared = time.perf_counter()
-
-        def run() -> tuple[np.ndarray, float]:
-            begun = time.perf_counter()
-            row = self.bundle.probabilities(pixels)[0]
-            return row, time.perf_counter() - begun
-
-        row, seconds = on_device(run)
+        (row,), seconds = timed_on_device(lambda: self.bundle.probabilities(pixels))
         return Answer(row, prepared - started, seconds)
 
     def explain(self, image: Image.Image, label: int) -> np.ndarray:
@@ -106,17 +98,16 @@ def load_page_model(
             "Grad-CAM, expected both or neither: pip install -r requirements.txt"
         )
 
-    def load() -> PageModel:
-        taken = chosen(read_description(folder), runtime, device_target)
-        set_up(taken, device_target)
-        bundle = load_bundle(folder, runtime=taken, key_file=key_file)
-        if ckpt_path is None:
-            return PageModel(bundle, None)
-        set_up("mindspore", device_target)  # which explains, whatever answers
-        cam = _load_cam(bundle, Path(ckpt_path))
-        return PageModel(bundle, cam)
+    bundle = load_on_device(
+        load_bundle, folder, runtime=runtime, device_target=device_target, key_file=key_file
+    )
 
-    model = on_device(load)
+    def load_cam(path: Path) -> GradCam:
+        set_up("mindspore", device_target)  # which explains, whatever answers
+        return _load_cam(bundle, path)
+
+    cam = None if ckpt_path is None else on_device(partial(load_cam, Path(ckpt_path)))
+    model = PageModel(bundle, cam)
     edge = model.bundle.transform.image_size
     blank = Image.new(MODES[model.bundle.channels], (edge, edge))
     model.classify(blank)
@@ -149,8 +140,3 @@ def _load_cam(bundle: Bundle, path: Path) -> GradCam:
     )
     load_weights(network, weights)
     return GradCam(network, stage_for(bundle.transform.image_size))
-
-
-def on_device(call: Callable[[], T]) -> T:
-    """Call in the thread of ``DEVICE``."""
-    return DEVICE.submit(call).result()

@@ -10,11 +10,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ..export.description import read_description
 from ..export.label_map import label_map
-from ..export.runtimes import Runtime, chosen, set_up
+from ..export.runtimes import Runtime
 from ..export.segmenter import SegmenterBundle, load_segmenter_bundle
-from .model import on_device
+from .device import load_on_device, timed_on_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +50,7 @@ class PageSegmenter:
         graph = self.bundle.graph_for(size)
         inputs = graph.prepare([picture])
         prepared = time.perf_counter()
-
-        def run() -> tuple[np.ndarray, float]:
-            begun = time.perf_counter()
-            logits = graph.logits(inputs)[0]
-            return logits, time.perf_counter() - begun
-
-        logits, seconds = on_device(run)
+        (logits,), seconds = timed_on_device(lambda: graph.logits(inputs))
         answered = time.perf_counter()
         labels = label_map(logits, graph.image_size, size)
         return Segments(labels, prepared - started, seconds, time.perf_counter() - answered)
@@ -75,13 +68,15 @@ def load_page_segmenter(
     Raises:
         UserError: it cannot be read.
     """
-
-    def load() -> SegmenterBundle:
-        taken = chosen(read_description(folder), runtime, device_target)
-        set_up(taken, device_target)
-        return load_segmenter_bundle(folder, runtime=taken, key_file=key_file)
-
-    model = PageSegmenter(on_device(load))
+    model = PageSegmenter(
+        load_on_device(
+            load_segmenter_bundle,
+            folder,
+            runtime=runtime,
+            device_target=device_target,
+            key_file=key_file,
+        )
+    )
     for height, width in model.bundle.graphs:
         model.segment(Image.new("RGB", (width, height)))
     return model

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's tensors, read whatever a bundle is for."""
+"""The Open Inference Protocol's tensors, read and written whatever a bundle is for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import re
 import urllib.parse
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
@@ -16,10 +16,17 @@ from typing import Any
 
 import numpy as np
 from mlserver.errors import MLServerError
-from mlserver.types import InferenceRequest, MetadataTensor, RequestInput
+from mlserver.types import (
+    InferenceRequest,
+    MetadataTensor,
+    Parameters,
+    RequestInput,
+    ResponseOutput,
+)
 from PIL import Image
 
 from ..data.preprocess import MODES, convert
+from ..export.picture_files import as_png
 
 PIXELS, ENCODED = "pixels", "encoded"
 FORMATS = ("JPEG", "PNG")
@@ -34,10 +41,17 @@ class BadRequestError(MLServerError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for: names of outputs, none for what is usual; of how many classes."""
+    """What a request asks for.
+
+    Args:
+        names: of outputs, none for what is usual.
+        top_k: so many classes, or objects; None for all.
+        threshold: scores that objects exceed, None for the usual.
+    """
 
     names: tuple[str, ...]
     top_k: int | None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +149,12 @@ def check_id(request: InferenceRequest) -> None:
 
 
 def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) -> Wanted:
-    """The outputs that are named, and the parameter ``top_k``.
+    """The outputs that are named, and the parameters ``top_k`` and ``threshold``.
 
     Raises:
-        BadRequestError: an output is unknown, or ``top_k`` no count.
+        BadRequestError: an output is unknown, ``top_k`` no count, or ``threshold`` no fraction.
     """
-    parameters = request.parameters.model_dump() if request.parameters else {}
+    parameters = request.parameters.model_dump(exclude_none=False) if request.parameters else {}
     top_k = parameters.get("top_k")
     if top_k is not None and (type(top_k) is not int or top_k < 1):
         raise BadRequestError(f"parameter top_k: found {top_k!r:.40}, expected a whole number >= 1")
@@ -149,7 +163,24 @@ def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) ->
     for name in names:
         if name not in known:
             raise BadRequestError(f"output {name!r:.60}: found no such, expected {_either(known)}")
-    return Wanted(tuple(dict.fromkeys(names)), top_k)
+    return Wanted(tuple(dict.fromkeys(names)), top_k, _threshold(parameters))
+
+
+def _threshold(parameters: Mapping[str, Any]) -> float | None:
+    """A number or its text: of a float over gRPC MLServer leaves but the name."""
+    if "threshold" not in parameters:
+        return None
+    found = parameters["threshold"]
+    try:
+        value = float(found) if type(found) in (int, float, str) else math.nan
+    except (ValueError, OverflowError):
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise BadRequestError(
+            f"parameter threshold: found {found!r:.40}, expected a number from 0 to 1, "
+            "over gRPC as text"
+        )
+    return value
 
 
 def count_images(request: InferenceRequest, inputs: Sequence[MetadataTensor], most: int) -> int:
@@ -206,6 +237,27 @@ def read_numbers(tensor: RequestInput) -> np.ndarray:
             f"for shape {tensor.shape}"
         )
     return flat.reshape(tensor.shape)
+
+
+def in_base64(image: Image.Image) -> str:
+    """A PNG of an image as text: REST has no bytes."""
+    return base64.b64encode(as_png(image)).decode("ascii")
+
+
+def texts(
+    rows: Sequence[Mapping[str, str]], names: Sequence[str], pngs: Collection[str]
+) -> list[ResponseOutput]:
+    """The outputs of some names, of a row for each picture; ``pngs`` of :func:`in_base64`."""
+    return [
+        ResponseOutput(
+            name=name,
+            datatype="BYTES",
+            shape=[len(rows)],
+            parameters=Parameters(content_type="base64") if name in pngs else None,
+            data=[row[name] for row in rows],
+        )
+        for name in names
+    ]
 
 
 def _listed(tensor: RequestInput) -> Sequence[Any]:

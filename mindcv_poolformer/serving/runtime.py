@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import grpc
@@ -13,17 +14,23 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from mlserver.utils import get_model_uri
 
 from ..data.preprocess import silence_pillow
-from ..export.description import SEGMENTATION, read_description
+from ..export.description import CLASSIFICATION, DETECTION, SEGMENTATION, read_description
 from ..export.runtimes import PACKAGES, chosen, set_up, version
 from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
 from .batching import Batcher, BusyError
 from .classifier import ServedClassifier
+from .detector import ServedDetector
 from .options import Options
 from .payload import check_id, count_images, read_wanted
 from .segmenter import ServedSegmenter
 from .task import ServedBundle
 
+TASKS: dict[str, Callable[[str, Options], ServedBundle]] = {
+    CLASSIFICATION: ServedClassifier,
+    SEGMENTATION: ServedSegmenter,
+    DETECTION: ServedDetector,
+}
 # MLServer tells gRPC's clients of 400, 404, 422 and 500; the rest is UNKNOWN to them.
 STATUS_CODE_MAPPING[413] = grpc.StatusCode.INVALID_ARGUMENT
 STATUS_CODE_MAPPING[429] = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -31,7 +38,7 @@ STATUS_CODE_MAPPING[503] = grpc.StatusCode.UNAVAILABLE
 
 
 class PoolFormerRuntime(MLModel):
-    """Classifies or segments images by the bundle in `parameters.uri`."""
+    """Classifies or segments images, or finds objects, by the bundle in `parameters.uri`."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
@@ -103,5 +110,4 @@ def _read(folder: str, options: Options) -> ServedBundle:
     description = read_description(folder)
     runtime = chosen(description, options.runtime, options.device_target)
     set_up(runtime, options.device_target)
-    task = ServedSegmenter if description.task == SEGMENTATION else ServedClassifier
-    return task(folder, replace(options, runtime=runtime))
+    return TASKS[description.task](folder, replace(options, runtime=runtime))

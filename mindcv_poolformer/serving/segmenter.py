@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mlserver.types import MetadataTensor, Parameters, RequestInput, ResponseOutput
+from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 from PIL import Image
 
 from ..data.segmentation.stretch import StretchTransform
@@ -17,12 +16,11 @@ from ..export.bundle import LoadedGraph
 from ..export.image_size import Size
 from ..export.label_files import told_classes
 from ..export.label_map import label_map
-from ..export.picture_files import as_png
 from ..export.segmenter import load_segmenter_bundle
 from ..runtime.errors import UserError
 from .batching import Batcher
 from .options import Options
-from .payload import BadRequestError, Pictures, Wanted
+from .payload import BadRequestError, Pictures, Wanted, in_base64, texts
 
 LABEL_MAP, OVERLAY, CLASSES = "label_map", "overlay", "classes"
 USUAL = (LABEL_MAP, CLASSES)
@@ -83,16 +81,7 @@ class ServedSegmenter:
         while (one := await asyncio.to_thread(next, pictures, None)) is not None:
             (logits,) = await batcher.answer(one.inputs)
             rows.append(await asyncio.to_thread(self._describe, one, logits, wanted))
-        return [
-            ResponseOutput(
-                name=name,
-                datatype="BYTES",
-                shape=[len(rows)],
-                parameters=None if name == CLASSES else Parameters(content_type="base64"),
-                data=[row[name] for row in rows],
-            )
-            for name in wanted.names or USUAL
-        ]
+        return texts(rows, wanted.names or USUAL, pngs=(LABEL_MAP, OVERLAY))
 
     def _prepared(self, tensor: RequestInput) -> Iterator[_Prepared]:
         for index, picture in enumerate(self._pictures.read(tensor)):
@@ -104,14 +93,14 @@ class ServedSegmenter:
             yield _Prepared(picture, graph, inputs)
 
     def _describe(self, one: _Prepared, logits: np.ndarray, wanted: Wanted) -> dict[str, str]:
-        """The outputs for one picture; REST has no bytes, so PNGs are in base64."""
+        """The outputs for one picture."""
         picture, labelling = one.picture, self._bundle.labelling
         labels = label_map(logits, one.graph.image_size, (picture.height, picture.width))
         names, found = wanted.names or USUAL, {}
         if LABEL_MAP in names:
-            found[LABEL_MAP] = _in_base64(as_png(labelling.file_image(labels)))
+            found[LABEL_MAP] = in_base64(labelling.file_image(labels))
         if OVERLAY in names:
-            found[OVERLAY] = _in_base64(as_png(labelling.overlay(picture, labels)))
+            found[OVERLAY] = in_base64(labelling.overlay(picture, labels))
         if CLASSES in names:
             classes = told_classes(labels, self._bundle.classes)[: wanted.top_k]
             found[CLASSES] = json.dumps(classes, ensure_ascii=False)
@@ -121,7 +110,3 @@ class ServedSegmenter:
 def _input(graph: LoadedGraph[StretchTransform]) -> np.ndarray:
     """A black picture, as the graph takes it."""
     return graph.prepare([Image.new("RGB", graph.image_size[::-1])])
-
-
-def _in_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

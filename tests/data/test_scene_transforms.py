@@ -212,3 +212,11 @@ def test_draws_are_spread_as_officially() -> None:
 def test_what_cannot_be_enlarged_is_told() -> None:
     with pytest.raises(UserError, match="found 1 x 1 pixels to be enlarged to 2048 x 2048, exp"):
         replace(official_test(), img_scale=(2048, 2048))(np.zeros((1, 1, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 2_147_483), (2_147_483, 1)])
+def test_what_is_too_long_is_told(shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), np.uint8)
+    with pytest.raises(UserError, match="pixels, expected edges of at most 2,147,482$"):
+        resize_image(pixels, (32, 32))
+    assert resize_image(pixels[:2_147_482, :2_147_482], (32, 32)).shape == (32, 32, 3)

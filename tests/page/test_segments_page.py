@@ -109,4 +109,6 @@ def test_a_checkpoint_is_of_no_use(workspace: Path) -> None:
     ended = Running(workspace, words).finish()
     assert ended.code == 1
     (line,) = [line for line in ended.err.splitlines() if "WARNING" not in line]
-    assert line.startswith("error: --ckpt_path: found best.ckpt with bundle, a segmenter's bundle")
+    assert line.startswith(
+        "error: --ckpt_path: found best.ckpt with bundle, a bundle of segmentation"
+    )

@@ -65,6 +65,9 @@ def _write(
     y = box[1] - height if box[1] >= height else box[1]
     y = max(0, min(y, high - height))
     canvas.rectangle((x, y, x + width, y + height), fill=colour)
-    brightness = np.dot(colour, (0.299, 0.587, 0.114))
-    ink = BLACK if brightness >= BRIGHT else WHITE
-    canvas.text((x + 2 - left, y + 2 - top), caption, ink, font)
+    canvas.text((x + 2 - left, y + 2 - top), caption, ink_on(colour), font)
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Give black or white, what text can be read in on a colour."""
+    return BLACK if np.dot(colour, (0.299, 0.587, 0.114)) >= BRIGHT else WHITE

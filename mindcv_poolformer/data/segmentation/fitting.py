@@ -20,6 +20,7 @@ from .bilinear import resize
 IMG_SCALE = (2048, 512)
 SIZE_DIVISOR = 32
 MOST_ENLARGED = 1000  # times, that MindSpore resizes
+LONGEST_EDGE = (2**31 - 1) // MOST_ENLARGED - 1  # pixels, that MindSpore resizes
 
 
 def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
@@ -37,11 +38,15 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize (H, W, 3) uint8 to (height, width) bilinearly, without antialiasing, as OpenCV does.
 
     Raises:
-        UserError: an edge would grow more than MindSpore resizes.
+        UserError: an edge is longer, or would grow more, than MindSpore resizes.
     """
     height, width = image.shape[:2]
     if (height, width) == size:
         return image
+    if max(height, width) > LONGEST_EDGE:
+        raise UserError(
+            f"found {width} x {height} pixels, expected edges of at most {LONGEST_EDGE:,}"
+        )
     if max(size[0] / height, size[1] / width) > MOST_ENLARGED:
         raise UserError(
             f"found {width} x {height} pixels to be enlarged to {size[1]} x {size[0]}, "
