@@ -10,6 +10,7 @@ import pytest
 from detectors import small_detector
 from mindspore import Tensor
 from PIL import Image
+from pycocotools import mask as coco_mask
 from toy_detector import OBJECTS, ToyDetector
 
 import mindcv_poolformer
@@ -125,3 +126,16 @@ def test_an_overlay_has_frames_captions_and_masks() -> None:
     assert (caption == (255, 0, 128)).all(-1).mean() > 0.3 and (caption > 220).all(-1).sum() > 10
     plain = Detection(boxes[:0], np.zeros(0), np.zeros(0, int), CLASSES, OBJECTS.palette)
     np.testing.assert_array_equal(plain.overlay(grey), grey)
+
+
+@pytest.mark.parametrize("corner", [False, True])
+def test_masks_as_run_lengths_are_read_by_pycocotools(corner: bool) -> None:
+    masks = np.random.default_rng(1).random((3, 5, 7)) < 0.4
+    masks[:, 0, 0], masks[1], masks[2] = corner, False, True
+    found = Detection(
+        np.zeros((3, 4)), np.ones(3), np.zeros(3, int), CLASSES, OBJECTS.palette, masks
+    )
+    assert found.segmentations is not None
+    for told, mask in zip(found.segmentations, masks, strict=True):
+        coded = coco_mask.frPyObjects(told, *told["size"])
+        np.testing.assert_array_equal(coco_mask.decode(coded), mask)

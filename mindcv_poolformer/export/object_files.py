@@ -38,12 +38,18 @@ def told_objects(found: Detection, category_ids: Sequence[int]) -> list[dict[str
     """What is said of objects: "index", "class", "score" and "box", the surest first.
 
     A box is x1, y1, x2, y2 in pixels. Where COCO's numbers of the classes are known, there is
-    "category_id" too.
+    "category_id" too; of a network that gives masks "segmentation", see
+    :attr:`Detection.segmentations`.
     """
     rows = []
-    for box, score, label in zip(found.boxes, found.scores, found.labels.tolist(), strict=True):
+    outlines = found.segmentations
+    each = zip(found.boxes, found.scores, found.labels.tolist(), strict=True)
+    for number, (box, score, label) in enumerate(each):
         row: dict[str, Any] = {"index": label, "class": found.classes[label]}
         if category_ids:
             row["category_id"] = category_ids[label]
-        rows.append({**row, "score": float(score), "box": [round(x, 2) for x in box.tolist()]})
+        row |= {"score": float(score), "box": [round(x, 2) for x in box.tolist()]}
+        if outlines is not None:
+            row["segmentation"] = outlines[number]
+        rows.append(row)
     return rows

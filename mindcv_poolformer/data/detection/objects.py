@@ -106,6 +106,15 @@ class Detection:
             masks=None if self.masks is None else self.masks[sure],
         )
 
+    @property
+    def segmentations(self) -> list[dict[str, Any]] | None:
+        """The objects' pixels as COCO's run lengths, not compressed; None without masks.
+
+        "size" is height and width, "counts" the lengths of runs of pixels that are not the
+        object's, that are, that are not, ..., column by column.
+        """
+        return None if self.masks is None else [run_lengths(mask) for mask in self.masks]
+
     def overlay(self, picture: Image.Image, opacity: float = 0.5) -> Image.Image:
         """Draw the objects over the picture, upright as it was looked at, in RGB."""
         rows = zip(self.names, self.scores, strict=True)
@@ -117,3 +126,11 @@ class Detection:
             self.masks,
             opacity,
         )
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Code a mask (H, W) bool as in :attr:`Detection.segmentations`."""
+    # As if a pixel before the first one were not the object's: the first run may have no pixel.
+    pixels = np.concatenate(([False], mask.T.ravel()))
+    ends = np.append(np.flatnonzero(pixels[1:] != pixels[:-1]), mask.size)
+    return {"size": list(mask.shape), "counts": np.diff(ends, prepend=0).tolist()}
