@@ -26,6 +26,7 @@ class Objects:
         score_threshold: scores that an object exceeds.
         iou_threshold: two objects of a class overlap by no more.
         detections: objects of a picture, at most.
+        mask_edge: of each object's mask within its box, in cells; None of a network without masks.
     """
 
     palette: tuple[Colour, ...]
@@ -33,15 +34,17 @@ class Objects:
     score_threshold: float
     iou_threshold: float
     detections: int
+    mask_edge: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All but the palette, as a JSON object."""
-        return {
+        told = {
             "category_ids": list(self.category_ids),
             "score_threshold": self.score_threshold,
             "iou_threshold": self.iou_threshold,
             "detections": self.detections,
         }
+        return told if self.mask_edge is None else {**told, "mask_edge": self.mask_edge}
 
     @classmethod
     def from_dict(cls, palette: tuple[Colour, ...], values: Mapping[str, Any]) -> Objects:
@@ -51,6 +54,7 @@ class Objects:
             KeyError, TypeError, ValueError: it is not.
         """
         ids = tuple(map(int, values["category_ids"]))
+        edge = values.get("mask_edge")
         if ids and len(ids) != len(palette):
             raise ValueError("category_ids: expected a number for each class, or none")
         return cls(
@@ -59,6 +63,7 @@ class Objects:
             float(values["score_threshold"]),
             float(values["iou_threshold"]),
             int(values["detections"]),
+            None if edge is None else int(edge),
         )
 
 

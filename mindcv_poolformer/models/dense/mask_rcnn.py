@@ -272,8 +272,8 @@ class TwoPasses(nn.Cell):
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`detect`, and before it whether all that both passes tell is finite."""
-        finite, _, found = self.detect_with_candidates(images, shapes, scale_factors)
-        return finite, *found
+        told = self.detect_with_candidates(images, shapes, scale_factors)
+        return told[0], *told[2]
 
     def detect_with_candidates(
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
