@@ -35,6 +35,8 @@ demo-detection: .venv/installed
 	$(BIN)/python predict.py data/digit_objects/val/0000.png --bundle $(BOXES)/bundle --output_dir $(BOXES)/predictions --json > $(BOXES)/prediction.json
 	$(BIN)/python train.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
 	$(BIN)/python validate.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --val_amp_level O3 --result_file $(MASKS)/validation.json --report $(MASKS)/report --overwrite
+	$(BIN)/python export.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --overwrite
+	$(BIN)/python predict.py data/digit_objects/val/0000.png --bundle $(MASKS)/bundle --output_dir $(MASKS)/predictions --json > $(MASKS)/prediction.json
 	@echo
 	@$(BIN)/python -m mindcv_poolformer.summary $(BOXES)
 	@$(BIN)/python -m mindcv_poolformer.summary $(MASKS)

@@ -73,7 +73,7 @@ class ExportOptions:
         input: uint8 takes pixels (N, H, W, C) at the network's size and normalises in the graph;
             not of a detector.
         output: of the graph; a segmenter gives logits, at a quarter of height and width, and a
-            detector boxes, scores, labels and their number.
+            detector boxes, scores, labels and their number, a Mask R-CNN masks too.
         layout: of the maps within the graphs, null for that of the device that writes them. NCHW
             has MindSpore's own operators, as Ascend and MindSpore Lite want them; NHWC the CPU's
             products.

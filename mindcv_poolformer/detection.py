@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ from .data.detection.fitting import EvalTransform, scale_factors
 from .data.detection.objects import THRESHOLD, Detection, colours_of
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION
-from .export.detector import DetectorBundle, load_detector_bundle
+from .export.detector import DetectorBundle, detection, load_detector_bundle
 from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
-    from .models import RetinaNet
+    from .export.graph import ServedTwoPasses
+    from .models import MaskRCNN, RetinaNet
 
 
 def detect(
     images: AnyImage | Sequence[AnyImage],
-    model: str | Path | RetinaNet | DetectorBundle,
+    model: str | Path | RetinaNet | MaskRCNN | DetectorBundle,
     threshold: float = THRESHOLD,
 ) -> Detection | list[Detection]:
     """Find the objects on a picture, or on each of several.
@@ -55,7 +57,7 @@ def detect(
     return results if are_several(images) else results[0]
 
 
-def load_detector(model: str | Path) -> RetinaNet | DetectorBundle:
+def load_detector(model: str | Path) -> RetinaNet | MaskRCNN | DetectorBundle:
     """Give a model, ready to find objects on the device that MindSpore is set to.
 
     Args:
@@ -63,7 +65,7 @@ def load_detector(model: str | Path) -> RetinaNet | DetectorBundle:
             export.py.
 
     Raises:
-        UserError: it is neither, cannot be read, or is no RetinaNet's.
+        UserError: it is neither, cannot be read, or is no detector's.
     """
     path = Path(model)
     if (path / DESCRIPTION).is_file():
@@ -78,19 +80,20 @@ def load_detector(model: str | Path) -> RetinaNet | DetectorBundle:
     from .weights import load_weights, read_weights
 
     weights = read_weights(path)
-    if weights.kind != "RetinaNet":
-        raise UserError(f"{path}: found weights of {weights.model}, expected a RetinaNet's")
+    if weights.kind not in ("RetinaNet", "Mask R-CNN"):
+        raise UserError(f"{path}: found weights of {weights.model}, expected a detector's")
     network = mindcv.create_model(weights.model, **weights.settings)
     load_weights(network, weights)
     return network.set_train(False)
 
 
-def _detection(network: RetinaNet, pixels: np.ndarray, threshold: float) -> Detection:
+def _detection(network: RetinaNet | MaskRCNN, pixels: np.ndarray, threshold: float) -> Detection:
     """What is on (H, W, 3); a network in training is put back into it."""
     import mindspore as ms
     from mindspore import Tensor
 
     from .data.detection.transforms import official_test
+    from .models import MaskRCNN
     from .models.outputs import name_classes
 
     transform = official_test()
@@ -101,12 +104,23 @@ def _detection(network: RetinaNet, pixels: np.ndarray, threshold: float) -> Dete
     training = network.training
     network.set_train(False)
     try:
-        logits, deltas = network(Tensor(image[None]))
-        shape = Tensor([size], ms.int32)
-        found = network.select(logits, deltas, shape, Tensor(scale[None, :2]))
+        inputs, shape, factors = Tensor(image[None]), Tensor([size], ms.int32), scale[None, :2]
+        if isinstance(network, MaskRCNN):
+            found = _two_passes(network)(inputs, shape, Tensor(factors))
+        else:
+            logits, deltas = network(inputs)
+            found = network.select(logits, deltas, shape, Tensor(factors))
     finally:
         network.set_train(training)
-    boxes, scores, labels, count = (each.asnumpy()[0].copy() for each in found)
+    boxes, scores, labels, count, *masks = (each.asnumpy()[0].copy() for each in found)
     classes = tuple(name_classes(network.classes, network.num_classes))
-    every = Detection(boxes[:count], scores[:count], labels[:count], classes, colours_of(classes))
-    return every.surer_than(threshold)
+    there = tuple(each[:count] for each in (boxes, scores, labels, *masks))
+    size = pixels.shape[0], pixels.shape[1]
+    return detection(there, size, classes, colours_of(classes), threshold)
+
+
+@lru_cache(maxsize=1)  # a new Cell would be compiled anew for each picture
+def _two_passes(network: MaskRCNN) -> ServedTwoPasses:
+    from .export.graph import ServedTwoPasses
+
+    return ServedTwoPasses(network)

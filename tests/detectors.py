@@ -6,13 +6,24 @@ from typing import Any
 
 from official import load_official_weights
 
-from mindcv_poolformer.models import RetinaNet
+from mindcv_poolformer.models import MaskRCNN, RetinaNet, StagedClassifier
 from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.models.variants import Variant
 
 
 def small_detector(family: str | None = None, **settings: Any) -> RetinaNet:
     """A RetinaNet on four blocks of a family, PoolFormer's for None."""
+    backbone = small_backbone(family, (1, 2, 3))
+    return load_official_weights(RetinaNet(backbone, **{"channels": 8, **settings}))
+
+
+def small_mask_rcnn(family: str | None = None, **settings: Any) -> MaskRCNN:
+    """A Mask R-CNN on four blocks of a family, PoolFormer's for None."""
+    backbone = small_backbone(family, (0, 1, 2, 3))
+    return load_official_weights(MaskRCNN(backbone, **{"channels": 8, **settings}))
+
+
+def small_backbone(family: str | None, out_indices: tuple[int, ...]) -> StagedClassifier:
     layer_scale = 1e-5 if family is None or family.startswith("metaformer") else None
     variant = Variant(
         (1, 1, 1, 1),
@@ -25,5 +36,4 @@ def small_detector(family: str | None = None, **settings: Any) -> RetinaNet:
         layer_scale_init=layer_scale,
         family=family,
     )
-    backbone = build(variant, features_only=True, out_indices=(1, 2, 3))
-    return load_official_weights(RetinaNet(backbone, **{"channels": 8, **settings}))
+    return build(variant, features_only=True, out_indices=out_indices)

@@ -99,7 +99,7 @@ def test_a_checkpoint_and_what_is_none(tmp_path: Path, pynative_mode: None) -> N
     assert loaded.classes == CLASSES and not loaded.training
     save_weights(mindcv.create_model("poolformer_s12", num_classes=3), tmp_path / "other.ckpt")
     for name, message in (
-        ("other.ckpt", "other.ckpt: found weights of poolformer_s12, expected a RetinaNet's$"),
+        ("other.ckpt", "other.ckpt: found weights of poolformer_s12, expected a detector's$"),
         ("nowhere", "model .*nowhere: found no such file or folder, expected"),
     ):
         with pytest.raises(UserError, match=message):

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from ..data import loader
 from ..data.detection.coco import CocoPictures
+from ..data.detection.mask_pasting import paste_masks
 from ..data.order import Shard
-from ..models.dense import MaskRCNN, RetinaNet, paste_masks
+from ..models.dense import MaskRCNN, RetinaNet
 from ..models.dense.levels import all_finite
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum

@@ -110,7 +110,7 @@ class Description:
         """What a graph takes and gives."""
         channels, size = len(self.transform.mean), graph.image_size
         if self.objects is not None:
-            return detector_ends(channels, self.objects.detections, size)
+            return detector_ends(channels, self.objects.detections, size, self.objects.mask_edge)
         return image_ends(
             channels,
             len(self.classes),

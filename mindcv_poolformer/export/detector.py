@@ -12,14 +12,18 @@ import numpy as np
 from PIL import Image
 
 from ..data.detection.fitting import scale_factors
+from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.objects import THRESHOLD, Detection, Objects
+from ..data.segmentation.labelling import Colour
 from ..data.segmentation.stretch import nearest_shape
 from .bundle import LoadedGraph, load_graphs
 from .description import DETECTION, read_description
 from .image_size import Size
 from .runtimes import Runtime
 
-Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Boxes (n, 4), scores (n,) and labels (n,); of a network with masks the probability of each
+# object's pixels within its box (n, h, w), too.
+Detections = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class DetectorBundle:
         objects: the classes' colours and numbers, and what counts as an object.
         graphs: what runs, by the size of the images it takes: its ``network`` takes one of them and
             its ``shapes``, and gives the boxes, scores, labels and count of
-            :meth:`RetinaNet.detect`.
+            :meth:`RetinaNet.detect`, or these and the masks of :meth:`MaskRCNN.detect`.
     """
 
     folder: Path
@@ -69,7 +73,8 @@ class DetectorBundle:
         Returns:
             boxes (n, 4) float32, (x1, y1, x2, y2) in the picture's pixels, scores (n,) and labels
             (n,) int32; all that exceed ``objects.score_threshold``, but no more than
-            ``objects.detections``.
+            ``objects.detections``. Of a network with masks the probability of each object's pixels
+            within its box, too, (n, 28, 28) float32.
 
         Raises:
             UserError: the picture is too small, see ``resize_image``.
@@ -87,23 +92,47 @@ class DetectorBundle:
     def run(self, one: Prepared) -> Detections:
         """Find the objects on what :meth:`prepare` gives."""
         height, width = one.image.shape[2:]
-        found = self.graphs[height, width].network(one.image, one.shape)
-        boxes, scores, labels = (each[0, : found[3][0]] for each in found[:3])
-        return boxes / one.scale, scores, labels
+        boxes, scores, labels, (count,), *masks = self.graphs[height, width].network(
+            one.image, one.shape
+        )
+        boxes, *others = (each[0, :count] for each in (boxes, scores, labels, *masks))
+        return boxes / one.scale, *others
 
     def objects_on(
         self, picture: Image.Image | np.ndarray, threshold: float = THRESHOLD
     ) -> Detection:
         """As :meth:`detections`, of those objects whose scores exceed a threshold."""
-        return self.detection(self.detections(picture), threshold)
+        size = np.asarray(picture).shape[:2]
+        return self.detection(self.detections(picture), (size[0], size[1]), threshold)
 
     def detection(
-        self, found: Detections, threshold: float = THRESHOLD, most: int | None = None
+        self, found: Detections, size: Size, threshold: float = THRESHOLD, most: int | None = None
     ) -> Detection:
-        """Give of what :meth:`run` gives the surest objects whose scores exceed a threshold."""
-        boxes, scores, labels = (each[:most] for each in found)
-        every = Detection(boxes, scores, labels, self.classes, self.objects.palette)
-        return every.surer_than(threshold)
+        """As :func:`detection`, of the bundle's classes and of no more than so many objects."""
+        surest = tuple(each[:most] for each in found)
+        return detection(surest, size, self.classes, self.objects.palette, threshold)
+
+
+def detection(
+    found: Detections,
+    size: Size,
+    classes: tuple[str, ...],
+    palette: tuple[Colour, ...],
+    threshold: float,
+) -> Detection:
+    """Give of what is found on a picture the objects whose scores exceed a threshold.
+
+    Args:
+        found: see ``Detections``.
+        size: height and width of the picture, for the masks.
+        classes: their names.
+        palette: their colours.
+        threshold: of the scores.
+    """
+    sure = found[1] > threshold
+    boxes, scores, labels, *probabilities = (each[sure] for each in found)
+    masks = PastedMasks(probabilities[0], boxes, size) if probabilities else None
+    return Detection(boxes, scores, labels, classes, palette, masks)
 
 
 def load_detector_bundle(

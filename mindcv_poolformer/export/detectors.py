@@ -11,6 +11,7 @@ from ..data.detection import coco_categories
 from ..data.detection.fitting import DIVISOR, CanvasTransform, EvalTransform, padded_size
 from ..data.detection.objects import Objects, colours_of
 from ..models import MaskRCNN, RetinaNet
+from ..models.dense.mask_rcnn import MASK_EDGE
 from ..runtime.errors import UserError
 from ..weights import ModelWeights
 from .class_names import with_numbers
@@ -30,23 +31,23 @@ def trained_detector(
         transform: how pictures are prepared, if the weights do not tell.
 
     Raises:
-        UserError: the weights tell what has no meaning, or it is a Mask R-CNN.
+        UserError: the weights tell what has no meaning.
     """
-    if isinstance(network, MaskRCNN):
-        raise UserError(f"model: found {name}, expected a RetinaNet: others have no bundles yet")
     if weights.preprocessing:
         transform = EvalTransform.from_dict(weights.preprocessing)
     classes = with_numbers(weights.classes, network.num_classes)
     numbers = weights.category_ids
     if not numbers and classes == coco_categories.names():
         numbers = coco_categories.numbers()
-    selection = network.selection
+    masks = isinstance(network, MaskRCNN)
+    selection = network if masks else network.selection
     objects = Objects(
         colours_of(classes),
         numbers,
         selection.score_threshold,
         selection.iou_threshold,
         selection.detections,
+        MASK_EDGE if masks else None,
     )
     return Trained(network, name, weights.path, transform, classes, objects=objects)
 

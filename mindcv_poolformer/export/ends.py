@@ -30,23 +30,29 @@ class End:
 
 
 def detector_ends(
-    channels: int, detections: int, image_size: Size | None
+    channels: int, detections: int, image_size: Size | None, mask_edge: int | None = None
 ) -> tuple[list[End], list[End]]:
-    """What a detector's graph takes and gives, of one picture; see :meth:`RetinaNet.detect`.
+    """What a detector's graph takes and gives, of one picture; see :meth:`RetinaNet.detect`
+    and :meth:`MaskRCNN.detect`.
 
     Args:
         channels: of the images.
         detections: that the graph has places for.
         image_size: height and width of the images, None for any.
+        mask_edge: of an object's mask within its box, None of a network that gives none.
     """
     size = image_size or ("height", "width")
     places = (1, detections)
-    return [End("images", "float32", (1, channels, *size)), End("shapes", "int32", (1, 2))], [
+    inputs = [End("images", "float32", (1, channels, *size)), End("shapes", "int32", (1, 2))]
+    outputs = [
         End("boxes", "float32", (*places, 4)),
         End("scores", "float32", places),
         End("labels", "int32", places),
         End("count", "int32", (1,)),
     ]
+    if mask_edge is not None:
+        outputs.append(End("masks", "float32", (*places, mask_edge, mask_edge)))
+    return inputs, outputs
 
 
 def image_ends(

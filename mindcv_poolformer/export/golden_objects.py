@@ -33,7 +33,9 @@ from .runtimes import told
 
 SMALLEST = 32  # pixels: differences of boxes are told as parts of their longer edge, at least this
 CLOSE_IOU = 0.01  # moved apart by label, float32 boxes overlap by so much more or less at most
+CLOSE_MASKS = 10  # times as far as scores probabilities of a mask may be off: its box is, too
 NAMES = ("pixels", "images", "shapes", "boxes", "scores", "labels")
+OF_MASKS = ("masked_boxes", "masked_labels", "masks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,10 @@ class GoldenObjects:
         boxes: (N, n, 4) float32, (x1, y1, x2, y2) in pixels.
         scores: (N, n) float32.
         labels: (N, n) int32.
+        masked_boxes: (N, D, 4) float32, the objects that the checkpoint itself found; these three
+            are None of a network without masks.
+        masked_labels: (N, D) int32, -1 where there is none.
+        masks: (N, D, 28, 28) float32, the probabilities of their pixels.
     """
 
     pixels: np.ndarray
@@ -55,6 +61,9 @@ class GoldenObjects:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    masked_boxes: np.ndarray | None = None
+    masked_labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
     @property
     def size(self) -> Size:
@@ -67,9 +76,12 @@ class GoldenObjects:
         images: np.ndarray,
         shapes: np.ndarray,
         transform: EvalTransform,
-        candidates: tuple[np.ndarray, ...],
+        answer: tuple[np.ndarray, ...],
     ) -> GoldenObjects:
-        """The pair for pictures as the network sees them, and its boxes, scores and labels.
+        """The pair for pictures as the network sees them, and its answer.
+
+        That is boxes, scores and labels of the candidates; of a network with masks behind them what
+        :meth:`MaskRCNN.detect` gives.
 
         Raises:
             ValueError: the pictures do not come of 8-bit pixels through ``transform``.
@@ -80,7 +92,11 @@ class GoldenObjects:
         ]
         height, width = images.shape[2:]
         filled = np.stack([padded(each, (height, width)) for each in pixels])
-        boxes, scores, labels = candidates
+        boxes, scores, labels, *found = answer
+        masked: tuple[np.ndarray, ...] = ()
+        if found:
+            there = np.arange(found[1].shape[1]) < found[3][:, None]
+            masked = found[0], np.where(there, found[2], -1).astype(np.int32), found[4]
         return cls(
             filled.transpose(0, 2, 3, 1).copy(),
             images,
@@ -88,11 +104,13 @@ class GoldenObjects:
             boxes,
             scores,
             labels.astype(np.int32),
+            *masked,
         )
 
     def write(self, path: Path) -> None:
         """Write the first picture to a NumPy archive, an entry for each attribute."""
-        np.savez_compressed(path, **{name: value[:1] for name, value in vars(self).items()})
+        entries = {name: value[:1] for name, value in vars(self).items() if value is not None}
+        np.savez_compressed(path, **entries)
 
 
 def compare_objects(
@@ -103,10 +121,15 @@ def compare_objects(
     differences, count = [], 0
     for i in range(len(golden.images)):
         one = slice(i, i + 1)
-        boxes, scores, labels, (n,) = bundle.network(golden.images[one], golden.shapes[one])
+        boxes, scores, labels, (n,), *masks = bundle.network(golden.images[one], golden.shapes[one])
         found = boxes[0, :n], scores[0, :n], labels[0, :n]
         candidates = golden.boxes[i], golden.scores[i], golden.labels[i]
         differences.append(difference(found, candidates, objects, tolerance))
+        if golden.masks is not None:
+            masked = boxes[0, :n], labels[0, :n], masks[0][0, :n]
+            assert golden.masked_boxes is not None and golden.masked_labels is not None
+            expected = golden.masked_boxes[i], golden.masked_labels[i], golden.masks[i]
+            differences.append(difference_of_masks(masked, expected, tolerance) / CLOSE_MASKS)
         count += int(n)
     return Comparison(
         compared="objects",
@@ -155,6 +178,28 @@ def difference(
     return float(np.max(np.concatenate(off), initial=0.0))
 
 
+def difference_of_masks(
+    found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...], tolerance: float
+) -> float:
+    """Give how far the probabilities of masks are off, of objects that both have found.
+
+    Where the rounding of scores tells which of two boxes stays, there is no mask to compare with.
+
+    Args:
+        found: boxes (m, 4), labels (m,) and masks (m, h, w).
+        expected: boxes (n, 4), labels (n,) and masks (n, h, w).
+        tolerance: boxes that are off by no more are the same.
+    """
+    boxes, labels, masks = found
+    every_box, every_label, every_mask = expected
+    edges = np.maximum(boxes[:, 2:] - boxes[:, :2], SMALLEST).max(1)
+    apart = np.abs(boxes[:, None] - every_box).max(2) / edges[:, None]
+    apart = np.where(labels[:, None] == every_label, apart, np.inf)
+    nearest = apart.argmin(1)
+    same = apart.min(1, initial=np.inf) <= tolerance
+    return float(np.abs(masks - every_mask[nearest])[same].max(initial=0.0))
+
+
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Give the intersection over union of boxes (m, 4) with others (n, 4): (m, n)."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
@@ -196,7 +241,10 @@ def read_golden_objects(description: Description, size: Size) -> GoldenObjects:
     Raises:
         UserError: there is none, or it is damaged or does not fit the bundle.
     """
-    path, values = read_arrays(description, size, NAMES)
+    assert description.objects is not None
+    edge, places = description.objects.mask_edge, (1, description.objects.detections)
+    names = NAMES if edge is None else (*NAMES, *OF_MASKS)
+    path, values = read_arrays(description, size, names)
     count, channels = values["scores"].shape[-1:], len(description.transform.mean)
     expected = [
         (1, *size, channels),
@@ -206,6 +254,8 @@ def read_golden_objects(description: Description, size: Size) -> GoldenObjects:
         (1, *count),
         (1, *count),
     ]
+    if edge is not None:
+        expected += [(*places, 4), places, (*places, edge, edge)]
     if (found := [value.shape for value in values.values()]) != expected:
         raise UserError(f"{path}: found arrays of {found}, expected {expected}")
     return GoldenObjects(**values)

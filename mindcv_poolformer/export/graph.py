@@ -69,6 +69,43 @@ class ServedDetector(nn.Cell):
         return self.selection(logits, deltas, shapes)
 
 
+class ServedTwoPasses(nn.Cell):
+    """A Mask R-CNN with named ends; boxes are in float32 whatever its precision.
+
+    Args:
+        network: a :class:`TwoPasses`, which casts what each of its parts is given.
+    """
+
+    takes_boxes = True  # see :mod:`runtime.amp`
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.set_train(False)
+
+    def construct(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        return self.network.detect(images, shapes, scale_factors)
+
+
+class Proven(nn.Cell):
+    """A Mask R-CNN to its candidates, and to its objects, as :class:`GoldenObjects` wants them.
+
+    Args:
+        network: a :class:`TwoPasses`.
+    """
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.set_train(False)
+
+    def construct(self, images: Tensor, shapes: Tensor) -> tuple[Tensor, ...]:
+        told = self.network.detect_with_candidates(images, shapes)
+        return *told[1], *told[2]
+
+
 def in_float16(network: nn.Cell) -> nn.Cell:
     """Convert ``network``; mixed precision alone would store float32 weights."""
     converted = mixed_precision(network, "O3")

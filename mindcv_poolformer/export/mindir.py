@@ -17,6 +17,7 @@ from mindspore import Tensor, nn
 from ..data.detection.fitting import EvalTransform as PictureTransform
 from ..data.detection.objects import Objects
 from ..data.segmentation.labelling import Labelling
+from ..models.dense.mask_rcnn import TwoPasses
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
@@ -42,7 +43,15 @@ from .description import (
 from .ends import End, detector_ends, image_ends
 from .golden import Comparison, Golden, compare
 from .golden_objects import GoldenObjects, compare_objects
-from .graph import ServedDetector, ServedGraph, in_float16, write_air, write_mindir
+from .graph import (
+    Proven,
+    ServedDetector,
+    ServedGraph,
+    ServedTwoPasses,
+    in_float16,
+    write_air,
+    write_mindir,
+)
 from .image_size import Size, shown
 from .key import read_key_file
 from .readme import README, write_readme
@@ -174,15 +183,18 @@ def _golden(trained: Trained, samples: Samples) -> AnyGolden:
     network, transform = trained.network, trained.transform
     if isinstance(transform, PictureTransform):
         images, shapes = samples
+        two_passes = Proven(network) if isinstance(network, TwoPasses) else None
         one_by_one = []
         for i in range(len(images)):
-            maps = network(Tensor(images[i : i + 1]))
-            shape = Tensor(shapes[i : i + 1].astype(np.int32))
-            found = network.selection.candidates(*maps, shape)
+            image, shape = Tensor(images[i : i + 1]), Tensor(shapes[i : i + 1].astype(np.int32))
+            if two_passes is not None:
+                found = two_passes(image, shape)
+            else:
+                found = network.selection.candidates(*network(image), shape)
             # Copied, since the next run may use the graph's memory.
             one_by_one.append([x.asnumpy().copy() for x in found])
-        candidates = tuple(map(np.concatenate, zip(*one_by_one, strict=True)))
-        return GoldenObjects.of(images, shapes, transform, candidates)
+        answer = tuple(map(np.concatenate, zip(*one_by_one, strict=True)))
+        return GoldenObjects.of(images, shapes, transform, answer)
     assert isinstance(samples, np.ndarray)
     return Golden.of(samples, transform, network(Tensor(samples)).asnumpy().copy())
 
@@ -237,8 +249,11 @@ def _write_mindirs(
         what each takes, by its file's name.
     """
     runner = in_float16(network) if choices.precision == "fp16" else network
-    if trained.task == DETECTION:
-        graph: nn.Cell = ServedDetector(runner, network.selection)
+    graph: nn.Cell
+    if isinstance(network, TwoPasses):
+        graph = ServedTwoPasses(network)
+    elif trained.task == DETECTION:
+        graph = ServedDetector(runner, network.selection)
     else:
         transform = trained.transform if choices.takes == "uint8" else None
         graph = ServedGraph(runner, transform, choices.gives == "probabilities")
@@ -263,7 +278,8 @@ def _ends(
     """What a graph takes and gives."""
     channels = len(trained.transform.mean)
     if trained.objects is not None:
-        return detector_ends(channels, trained.objects.detections, size)
+        objects = trained.objects
+        return detector_ends(channels, objects.detections, size, objects.mask_edge)
     return image_ends(
         channels,
         len(trained.classes),

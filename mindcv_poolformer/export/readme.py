@@ -59,6 +59,13 @@ picture has become.
 
 """
 
+_MASKS = """\
+Of the first `count` objects `masks` has the probability of their pixels within their boxes: paste
+each into its box, bilinear, with the middles of its cells spread evenly over the box and zeros
+beyond, and take the pixels from 0.5 on.
+
+"""
+
 _HOST = """\
 The logits are those of every fourth pixel each way. For the classes of all pixels resize them
 twice, bilinear with half-pixel centres, to the size of the graph's input and from there to that of
@@ -118,6 +125,9 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
     commands = _CLASSIFICATION
     if description["task"] == DETECTION:
         commands, facts["host"], facts["run"] = _DETECTION, _OBJECTS, _RUN_DETECTOR
+        if "mask_edge" in description["objects"]:
+            facts["host"] += _MASKS
+            facts["run"] = _RUN_DETECTOR.replace("count = s", "count, masks = s")
     if description["task"] == SEGMENTATION:
         commands = _SEGMENTATION
         first = int(description["reduce_zero_label"])

@@ -46,7 +46,9 @@ class PageDetector:
         inputs = self.bundle.prepare(picture)
         prepared = time.perf_counter()
         found, seconds = timed_on_device(lambda: self.bundle.run(inputs))
-        objects = self.bundle.detection(found, self.bundle.objects.score_threshold)
+        objects = self.bundle.detection(
+            found, picture.size[::-1], self.bundle.objects.score_threshold
+        )
         return Found(objects, prepared - started, seconds)
 
 

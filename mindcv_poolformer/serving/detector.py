@@ -80,7 +80,7 @@ class ServedDetector:
         """The outputs for one picture."""
         bundle = self._bundle
         threshold = THRESHOLD if wanted.threshold is None else wanted.threshold
-        sure = bundle.detection(found, threshold, wanted.top_k)
+        sure = bundle.detection(found, picture.size[::-1], threshold, wanted.top_k)
         told = told_objects(sure, bundle.objects.category_ids)
         answer = {OBJECTS: json.dumps(told, ensure_ascii=False)}
         if OVERLAY in wanted.names:

@@ -74,9 +74,7 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     notes = [*pictures.notes, *([weights.note] if weights.note else [])]
     padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
     lines = [*notes, f"{weights.path} on {len(pictures)} pictures of {pictures.file.path}{padded}"]
-    lines += [describe(level, results[0]), *results[0].found.boxes.table().splitlines()]
-    if results[0].found.masks:
-        lines += ["masks:", *results[0].found.masks.table().splitlines()]
+    lines += [describe(level, results[0]), *tables(results[0])]
     if other_level:
         lines.append(describe(other_level, results[1]))
     return Outcome([*lines, *table(pictures.classes, results[0])], facts)
@@ -136,6 +134,14 @@ def describe(level: str, result: DetectionEvaluation) -> str:
     return f"{level:>4}: {result} ({result.images_per_second:.2f} images/s)"
 
 
+def tables(result: DetectionEvaluation) -> list[str]:
+    """COCO's numbers for boxes, and for masks where there are any."""
+    lines = result.found.boxes.table().splitlines()
+    if result.found.masks:
+        lines += ["masks:", *result.found.masks.table().splitlines()]
+    return lines
+
+
 def table(classes: tuple[str, ...], result: DetectionEvaluation) -> list[str]:
     """The scores of each class; of many, of those with the lowest AP."""
     lines = result.found.table(classes).splitlines()
@@ -187,7 +193,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         [detect],
         pictures,
         _prepared(bundle, pictures, shard),
-        masks=False,
+        masks=bundle.objects.mask_edge is not None,
         shard=shard,
         bar=world.is_main,
     )
@@ -208,7 +214,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         write_report(Path(options.report), pictures, result, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
     where = f"{names} on {len(pictures)} pictures of {pictures.file.path}, in {facts['runtime']}"
-    lines = [where, describe(first.precision, result), *result.found.boxes.table().splitlines()]
+    lines = [where, describe(first.precision, result), *tables(result)]
     return Outcome([*lines, *table(pictures.classes, result)], facts)
 
 

@@ -195,6 +195,21 @@ def test_masks_are_trained_and_scored(workspace: Path) -> None:
         assert facts[f"{kind}_AP"] == told[f"{kind}_AP"]
     assert "mask AP" in ended.out
 
+    # All pictures are padded to 64 x 64, which is the bundle's size too.
+    limits = {key: keys[key] for key in ("model", "rpn_max_per_img", "max_per_img", "score_thr")}
+    exported = forked.run(
+        "export.py", workspace, ckpt_path="masks/best.ckpt", export_dir="masks_bundle", **limits
+    )
+    assert (exported.code, exported.err) == (0, "")
+    assert "ONNX at 64 px: objects on 2 images within" in exported.out
+    told = {"bundle": "masks_bundle", "runtime": "onnx", "result_file": "masks_bundle.json"}
+    ended = forked.run("validate.py", workspace, **told)
+    assert (ended.code, ended.err) == (0, "") and "mask AP" in ended.out
+    found = json.loads((workspace / "masks_bundle.json").read_text())
+    scores = {key: facts[key] for key in facts if key.startswith(("box_", "mask_"))}
+    assert len(scores) >= 20
+    assert {key: found[key] for key in scores} == pytest.approx(scores, abs=0.05)
+
 
 def test_the_report_tells_of_each_picture(workspace: Path, validated: Ended) -> None:
     report = workspace / "report"

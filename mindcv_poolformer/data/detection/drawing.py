@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..segmentation.labelling import Colour
+from .mask_pasting import PastedMasks
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 SMALLEST_TEXT = 10  # pixels high
@@ -19,7 +20,7 @@ def draw_objects(
     boxes: np.ndarray,
     captions: Sequence[str],
     colours: Sequence[Colour],
-    masks: np.ndarray | None = None,
+    masks: PastedMasks | np.ndarray | None = None,
     opacity: float = 0.5,
 ) -> Image.Image:
     """Give the picture in RGB with a frame and a caption for each object, the first on top.
@@ -29,7 +30,7 @@ def draw_objects(
         boxes: (n, 4), (x1, y1, x2, y2) in its pixels.
         captions: n of them, written at the upper left corner.
         colours: n of them, of frame, caption and mask.
-        masks: (n, H, W) bool, the objects' pixels; None for none.
+        masks: n of (H, W) bool, the objects' pixels; None for none.
         opacity: of the masks, 0 to 1.
     """
     drawn = picture.convert("RGB")

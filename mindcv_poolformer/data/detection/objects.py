@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from ..segmentation.labelling import Colour
 from ..segmentation.palette import palette_of
 from .drawing import draw_objects
+from .mask_pasting import PastedMasks
 
 THRESHOLD = 0.3  # of scores, for people; evaluation looks at less sure objects too
 
@@ -26,6 +27,7 @@ class Objects:
         score_threshold: scores that an object exceeds.
         iou_threshold: two objects of a class overlap by no more.
         detections: objects of a picture, at most.
+        mask_edge: of each object's mask within its box, in cells; None of a network without masks.
     """
 
     palette: tuple[Colour, ...]
@@ -33,15 +35,17 @@ class Objects:
     score_threshold: float
     iou_threshold: float
     detections: int
+    mask_edge: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All but the palette, as a JSON object."""
-        return {
+        told = {
             "category_ids": list(self.category_ids),
             "score_threshold": self.score_threshold,
             "iou_threshold": self.iou_threshold,
             "detections": self.detections,
         }
+        return told if self.mask_edge is None else {**told, "mask_edge": self.mask_edge}
 
     @classmethod
     def from_dict(cls, palette: tuple[Colour, ...], values: Mapping[str, Any]) -> Objects:
@@ -51,6 +55,7 @@ class Objects:
             KeyError, TypeError, ValueError: it is not.
         """
         ids = tuple(map(int, values["category_ids"]))
+        edge = values.get("mask_edge")
         if ids and len(ids) != len(palette):
             raise ValueError("category_ids: expected a number for each class, or none")
         return cls(
@@ -59,6 +64,7 @@ class Objects:
             float(values["score_threshold"]),
             float(values["iou_threshold"]),
             int(values["detections"]),
+            None if edge is None else int(edge),
         )
 
 
@@ -80,7 +86,7 @@ class Detection:
         labels: (n,) int32, indices of the classes.
         classes: the name of each class.
         palette: the colour of each class, red, green and blue, 0 to 255.
-        masks: (n, H, W) bool, the objects' pixels; None of a network that gives none.
+        masks: n of (H, W) bool, the objects' pixels; None of a network that gives none.
     """
 
     boxes: np.ndarray
@@ -88,23 +94,12 @@ class Detection:
     labels: np.ndarray
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
-    masks: np.ndarray | None = None
+    masks: PastedMasks | np.ndarray | None = None
 
     @property
     def names(self) -> list[str]:
         """The class of each object."""
         return [self.classes[label] for label in self.labels]
-
-    def surer_than(self, threshold: float) -> Detection:
-        """Give the objects whose scores exceed a threshold."""
-        sure = self.scores > threshold
-        return replace(
-            self,
-            boxes=self.boxes[sure],
-            scores=self.scores[sure],
-            labels=self.labels[sure],
-            masks=None if self.masks is None else self.masks[sure],
-        )
 
     @property
     def segmentations(self) -> list[dict[str, Any]] | None:

@@ -118,6 +118,15 @@ class Builder:
         self.nodes.append(self.onnx.helper.make_node("TopK", [x, count], [values, places], axis=0))
         return values, places
 
+    def sorted_places(self, x: str) -> str:
+        """Where a vector's numbers stand, the smallest number first: int64."""
+        values, places = f"sorted_{len(self.nodes)}", f"places_{len(self.nodes)}"
+        node = self.onnx.helper.make_node(
+            "TopK", [x, self.node("Shape", x)], [values, places], axis=0, largest=0
+        )
+        self.nodes.append(node)
+        return places
+
     def columns(self, x: str, begin: int, end: int) -> str:
         """Columns ``begin`` to ``end`` - 1 of a matrix."""
         return self.node("Slice", x, self.integers(begin), self.integers(end), self.integers(1))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...models.dense.mask_rcnn import MASK_EDGE
 from ...models.deploy import Deployed
 from ...models.deploy.hybrid import DeployedHybrid
+from ...models.deploy.mask_rcnn import DeployedMaskRCNN
 from ...models.deploy.metaformer import DeployedMetaFormer
 from ...models.deploy.retinanet import DeployedRetinaNet
 from ...models.deploy.semantic_fpn import DeployedSemanticFPN
@@ -18,6 +20,7 @@ from ..ends import detector_ends, image_ends
 from ..image_size import Size
 from .builder import Builder
 from .hybrid import add_hybrid
+from .mask_rcnn import add_mask_rcnn
 from .metaformer import add_metaformer
 from .poolformer import add_poolformer
 from .retinanet import add_retinanet
@@ -59,6 +62,10 @@ def write_onnx(
         detections = model.selection.detections
         inputs, outputs = detector_ends(len(transform.mean), detections, image_size)
         names = add_retinanet(graph, "images", "shapes", model)
+    elif isinstance(model, DeployedMaskRCNN):
+        channels = len(transform.mean)
+        inputs, outputs = detector_ends(channels, model.detections, image_size, MASK_EDGE)
+        names = add_mask_rcnn(graph, "images", "shapes", model)
     else:
         inputs, outputs = image_ends(
             len(transform.mean),

@@ -2,7 +2,6 @@
 
 from . import detectors
 from .losses import SegmentationLoss
-from .mask_pasting import paste_masks
 from .mask_rcnn import MaskRCNN
 from .mask_rcnn_loss import MaskRCNNLoss
 from .retinanet import RetinaNet, RetinaNetLoss
@@ -19,5 +18,4 @@ __all__ = [
     "default_cfgs",
     "detectors",
     "label_map",
-    "paste_masks",
 ]

@@ -36,7 +36,9 @@ from .selection import rows_of_each, top
 STRIDES = (4, 8, 16, 32, 64)
 RATIOS = (0.5, 1.0, 2.0)
 SCALES = (8.0,)
+OVERLAP_OF_PROPOSALS = 0.7  # within a level, that is still allowed
 BOX_SIZE, MASK_SIZE = 7, 14  # of the values within a box that the two heads see
+MASK_EDGE = 2 * MASK_SIZE  # of what the second of them gives
 
 
 class RPNHead(nn.Cell):
@@ -182,63 +184,28 @@ def values_within(maps: Levels, boxes: Tensor, size: int, reach: float = 1.0) ->
     return total
 
 
-class MaskRCNN(OnBackbone):
-    """Images (N, C, H, W) to boxes and masks of objects.
+class TwoPasses(nn.Cell):
+    """What a Mask R-CNN and its deploy form do alike once they have the maps of five levels.
 
-    Args:
-        backbone: a network with ``features_only``; any PoolFormer or MetaFormer.
-        num_classes: 80 in COCO.
-        channels: of neck and heads.
-        proposals_per_level: anchors that are looked at on each level by :meth:`detect`.
-        proposals: of the first pass, that the second one looks at.
-        score_threshold: of :meth:`detect`, as are the others: scores that exceed it count.
-        iou_threshold: of two boxes of a class that overlap by more the better one stays.
-        candidates: pairs of proposal and class that are looked at, the best ones. Unless there
-            are more pairs and fewer than ``detections`` of these survive, all that could count do.
-        detections: boxes that an image gets.
-
-    Raises:
-        ValueError: the backbone is a classifier, or gives other maps.
+    The parts and settings are those of :class:`MaskRCNN`, by the same names.
     """
 
     takes_boxes = True  # see :mod:`runtime.amp`
 
-    def __init__(
-        self,
-        backbone: StagedClassifier,
-        *,
-        num_classes: int = 80,
-        channels: int = 256,
-        proposals_per_level: int = 1000,
-        proposals: int = 1000,
-        score_threshold: float = 0.05,
-        iou_threshold: float = 0.5,
-        candidates: int = 4096,
-        detections: int = 100,
-    ) -> None:
-        super().__init__(backbone, num_classes)
-        self.category_ids: tuple[int, ...] = ()  # of the classes, as weights' metadata tell them
-        if backbone.out_indices != (0, 1, 2, 3):
-            found = backbone.out_indices
-            raise ValueError(f"backbone: found out_indices {found}, expected (0, 1, 2, 3)")
-        self.proposals_per_level, self.proposals = proposals_per_level, proposals
-        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.candidates, self.detections = candidates, detections
-        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
-        self.neck = FPN(self.widths, channels)
-        self.rpn_head = RPNHead(channels, self.anchors.per_place)
-        self.roi_head = RoIHead(channels, num_classes)
-
-    def anchors_on(self, height: int, width: int) -> int:
-        """Tell how many anchors an image of a size in pixels has."""
-        sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in STRIDES]
-        return sum(self.anchors.counts(tuple(sizes)))
+    rpn_head: RPNHead
+    roi_head: RoIHead
+    anchors: Anchors
+    num_classes: int
+    proposals_per_level: int
+    proposals: int
+    score_threshold: float
+    iou_threshold: float
+    most_candidates: int
+    detections: int
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Give the maps of five levels, at strides 4 to 64, as the device likes them."""
-        levels = self.neck(self.backbone.feature_maps(images))
-        levels.append(every_second_place(levels[-1]))
-        return levels
+        raise NotImplementedError
 
     def first_pass(
         self, maps: Levels
@@ -270,7 +237,7 @@ class MaskRCNN(OnBackbone):
             score, which = top(score, min(per_level, count))
             start = ops.gather(anchors[begin : begin + count], which, 0)
             found = clip(decode(start, rows_of_each(by_anchor(delta, 4), which)), shapes)
-            stays = tuple([survivors(found[i], 0.7) for i in range(x.shape[0])])
+            stays = tuple([survivors(found[i], OVERLAP_OF_PROPOSALS) for i in range(x.shape[0])])
             filled = ops.logical_and(found[..., 2] > found[..., 0], found[..., 3] > found[..., 1])
             boxes.append(found)
             scores.append(score * ops.logical_and(ops.stack(stays), filled).astype(score.dtype))
@@ -279,18 +246,6 @@ class MaskRCNN(OnBackbone):
         box = rows_of_each(ops.concat(boxes, 1), order)
         box = box * (score > 0).astype(box.dtype).expand_dims(-1)
         return ops.stop_gradient(box), ops.stop_gradient(score)
-
-    def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Give logits and box differences of the first pass on five levels, at strides 4 to 64.
-
-        Args:
-            images: (N, C, H, W), normalised.
-
-        Returns:
-            as :meth:`first_pass`, without h and w.
-        """
-        logits, deltas, _ = self.first_pass(self.pyramid(images))
-        return logits, deltas
 
     def detect(
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
@@ -309,7 +264,7 @@ class MaskRCNN(OnBackbone):
         Returns:
             boxes (N, D, 4), scores (N, D), labels (N, D) int32, how many there are, (N,) int32,
             beyond which all is 0, and the probability of each object's pixels within its box,
-            (N, D, 28, 28), for :func:`paste_masks`.
+            (N, D, 28, 28), for ``data/detection/mask_pasting.py``.
         """
         return self.detect_checked(images, shapes, scale_factors)[1:]
 
@@ -317,13 +272,24 @@ class MaskRCNN(OnBackbone):
         self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`detect`, and before it whether all that both passes tell is finite."""
+        told = self.detect_with_candidates(images, shapes, scale_factors)
+        return told[0], *told[2]
+
+    def detect_with_candidates(
+        self, images: Tensor, shapes: Tensor, scale_factors: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+        """Whether all is finite; :meth:`candidates`; and as :meth:`detect`."""
         levels = self.pyramid(images)
         logits, deltas, _ = self.first_pass(levels)
         proposals, objectness = self.propose(logits, deltas, shapes, self.proposals_per_level)
         told = self.roi_head.boxes(levels[:4], proposals)
         finite = all_finite((*logits, *deltas, *told))
-        boxes, scores, labels, counts = self.second_pass(
-            *told, proposals, objectness, shapes, scale_factors
+        candidates = self.candidates(*told, proposals, objectness, shapes, scale_factors)
+        boxes, scores, labels, counts = best_by_label(
+            *candidates,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            most=self.detections,
         )
         within = boxes
         if scale_factors is not None:
@@ -331,9 +297,9 @@ class MaskRCNN(OnBackbone):
         masks = ops.sigmoid(self.roi_head.masks(levels[:4], within, labels).astype(ms.float32))
         n, most = labels.shape
         masks = masks.reshape(n, most, *masks.shape[1:])
-        return finite, boxes, scores, labels, counts, masks
+        return finite, candidates, (boxes, scores, labels, counts, masks)
 
-    def second_pass(
+    def candidates(
         self,
         logits: Tensor,
         deltas: Tensor,
@@ -341,8 +307,8 @@ class MaskRCNN(OnBackbone):
         objectness: Tensor,
         shapes: Tensor,
         scale_factors: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give boxes, scores, labels and how many there are, as :meth:`detect` does.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the surest pairs of proposal and class, whatever their scores.
 
         Args:
             logits: of :meth:`RoIHead.boxes` for the proposals, and so are ``deltas``.
@@ -351,22 +317,87 @@ class MaskRCNN(OnBackbone):
             objectness: (N, n), 0 where there is no proposal.
             shapes: as for :meth:`detect`, and so are ``scale_factors``.
             scale_factors: (N, 2), or None.
+
+        Returns:
+            boxes (N, m, 4), scores (N, m), the best first, and labels (N, m).
         """
         n, count, _ = proposals.shape
         scores = ops.softmax(logits.astype(ms.float32), -1)[:, : self.num_classes]
         scores = scores.reshape(n, count, -1) * (objectness > 0).astype(ms.float32)[..., None]
         pairs = count * self.num_classes
-        scores, pair = top(scores.reshape(n, pairs), min(self.candidates, pairs))
+        scores, pair = top(scores.reshape(n, pairs), min(self.most_candidates, pairs))
         which = pair // self.num_classes
         delta = rows_of_each(deltas.reshape(n, pairs, 4), pair)
         boxes = clip(decode(rows_of_each(proposals, which), delta, OF_PROPOSALS), shapes)
         if scale_factors is not None:
             boxes = boxes / ops.concat((scale_factors, scale_factors), 1).expand_dims(1)
-        return best_by_label(
-            boxes,
-            scores,
-            pair - which * self.num_classes,
-            score_threshold=self.score_threshold,
-            iou_threshold=self.iou_threshold,
-            most=self.detections,
-        )
+        return boxes, scores, pair - which * self.num_classes
+
+
+class MaskRCNN(OnBackbone, TwoPasses):
+    """Images (N, C, H, W) to boxes and masks of objects.
+
+    Args:
+        backbone: a network with ``features_only``; any PoolFormer or MetaFormer.
+        num_classes: 80 in COCO.
+        channels: of neck and heads.
+        proposals_per_level: anchors that are looked at on each level by :meth:`detect`.
+        proposals: of the first pass, that the second one looks at.
+        score_threshold: of :meth:`detect`, as are the others: scores that exceed it count.
+        iou_threshold: of two boxes of a class that overlap by more the better one stays.
+        candidates: pairs of proposal and class that are looked at, the best ones. Unless there
+            are more pairs and fewer than ``detections`` of these survive, all that could count do.
+        detections: boxes that an image gets.
+
+    Raises:
+        ValueError: the backbone is a classifier, or gives other maps.
+    """
+
+    def __init__(
+        self,
+        backbone: StagedClassifier,
+        *,
+        num_classes: int = 80,
+        channels: int = 256,
+        proposals_per_level: int = 1000,
+        proposals: int = 1000,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        candidates: int = 4096,
+        detections: int = 100,
+    ) -> None:
+        super().__init__(backbone, num_classes)
+        self.category_ids: tuple[int, ...] = ()  # of the classes, as weights' metadata tell them
+        if backbone.out_indices != (0, 1, 2, 3):
+            found = backbone.out_indices
+            raise ValueError(f"backbone: found out_indices {found}, expected (0, 1, 2, 3)")
+        self.proposals_per_level, self.proposals = proposals_per_level, proposals
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.most_candidates, self.detections = candidates, detections
+        self.anchors = Anchors(STRIDES, RATIOS, SCALES)
+        self.neck = FPN(self.widths, channels)
+        self.rpn_head = RPNHead(channels, self.anchors.per_place)
+        self.roi_head = RoIHead(channels, num_classes)
+
+    def anchors_on(self, height: int, width: int) -> int:
+        """Tell how many anchors an image of a size in pixels has."""
+        sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in STRIDES]
+        return sum(self.anchors.counts(tuple(sizes)))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Give the maps of five levels, at strides 4 to 64, as the device likes them."""
+        levels = self.neck(self.backbone.feature_maps(images))
+        levels.append(every_second_place(levels[-1]))
+        return levels
+
+    def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Give logits and box differences of the first pass on five levels, at strides 4 to 64.
+
+        Args:
+            images: (N, C, H, W), normalised.
+
+        Returns:
+            as :meth:`first_pass`, without h and w.
+        """
+        logits, deltas, _ = self.first_pass(self.pyramid(images))
+        return logits, deltas

@@ -19,6 +19,7 @@ from mindspore.ops.primitive import constexpr
 
 from ..parts.layout import lay_channels_last, lay_for_device
 
+FINEST = 56.0  # pixels: see level_of
 CHUNK = 64  # boxes at once: a few hundred MB
 
 
@@ -102,7 +103,7 @@ def _places(bins: int, points: int, length: int) -> tuple[Tensor, Tensor, Tensor
     return Tensor(number), Tensor(point), Tensor(cell)
 
 
-def level_of(boxes: Tensor, levels: int, finest: float = 56.0) -> Tensor:
+def level_of(boxes: Tensor, levels: int, finest: float = FINEST) -> Tensor:
     """Tell on which level of a pyramid a box is looked at, int32 (...).
 
     Lin et al., arXiv 1612.03144, equation 1: a box of twice the edge on the next one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mindspore import nn
 
 from ..classifier import StagedClassifier
+from ..dense.mask_rcnn import MaskRCNN
 from ..dense.retinanet import RetinaNet
 from ..dense.semantic_fpn import SemanticFPN
 from ..hybrid import Hybrid
@@ -13,15 +14,16 @@ from ..parts.activations import GELU
 from ..parts.mixers import choose_attention
 from .fpn import Backbone
 from .hybrid import DeployedHybrid
+from .mask_rcnn import DeployedMaskRCNN
 from .metaformer import DeployedMetaFormer
 from .poolformer import DeployedPoolFormer
 from .retinanet import DeployedRetinaNet
 from .semantic_fpn import DeployedSemanticFPN
 
-Deployed = Backbone | DeployedSemanticFPN | DeployedRetinaNet
+Deployed = Backbone | DeployedSemanticFPN | DeployedRetinaNet | DeployedMaskRCNN
 
 
-def to_deploy(model: StagedClassifier | SemanticFPN | RetinaNet) -> Deployed:
+def to_deploy(model: StagedClassifier | SemanticFPN | RetinaNet | MaskRCNN) -> Deployed:
     """Fold a network's norms and layer scales into its weights; the model itself is left alone.
 
     Let GroupNorm be gn(x) = g (x - m) / s + b with a sample's mean m and deviation s.
@@ -33,7 +35,8 @@ def to_deploy(model: StagedClassifier | SemanticFPN | RetinaNet) -> Deployed:
     5. W mean(gn(x)) + c = (W g) (mean(x) - m) / s + (W b + c): the last norm works on (N, C).
 
     A hybrid's is told in :class:`DeployedHybrid`, a MetaFormer's in :class:`DeployedMetaFormer`, a
-    segmenter's in :class:`DeployedSemanticFPN`, a detector's in :class:`DeployedRetinaNet`.
+    segmenter's in :class:`DeployedSemanticFPN`, a detector's in :class:`DeployedRetinaNet` and
+    :class:`DeployedMaskRCNN`.
 
     Raises:
         ValueError: the model gives feature maps, or has no classifier.
@@ -42,6 +45,8 @@ def to_deploy(model: StagedClassifier | SemanticFPN | RetinaNet) -> Deployed:
         return DeployedSemanticFPN(model, _deployed(model.backbone))
     if isinstance(model, RetinaNet):
         return DeployedRetinaNet(model, _deployed(model.backbone))
+    if isinstance(model, MaskRCNN):
+        return DeployedMaskRCNN(model, _deployed(model.backbone))
     if model.features_only or model.num_classes == 0:
         raise ValueError("to_deploy: found a network without classifier, expected one with it")
     return _deployed(model)

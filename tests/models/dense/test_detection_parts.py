@@ -8,6 +8,7 @@ import pytest
 from mindspore import Tensor
 from official_dense import DENSE
 
+from mindcv_poolformer.data.detection.mask_pasting import paste_masks
 from mindcv_poolformer.models.dense import nms
 from mindcv_poolformer.models.dense.anchors import Anchors, boxes_around_origin
 from mindcv_poolformer.models.dense.assignment import BACKGROUND, IGNORED, Assignment, iou
@@ -21,7 +22,6 @@ from mindcv_poolformer.models.dense.box_coding import (
 )
 from mindcv_poolformer.models.dense.fpn import every_second_place
 from mindcv_poolformer.models.dense.losses import binary_cross_entropy, focal_loss
-from mindcv_poolformer.models.dense.mask_pasting import paste_masks
 from mindcv_poolformer.models.dense.roi_align import crop_masks, level_of, roi_align
 from mindcv_poolformer.models.dense.sampling import sample
 from mindcv_poolformer.models.dense.selection import top

@@ -20,8 +20,9 @@ from official_dense import (
     padded,
 )
 
+from mindcv_poolformer.data.detection.mask_pasting import paste_masks
 from mindcv_poolformer.models import VARIANTS, MaskRCNN
-from mindcv_poolformer.models.dense import MaskRCNNLoss, paste_masks
+from mindcv_poolformer.models.dense import MaskRCNNLoss
 from mindcv_poolformer.models.dense.box_coding import OF_PROPOSALS, encode
 from mindcv_poolformer.models.dense.mask_rcnn import BOX_SIZE, MASK_SIZE, values_within
 from mindcv_poolformer.models.dense.roi_align import level_of

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+
+class PastedMasks:
+    """Objects' pixels, each (H, W) bool, pasted when it is asked for: all may be gigabytes.
+
+    Args:
+        probabilities: (n, h, w), each object's in its box.
+        boxes: (n, 4), (x1, y1, x2, y2) in the image's pixels.
+        size: height and width of the image.
+    """
+
+    def __init__(self, probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> None:
+        self._probabilities, self._boxes, self._size = probabilities, boxes, size
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        one = [index]
+        (mask,) = paste_masks(self._probabilities[one], self._boxes[one], self._size)
+        return mask
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
 
 
 def paste_masks(
