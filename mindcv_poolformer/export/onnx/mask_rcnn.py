@@ -22,6 +22,8 @@ from .boxes import anchors_of, best_by_label, by_anchor, clipped, decoded, divid
 from .builder import Builder
 from .fpn import add_pyramid
 
+SURELY_NONE = -87.0  # a logit, whose sigmoid is next to nothing in float32
+
 
 def add_mask_rcnn(graph: Builder, images: str, shapes: str, model: DeployedMaskRCNN) -> list[str]:
     """As :meth:`MaskRCNN.detect`: boxes (1, D, 4), scores (1, D), labels (1, D), count (1,) and
@@ -52,26 +54,29 @@ def _proposals(graph: Builder, levels: Sequence[str], shapes: str, model: Deploy
     head, found = model.rpn_head, []
     for x, stride in zip(levels, model.anchors.strides, strict=True):
         x = graph.node("Relu", graph.conv(x, head.rpn_conv))
-        score = graph.node("Sigmoid", by_anchor(graph, graph.conv(x, head.rpn_cls), -1))
-        score, which = graph.top(score, model.proposals_per_level)
+        # By logits: ONNX Runtime's sigmoid is 0 where that of float32 still tells boxes apart.
+        logits = by_anchor(graph, graph.conv(x, head.rpn_cls), -1)
+        logits, which = graph.top(logits, model.proposals_per_level)
         deltas = by_anchor(graph, graph.conv(x, head.rpn_reg), -1, 4)
         anchors = anchors_of(graph, which, x, stride, model.anchors)
         boxes = decoded(graph, anchors, graph.node("Gather", deltas, which))
         boxes = clipped(graph, boxes, shapes)
-        score = graph.node("Mul", score, _has_area(graph, boxes))
-        stays = survivors(graph, boxes, score, model.proposals_per_level, OVERLAP_OF_PROPOSALS, 0.0)
-        found.append((graph.node("Gather", boxes, stays), graph.node("Gather", score, stays)))
-    boxes, score = (graph.node("Concat", *each, axis=0) for each in zip(*found, strict=True))
-    _, order = graph.top(score, model.proposals)
+        logits = graph.node(
+            "Where", _have_area(graph, boxes), logits, graph.constant(2 * SURELY_NONE)
+        )
+        most = model.proposals_per_level
+        stays = survivors(graph, boxes, logits, most, OVERLAP_OF_PROPOSALS, SURELY_NONE)
+        found.append((graph.node("Gather", boxes, stays), graph.node("Gather", logits, stays)))
+    boxes, logits = (graph.node("Concat", *each, axis=0) for each in zip(*found, strict=True))
+    _, order = graph.top(logits, model.proposals)
     return graph.node("Gather", boxes, order)
 
 
-def _has_area(graph: Builder, boxes: str) -> str:
-    """1 for boxes (n, 4) that are wide and high, else 0: (n,) float32."""
+def _have_area(graph: Builder, boxes: str) -> str:
+    """Whether boxes (n, 4) are wide and high: (n,) bool."""
     sizes = graph.node("Sub", graph.columns(boxes, 2, 4), graph.columns(boxes, 0, 2))
     least = graph.node("ReduceMin", sizes, axes=[1], keepdims=0)
-    positive = graph.node("Greater", least, graph.constant(0.0))
-    return graph.node("Cast", positive, to=graph.onnx.TensorProto.FLOAT)
+    return graph.node("Greater", least, graph.constant(0.0))
 
 
 def _candidates(
