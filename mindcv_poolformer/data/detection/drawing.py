@@ -37,7 +37,7 @@ def draw_objects(
     order = range(len(boxes) - 1, -1, -1)
     for i in order if masks is not None else ():
         assert masks is not None
-        opaque = Image.fromarray((masks[i] * round(255 * opacity)).astype(np.uint8))
+        opaque = Image.fromarray(masks[i] * np.uint8(round(255 * opacity)))
         drawn.paste(colours[i], mask=opaque)
     edge = min(drawn.size)
     width = max(1, round(edge / 200))

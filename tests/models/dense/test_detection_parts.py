@@ -8,7 +8,7 @@ import pytest
 from mindspore import Tensor
 from official_dense import DENSE
 
-from mindcv_poolformer.data.detection.mask_pasting import paste_masks
+from mindcv_poolformer.data.detection.mask_pasting import PastedMasks, paste_masks
 from mindcv_poolformer.models.dense import nms
 from mindcv_poolformer.models.dense.anchors import Anchors, boxes_around_origin
 from mindcv_poolformer.models.dense.assignment import BACKGROUND, IGNORED, Assignment, iou
@@ -235,6 +235,8 @@ def test_masks_are_pasted_as_officially() -> None:
     boxes = OPERATIONS["paste.boxes"]
     found = paste_masks(OPERATIONS["paste.prob"][:, 0], boxes, (128, 160))
     np.testing.assert_array_equal(found, expected)
+    one_by_one = PastedMasks(OPERATIONS["paste.prob"][:, 0], boxes, (128, 160))
+    np.testing.assert_array_equal(list(one_by_one), expected)
     assert not paste_masks(np.ones((1, 28, 28)), np.array([[900.0, 5, 950, 9]]), (50, 60)).any()
 
 
