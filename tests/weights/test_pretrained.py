@@ -208,6 +208,7 @@ def test_a_place_that_is_a_file(server: Server, tmp_path: Path) -> None:
         fetch(f"{server.url}/w/x.ckpt", str(tmp_path / "file"))
 
 
+@pytest.mark.long
 def test_create_model(
     server: Server, repository: dict, official_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
