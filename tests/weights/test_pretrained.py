@@ -289,6 +289,7 @@ def test_pickles_where_there_is_nothing_better(
     assert len(server.requests) == seen
 
 
+@pytest.mark.long
 def test_what_a_recipe_can_name(
     server: Server, repository: dict, official_file: Path, tmp_path: Path
 ) -> None:
