@@ -115,7 +115,7 @@ def test_the_scores_are_those_of_known_folders(workspace: Path, published: Model
     write_weights(trained, workspace / "trained.ckpt", "ckpt")
     found = []
     for ckpt_path in (published.path.parent, "trained.ckpt"):
-        keys = {"ckpt_path": ckpt_path, "result_file": "result.json"}
+        keys = {"mode": 1, "ckpt_path": ckpt_path, "result_file": "result.json"}
         ended = scripts.run("validate.py", workspace, **keys)
         assert (ended.code, ended.err) == (0, "")
         result = json.loads((workspace / "result.json").read_text())

@@ -343,7 +343,7 @@ def test_two_ranks_write_the_report_of_one(
     workspace: Path, truth: tuple[list[str], np.ndarray]
 ) -> None:
     for ranks in (1, 2):
-        keys = {"batch_size": 4, "compare_amp_level": "O3", "report": f"by{ranks}"}
+        keys = {"batch_size": 4, "compare_amp_level": "O3", "report": f"by{ranks}", "mode": 1}
         ended = validate(workspace, ranks, **keys)
         assert (ended.code, ended.err) == (0, "")
         assert ended.out.count("report: ") == 1

@@ -13,6 +13,7 @@ from mindcv_poolformer.data.segmentation.scenes import own_scenes
 from mindcv_poolformer.runtime.errors import UserError
 
 
+@pytest.mark.long
 def test_scenes_are_whole_and_their_labels_lie_on_the_notes(tmp_path: Path) -> None:
     root = tmp_path / "scenes"
     write_digit_scenes(root)

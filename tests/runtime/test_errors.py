@@ -96,6 +96,7 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     assert err.startswith("Traceback") and err.endswith("AssertionError: a bug\n")
 
 
+@pytest.mark.long
 def test_a_program_of_the_users_own_ends_without_a_word() -> None:
     """Each Cell that is left at the end has MindSpore print its destructor's failure."""
     program = "import mindcv, mindcv_poolformer; model = mindcv.create_model('poolformer_s12')"

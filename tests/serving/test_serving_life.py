@@ -92,6 +92,7 @@ def test_never_ready_before_it_answers(served: Path, tmp_path: Path) -> None:
         assert service.end() == 0
 
 
+@pytest.mark.long
 def test_mlserver_start(served: Path, tmp_path: Path) -> None:
     """MLServer's own command serves a bundle as it is, here in MindSpore."""
     version(served, tmp_path, "1", "bundle", runtime="mindspore", batch_sizes=[2])
@@ -162,6 +163,7 @@ def test_a_port_that_is_taken_ends_with_a_line(served: Path, tmp_path: Path, tak
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_requests_under_way_are_answered_before_the_end(

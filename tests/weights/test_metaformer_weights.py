@@ -54,6 +54,7 @@ def caformer() -> ModelWeights:
     return recognise(official_source("caformer_s18"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", TIMM_METAFORMERS)
 def test_timm_weights_give_timm_logits(variant: str, pynative_mode: None) -> None:
     weights = recognise(timm_source(variant))

@@ -208,6 +208,7 @@ def test_a_place_that_is_a_file(server: Server, tmp_path: Path) -> None:
         fetch(f"{server.url}/w/x.ckpt", str(tmp_path / "file"))
 
 
+@pytest.mark.long
 def test_create_model(
     server: Server, repository: dict, official_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -288,6 +289,7 @@ def test_pickles_where_there_is_nothing_better(
     assert len(server.requests) == seen
 
 
+@pytest.mark.long
 def test_what_a_recipe_can_name(
     server: Server, repository: dict, official_file: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_timm_weights_give_timm_logits(variant: str, pynative_mode: None) -> Non
     np.testing.assert_allclose(logits, TIMM_OUTPUTS[f"{variant}/logits"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.long
 def test_timm_weights_do_not_load_under_the_official_head(
     official_file: Path, tmp_path: Path
 ) -> None:

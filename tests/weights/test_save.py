@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from official import load_official_weights
+from small_network import SMALL, small_is_known
 
 from mindcv_poolformer.models import PoolFormer, StagedClassifier
 from mindcv_poolformer.runtime.errors import UserError
@@ -21,6 +23,12 @@ PREPROCESSING = {
     "std": [102.0] * 3,
     "pixel_range": [0, 255],
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known() -> Iterator[None]:
+    with small_is_known():
+        yield
 
 
 def network_of(name: str, **settings: object) -> StagedClassifier:
@@ -41,7 +49,7 @@ def network_of(name: str, **settings: object) -> StagedClassifier:
 def test_all_that_a_network_knows_comes_back(
     tmp_path: Path, target: str, form: str | None, for_people: bool
 ) -> None:
-    network = network_of("poolformer_s12")
+    network = network_of(SMALL)
     network.classes, network.for_people = ("chat", "zèbre", "chien"), for_people
     network.preprocessing = PREPROCESSING
     expected = {p.name: p.asnumpy() for p in network.get_parameters()}
@@ -54,13 +62,20 @@ def test_all_that_a_network_knows_comes_back(
     assert weights.classes == ("chat", "zèbre", "chien")
     assert weights.for_people == for_people
     assert weights.preprocessing == PREPROCESSING
-    again = mindcv.create_model("poolformer_s12", num_classes=3)
+    again = mindcv.create_model(SMALL, num_classes=3)
     load_weights(again, weights)
     assert (again.id2label, again.for_people) == (network.id2label, for_people)
     assert again.preprocessing == PREPROCESSING
 
 
-@pytest.mark.parametrize("name", ["caformer_s18_384", "identityformer_s12", "metaformer_id_s12"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("caformer_s18_384", marks=pytest.mark.long),
+        "identityformer_s12",
+        "metaformer_id_s12",
+    ],
+)
 def test_siblings_are_told_apart(tmp_path: Path, name: str) -> None:
     network = network_of(name)
     save_weights(network, tmp_path / "x.ckpt")
@@ -83,11 +98,11 @@ def test_a_part_of_a_cell_in_float16_without_a_variant(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_saved_leaves_all_as_it_was(tmp_path: Path) -> None:
-    network = network_of("poolformer_s12")
+    network = network_of(SMALL)
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "photo.jpg").write_bytes(b"of somebody's")
-    maps = mindcv.create_model("poolformer_s12", features_only=True)
-    timm = network_of("poolformer_s12", head="pool_norm")
+    maps = mindcv.create_model(SMALL, features_only=True)
+    timm = network_of(SMALL, head="pool_norm")
     network.classes = ("a", "b", "c", "d")
     for refused, target, said in (
         (network, "x.ckpt", "x.ckpt: found 4 class names, expected at most 3"),

@@ -93,7 +93,7 @@ def test_names_for_people_are_no_folders(
     write_weights(replace(three, classes=LABELS), tmp_path / "hf", "hf")
     write_weights(read_weights(tmp_path / "hf"), tmp_path / "x.ckpt", "ckpt")
     server.files["/w/x.ckpt"] = (tmp_path / "x.ckpt").read_bytes()
-    keys = {"ckpt_path": f"{server.url}/w/x.ckpt", "result_file": "result.json"}
+    keys = {"mode": 1, "ckpt_path": f"{server.url}/w/x.ckpt", "result_file": "result.json"}
     ended = forked.run("validate.py", workspace, **keys)
     assert (ended.code, ended.err) == (0, "")
     report = json.loads((workspace / "result.json").read_text())

@@ -55,6 +55,7 @@ def assert_same(found: Values, expected: Values, factor: int = 1) -> None:
         np.testing.assert_array_equal(found[name], factor * value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("opt", "steps", "left"),
     [
@@ -106,6 +107,7 @@ def network_of(torch: Any, state: Values) -> Any:
     return network
 
 
+@pytest.mark.long
 def test_what_wraps_a_network(tmp_path: Path, torch: Any, official_s12: Values) -> None:
     path = tmp_path / "x.pth"
     network = network_of(torch, official_s12)
