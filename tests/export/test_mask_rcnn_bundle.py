@@ -140,6 +140,7 @@ def test_a_network_answers_as_its_bundle(folder: Path, trained: Trained) -> None
     assert differ.sum((1, 2)).max() <= 2
 
 
+@pytest.mark.rare
 def test_half_precision(trained: Trained, tmp_path: Path) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
     told = write_bundle(trained, tmp_path / "half", samples(), Choices("fp16", beside="ONNX"))
