@@ -48,6 +48,7 @@ from mindcv_poolformer.runtime.errors import UserError, run
 
 BATCH_SIZE = 16
 OUTPUT_DIR = "predictions"
+TOP_K = 5
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,7 +78,11 @@ def parse_arguments() -> argparse.Namespace:
         "classifier's first, and of others' the one whose shape is nearest to the image's",
     )
     parser.add_argument("--dec_key_file", help="file with the key of an encrypted bundle")
-    parser.add_argument("--top_k", type=at_least_one, default=5, help="classes for each image")
+    parser.add_argument(
+        "--top_k",
+        type=at_least_one,
+        help=f"classes for each image, {TOP_K} if not given; of a detector objects, all if not",
+    )
     parser.add_argument(
         "--output_dir",
         help=f"folder for what a segmenter or detector writes, {OUTPUT_DIR} if not given",
@@ -131,7 +136,9 @@ def main() -> None:
         elif not arguments.json:
             print(describe(result))
     if arguments.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        # An image a line: masks are thousands of numbers.
+        lines = [json.dumps(result, ensure_ascii=False) for result in results]
+        print("[", ",\n".join(lines), "]", sep="\n")
     if any("error" in result for result in results):
         sys.exit(1)  # once the others have their answers
 
@@ -194,7 +201,7 @@ def classify_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator
         runtime=arguments.runtime,
         key_file=arguments.dec_key_file,
     )
-    yield from predict(bundle, paths, arguments.batch_size or BATCH_SIZE, arguments.top_k)
+    yield from predict(bundle, paths, arguments.batch_size or BATCH_SIZE, arguments.top_k or TOP_K)
 
 
 def segment_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[dict[str, Any]]:
@@ -207,7 +214,7 @@ def segment_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[
     )
     for result in write_label_files(bundle, paths, Path(arguments.output_dir or OUTPUT_DIR)):
         if "classes" in result:
-            result["classes"] = result["classes"][: arguments.top_k]
+            result["classes"] = result["classes"][: arguments.top_k or TOP_K]
         yield result
 
 
@@ -220,7 +227,8 @@ def detect_files(arguments: argparse.Namespace, paths: list[Path]) -> Iterator[d
         key_file=arguments.dec_key_file,
     )
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
-    return write_object_files(bundle, paths, Path(arguments.output_dir or OUTPUT_DIR), threshold)
+    folder = Path(arguments.output_dir or OUTPUT_DIR)
+    return write_object_files(bundle, paths, folder, threshold, arguments.top_k)
 
 
 def run_size(images: int, batch_size: int) -> int:

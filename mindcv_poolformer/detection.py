@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .data.detection.fitting import EvalTransform, scale_factors
+from .data.detection.mask_pasting import PastedMasks
 from .data.detection.objects import THRESHOLD, Detection, colours_of
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION
@@ -54,7 +56,15 @@ def detect(
         results = [model.objects_on(picture, threshold) for picture in pictures]
     else:
         results = [_detection(model, np.asarray(picture), threshold) for picture in pictures]
+    results = [_with_an_array(result) for result in results]
     return results if are_several(images) else results[0]
+
+
+def _with_an_array(result: Detection) -> Detection:
+    """The same, with masks that are there and not only pasted when they are asked for."""
+    if isinstance(result.masks, PastedMasks):
+        return replace(result, masks=result.masks.all())
+    return result
 
 
 def load_detector(model: str | Path) -> RetinaNet | MaskRCNN | DetectorBundle:

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.detection.coco import CocoPictures
+from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.outlines import POLYGONS, RUNS
 from ..data.order import Shard
 from ..runtime.collectives import all_gather_bytes
@@ -162,7 +163,7 @@ class Detections:
         boxes: np.ndarray,
         scores: np.ndarray,
         labels: np.ndarray,
-        masks: Sequence[np.ndarray] | np.ndarray | None = None,
+        masks: PastedMasks | Sequence[np.ndarray] | np.ndarray | None = None,
     ) -> None:
         """Take what is found on a picture; what came of it before is replaced.
 

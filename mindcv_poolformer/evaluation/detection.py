@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data import loader
 from ..data.detection.coco import CocoPictures
-from ..data.detection.mask_pasting import paste_masks
+from ..data.detection.mask_pasting import PastedMasks
 from ..data.order import Shard
 from ..models.dense import MaskRCNN, RetinaNet
 from ..models.dense.levels import all_finite
@@ -201,7 +201,7 @@ def evaluate_pictures(
             seconds[index] += time.perf_counter() - start
             number = int(numbers.asnumpy()[0])
             size = tuple(pictures.sizes[number].tolist())
-            pasted = [paste_masks(each, boxes, size) for each in probabilities]
+            pasted = [PastedMasks(each, boxes, size) for each in probabilities]
             found[index].add(number, boxes, scores, labels, *pasted)
     rates = all_reduce_sum(total / np.maximum(seconds, 1e-9), shard.size)
     return [

@@ -62,8 +62,14 @@ class DetectorBundle:
     graphs: Mapping[Size, LoadedGraph[Any]]
 
     def resized_pixels(self, width: int, height: int) -> int:
-        """Give the pixels of a picture, resized and filled up."""
-        return math.prod(nearest_shape(height, width, list(self.graphs)))
+        """Give the pixels of a picture, resized and filled up; with masks, many for a line of them.
+
+        A mask that is as long as its picture is pasted by as many weights for each of its cells.
+        """
+        canvas = math.prod(nearest_shape(height, width, list(self.graphs)))
+        if self.objects.mask_edge is None:
+            return canvas
+        return max(canvas, max(map(max, self.graphs)) * max(width, height))
 
     def detections(self, picture: Image.Image | np.ndarray) -> Detections:
         """Find the objects on an RGB picture, or its (H, W, 3) uint8, the surest first.
@@ -77,7 +83,7 @@ class DetectorBundle:
             within its box, too, (n, 28, 28) float32.
 
         Raises:
-            UserError: the picture is too small, see ``resize_image``.
+            UserError: the picture is too small or too long, see ``resize_image``.
         """
         return self.run(self.prepare(picture))
 
@@ -99,11 +105,14 @@ class DetectorBundle:
         return boxes / one.scale, *others
 
     def objects_on(
-        self, picture: Image.Image | np.ndarray, threshold: float = THRESHOLD
+        self,
+        picture: Image.Image | np.ndarray,
+        threshold: float = THRESHOLD,
+        most: int | None = None,
     ) -> Detection:
-        """As :meth:`detections`, of those objects whose scores exceed a threshold."""
+        """As :meth:`detections`, of the surest objects whose scores exceed a threshold."""
         size = np.asarray(picture).shape[:2]
-        return self.detection(self.detections(picture), (size[0], size[1]), threshold)
+        return self.detection(self.detections(picture), (size[0], size[1]), threshold, most)
 
     def detection(
         self, found: Detections, size: Size, threshold: float = THRESHOLD, most: int | None = None

@@ -118,7 +118,7 @@ def compare_objects(
 ) -> Comparison:
     """Run a graph on golden pictures, one by one."""
     tolerance = FP16_TOLERANCE if bundle.precision == "fp16" else FP32_TOLERANCE
-    differences, count = [], 0
+    differences, count, masks_compared = [], 0, 0
     for i in range(len(golden.images)):
         one = slice(i, i + 1)
         boxes, scores, labels, (n,), *masks = bundle.network(golden.images[one], golden.shapes[one])
@@ -129,8 +129,12 @@ def compare_objects(
             masked = boxes[0, :n], labels[0, :n], masks[0][0, :n]
             assert golden.masked_boxes is not None and golden.masked_labels is not None
             expected = golden.masked_boxes[i], golden.masked_labels[i], golden.masks[i]
-            differences.append(difference_of_masks(masked, expected, tolerance) / CLOSE_MASKS)
+            off, compared = difference_of_masks(masked, expected, tolerance)
+            differences.append(off / CLOSE_MASKS)
+            masks_compared += compared
         count += int(n)
+    if golden.masks is not None and count and not masks_compared:
+        differences.append(np.inf)  # nothing speaks for the masks
     return Comparison(
         compared="objects",
         images=len(golden.images),
@@ -180,8 +184,8 @@ def difference(
 
 def difference_of_masks(
     found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...], tolerance: float
-) -> float:
-    """Give how far the probabilities of masks are off, of objects that both have found.
+) -> tuple[float, int]:
+    """Give how far the probabilities of masks are off, of objects that both found, and how many.
 
     Where the rounding of scores tells which of two boxes stays, there is no mask to compare with.
 
@@ -192,12 +196,14 @@ def difference_of_masks(
     """
     boxes, labels, masks = found
     every_box, every_label, every_mask = expected
+    if not len(every_box):
+        return 0.0, 0
     edges = np.maximum(boxes[:, 2:] - boxes[:, :2], SMALLEST).max(1)
     apart = np.abs(boxes[:, None] - every_box).max(2) / edges[:, None]
     apart = np.where(labels[:, None] == every_label, apart, np.inf)
     nearest = apart.argmin(1)
     same = apart.min(1, initial=np.inf) <= tolerance
-    return float(np.abs(masks - every_mask[nearest])[same].max(initial=0.0))
+    return float(np.abs(masks - every_mask[nearest])[same].max(initial=0.0)), int(same.sum())
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -248,6 +248,7 @@ def _write_mindirs(
     Returns:
         what each takes, by its file's name.
     """
+    # In place: a network of two passes is called in parts, not as the cell that comes back.
     runner = in_float16(network) if choices.precision == "fp16" else network
     graph: nn.Cell
     if isinstance(network, TwoPasses):

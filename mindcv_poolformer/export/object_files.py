@@ -16,18 +16,23 @@ KINDS = {"overlay": "_overlay"}
 
 
 def write_object_files(
-    bundle: DetectorBundle, paths: Sequence[Path], folder: Path, threshold: float
+    bundle: DetectorBundle,
+    paths: Sequence[Path],
+    folder: Path,
+    threshold: float,
+    most: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Find the objects on images one by one, as :func:`write_pictures`.
 
-    ``<name>_overlay.png`` is the image with the objects whose scores exceed the threshold.
+    ``<name>_overlay.png`` is the image with the objects whose scores exceed the threshold, ``most``
+    of them if it is given.
 
     Yields:
         beside the files "objects", see :func:`told_objects`.
     """
 
     def look(picture: Image.Image) -> tuple[Sequence[Image.Image], dict[str, Any]]:
-        found = bundle.objects_on(picture, threshold)
+        found = bundle.objects_on(picture, threshold, most)
         objects = told_objects(found, bundle.objects.category_ids)
         return [found.overlay(picture)], {"objects": objects}
 

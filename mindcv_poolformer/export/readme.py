@@ -42,6 +42,7 @@ python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving
 _SEGMENTATION = """\
 python predict.py --bundle "$BUNDLE" --self_test{key}
 python predict.py --bundle "$BUNDLE" photo.jpg folder/ --output_dir predictions{key}
+python validate.py --bundle "$BUNDLE" --config RECIPE{key}
 python -m mindcv_poolformer.serving "$BUNDLE"           # pip install ".[serving]\""""
 
 _DETECTION = """\

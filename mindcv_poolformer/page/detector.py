@@ -40,7 +40,7 @@ class PageDetector:
         """Find the objects on an RGB picture.
 
         Raises:
-            UserError: the picture is too narrow.
+            UserError: the picture is too narrow or too long.
         """
         started = time.perf_counter()
         inputs = self.bundle.prepare(picture)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.detection.drawing import ink_on
+from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.objects import THRESHOLD, Detection
 from ..data.segmentation.labelling import Colour
 from .detector import PageDetector
@@ -58,6 +59,8 @@ def build(model: PageDetector, examples: Sequence[Path]) -> gr.Blocks:
 def objects_over(found: Detection, size: tuple[int, int]) -> str:
     """Elements over an image of a width and a height, the surest last; the browser shows them."""
     masks = [None] * len(found.scores) if found.masks is None else found.masks
+    if isinstance(masks, PastedMasks):
+        masks = masks.resized(shown_size(*size)[::-1])
     rows = zip(found.names, found.scores, found.labels, found.boxes / (size * 2), masks)
     elements = []
     for name, score, label, box, mask in rows:
@@ -101,17 +104,10 @@ def _mask(mask: np.ndarray, colour: Colour) -> str:
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     height, width = mask.shape
     inner = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * OPACITY)
-    inner = inner.resize(_part_shown(inner.size, (width, height)))
     image = Image.new("RGBA", inner.size, colour)
     image.putalpha(inner)
     place = _place(left / width, top / height, right / width, bottom / height)
     return f'<img alt="" style="{place}" src="{as_url(image, "PNG")}">'
-
-
-def _part_shown(part: tuple[int, int], whole: tuple[int, int]) -> tuple[int, int]:
-    """Width and height in the browser of a part of an image."""
-    factor = max(shown_size(*whole)) / max(whole)
-    return max(1, round(part[0] * factor)), max(1, round(part[1] * factor))
 
 
 def _place(x1: float, y1: float, x2: float, y2: float) -> str:

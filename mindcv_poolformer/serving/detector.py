@@ -18,16 +18,16 @@ from ..export.object_files import told_objects
 from ..runtime.errors import UserError
 from .batching import Batcher
 from .options import Options
-from .payload import BadRequestError, Pictures, Wanted, in_base64, texts
+from .payload import OBJECTS, BadRequestError, Pictures, Wanted, in_base64, texts
 
-OBJECTS, OVERLAY = "objects", "overlay"
+OVERLAY = "overlay"
 CHANNELS = 3
 
 
 class ServedDetector:
     """Each picture has a run of its own, as in predict.py, and so the very same objects.
 
-    Of a request one picture at a time is in memory.
+    Of a request two pictures at most are in memory.
     """
 
     def __init__(self, folder: str, options: Options) -> None:
@@ -59,7 +59,7 @@ class ServedDetector:
         """Objects where nothing is asked for.
 
         Raises:
-            BadRequestError: a picture cannot be read, or is too narrow.
+            BadRequestError: a picture cannot be read, or is too narrow or too long.
         """
         rows = []
         pictures = self._prepared(tensor)

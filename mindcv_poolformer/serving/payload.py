@@ -29,6 +29,7 @@ from ..data.preprocess import MODES, convert
 from ..export.picture_files import as_png
 
 PIXELS, ENCODED = "pixels", "encoded"
+OBJECTS = "objects"
 FORMATS = ("JPEG", "PNG")
 _CODES = {"FP32": "f", "UINT8": "B"}  # of the module array
 _ID = re.compile(r"([!-~]([ -~]{0,126}[!-~])?)?")
@@ -152,17 +153,20 @@ def read_wanted(request: InferenceRequest, outputs: Sequence[MetadataTensor]) ->
     """The outputs that are named, and the parameters ``top_k`` and ``threshold``.
 
     Raises:
-        BadRequestError: an output is unknown, ``top_k`` no count, or ``threshold`` no fraction.
+        BadRequestError: an output is unknown, ``top_k`` no count, or ``threshold`` no fraction or
+            for a bundle that finds no objects.
     """
     parameters = request.parameters.model_dump(exclude_none=False) if request.parameters else {}
     top_k = parameters.get("top_k")
-    if top_k is not None and (type(top_k) is not int or top_k < 1):
+    if "top_k" in parameters and (type(top_k) is not int or top_k < 1):
         raise BadRequestError(f"parameter top_k: found {top_k!r:.40}, expected a whole number >= 1")
     names = [output.name for output in request.outputs or []]
     known = [tensor.name for tensor in outputs]
     for name in names:
         if name not in known:
             raise BadRequestError(f"output {name!r:.60}: found no such, expected {_either(known)}")
+    if "threshold" in parameters and OBJECTS not in known:
+        raise BadRequestError("parameter threshold: found it, expected it with a detector alone")
     return Wanted(tuple(dict.fromkeys(names)), top_k, _threshold(parameters))
 
 

@@ -230,7 +230,10 @@ class Detection:
         Raises:
             UserError: as :func:`pictures_to_validate_on`.
         """
-        pictures = pictures_to_validate_on(self.recipe, self.images.classes, self.num_classes)
+        masks = DETECTORS[self.recipe.model.model].masks
+        pictures = pictures_to_validate_on(
+            self.recipe, self.images.classes, self.num_classes, masks=masks
+        )
         level = self.recipe.system.eval_amp_level
         network = self.create_network(self.recipe, self.num_classes)
         return validating_pictures.evaluator_of(self.recipe, network, level, pictures, self.world)

@@ -48,7 +48,10 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
             f"num_classes: found {recipe.model.num_classes} for {weights.path}, a network of "
             f"{weights.num_classes} classes, expected null or that number"
         )
-    pictures = pictures_to_validate_on(recipe, weights.classes or None, weights.num_classes)
+    masks = DETECTORS[recipe.model.model].masks
+    pictures = pictures_to_validate_on(
+        recipe, weights.classes or None, weights.num_classes, masks=masks
+    )
     level, other_level = recipe.system.eval_amp_level, options.compare_amp_level
     evaluator = evaluator_of(recipe, restored(recipe, weights), level, pictures, world)
     other = None
@@ -182,7 +185,8 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     bundle = load_detector_bundle(
         options.bundle, runtime=taken, key_file=options.dec_key_file or None
     )
-    pictures = pictures_to_validate_on(recipe, bundle.classes, len(bundle.classes))
+    masks = bundle.objects.mask_edge is not None
+    pictures = pictures_to_validate_on(recipe, bundle.classes, len(bundle.classes), masks=masks)
     shard = Shard(world.rank, world.size)
 
     def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
@@ -193,7 +197,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         [detect],
         pictures,
         _prepared(bundle, pictures, shard),
-        masks=bundle.objects.mask_edge is not None,
+        masks=masks,
         shard=shard,
         bar=world.is_main,
     )

@@ -139,11 +139,11 @@ def test_two_ranks_count_every_image_once(workspace: Path, truth: Truth) -> None
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("batch_size", [1, 21, 64])
+@pytest.mark.parametrize(("batch_size", "mode"), [(1, 1), (21, 1), (64, 0)])
 def test_neither_the_batch_size_nor_the_mode_changes_anything(
-    workspace: Path, truth: Truth, batch_size: int
+    workspace: Path, truth: Truth, batch_size: int, mode: int
 ) -> None:
-    ended = validate(workspace, mode=1, batch_size=batch_size, result_file="batch.json")
+    ended = validate(workspace, mode=mode, batch_size=batch_size, result_file="batch.json")
     assert_true(report(workspace, "batch.json", ended), truth)
 
 

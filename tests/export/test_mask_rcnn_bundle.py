@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 import json
 import os
 import subprocess
@@ -19,7 +22,7 @@ from without_mindspore import PYTHON, without_mindspore
 
 import mindcv_poolformer
 from mindcv_poolformer.data.detection.fitting import CanvasTransform, EvalTransform
-from mindcv_poolformer.data.detection.mask_pasting import paste_masks
+from mindcv_poolformer.data.detection.mask_pasting import PastedMasks, paste_masks
 from mindcv_poolformer.data.detection.objects import Objects, colours_of
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.detector import load_detector_bundle
@@ -108,6 +111,57 @@ def test_other_masks_fail_the_self_test(folder: Path) -> None:
         self_test_objects(replace(graph, network=run))
 
 
+def test_the_server_tells_the_same_pixels(folder: Path) -> None:
+    """Without the server around it."""
+    pytest.importorskip("mlserver", reason="needs the extra serving")
+    from mlserver.types import RequestInput
+
+    from mindcv_poolformer.serving.batching import Batcher
+    from mindcv_poolformer.serving.detector import ServedDetector
+    from mindcv_poolformer.serving.options import Options
+    from mindcv_poolformer.serving.payload import BadRequestError, Wanted
+
+    served = ServedDetector(str(folder), Options.from_dict({}))
+
+    async def ask(*pictures: Image.Image) -> list[list[str]]:
+        files = []
+        for one in pictures:
+            content = io.BytesIO()
+            one.save(content, "PNG")
+            files.append(content.getvalue())
+        tensor = RequestInput(name="encoded", datatype="BYTES", shape=[len(files)], data=files)
+        wanted = Wanted(("objects", "overlay"), 9, 0.1)
+        found = await served.answer(tensor, wanted, Batcher(served.run, 1, 0.0, 64))
+        return [list(output.data) for output in found]
+
+    pictures = [picture(90, 130, 3), picture(70, 64, 5)]
+    objects, overlays = asyncio.run(ask(*pictures))
+    bundle = load_detector_bundle(folder, runtime="onnx")
+    for one, told, overlay in zip(pictures, objects, overlays, strict=True):
+        expected = bundle.objects_on(one, 0.1, 9)
+        assert json.loads(told) == told_objects(expected, bundle.objects.category_ids)
+        assert json.loads(told)[0]["segmentation"]["size"] == [one.height, one.width]
+        seen = Image.open(io.BytesIO(base64.b64decode(overlay)))
+        np.testing.assert_array_equal(seen, expected.overlay(one))
+    ribbon = "image of 500000 x 11: found 32,000,000 pixels, resized, expected at most 25,000,000"
+    with pytest.raises(BadRequestError, match=ribbon):
+        asyncio.run(ask(Image.new("1", (500_000, 11))))
+
+
+def test_the_page_shows_the_same_pixels(folder: Path) -> None:
+    """At the size that the browser shows."""
+    from mindcv_poolformer.page.detector import load_page_detector
+
+    image = picture(90, 130, 3)
+    found = load_page_detector(folder).find(image).objects
+    expected = load_detector_bundle(folder).objects_on(image, OBJECTS.score_threshold)
+    assert isinstance(found.masks, PastedMasks) and expected.masks is not None
+    np.testing.assert_array_equal(list(found.masks), list(expected.masks))
+    twice = np.array(list(found.masks.resized((180, 260))))
+    share = (twice[:, ::2, ::2] == np.array(list(expected.masks))).mean()
+    assert twice.shape[1:] == (180, 260) and share > 0.98
+
+
 def test_without_mindspore(folder: Path, tmp_path: Path) -> None:
     image = picture(90, 130, 3)
     image.save(tmp_path / "picture.png")
@@ -136,7 +190,7 @@ def test_a_network_answers_as_its_bundle(folder: Path, trained: Trained) -> None
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=5e-3)
     assert found.masks is not None and expected.masks is not None
-    differ = np.asarray(found.masks) != np.asarray(expected.masks)
+    differ = found.masks != np.asarray(expected.masks)
     assert differ.sum((1, 2)).max() <= 2
 
 

@@ -214,6 +214,10 @@ def test_refusals(service: Service, tensor: dict[str, Any], status: int, reason:
         ({"parameters": {"top_k": "5"}}, "parameter top_k: found '5'"),
         ({"parameters": {"top_k": True}}, "parameter top_k: found True"),
         (
+            {"parameters": {"threshold": 0.5}},
+            "parameter threshold: found it, expected it with a det",
+        ),
+        (
             {"id": "日本"},
             "id: found '\\u65e5\\u672c' of 2 characters, expected at most 128 of print",
         ),

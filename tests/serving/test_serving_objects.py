@@ -72,6 +72,7 @@ def written(
     """What predict.py tells and writes for each photo: objects, and the overlay's pixels."""
     folder = tmp_path_factory.mktemp("written")
     words = ["predict.py", *map(str, photos), "--json", "--threshold", str(THRESHOLD)]
+    words += ["--top_k", "2"]
     words += ["--bundle", str(bundle), "--output_dir", str(folder)]
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
@@ -90,11 +91,11 @@ def test_files_over_grpc(
     files = np.array([path.read_bytes() for path in photos], dtype=object)
     outputs = [tritonclient.grpc.InferRequestedOutput(name) for name in ("overlay", "objects")]
     tensors = [over_grpc("encoded", files, "BYTES")]
-    parameters = {"threshold": str(THRESHOLD)}  # a float would not arrive
+    parameters = {"threshold": str(THRESHOLD), "top_k": 2}  # a float would not arrive
     answer = service.grpc.infer(NAME, tensors, outputs=outputs, parameters=parameters)
     objects = [json.loads(element) for element in answer.as_numpy("objects")]
     assert objects == [one["objects"] for one in written]
-    assert {len(rows) for rows in objects} != {0}
+    assert {0, 2} <= {len(rows) for rows in objects} <= {0, 1, 2}
     for element, one in zip(answer.as_numpy("overlay"), written, strict=True):
         file = io.BytesIO(base64.b64decode(element, validate=True))
         np.testing.assert_array_equal(Image.open(file, formats=["PNG"]), one["overlay"])
@@ -106,7 +107,7 @@ def test_many_at_once_get_their_own(
     def ask(number: int) -> list[dict[str, Any]]:
         client = tritonclient.grpc.InferenceServerClient(service.address)
         tensors = [over_grpc("encoded", np.array([photos[number].read_bytes()], object), "BYTES")]
-        parameters = {"threshold": str(THRESHOLD)}
+        parameters = {"threshold": str(THRESHOLD), "top_k": 2}
         answer = client.infer(NAME, tensors, parameters=parameters, client_timeout=60)
         (told,) = answer.as_numpy("objects")
         return json.loads(told)
@@ -146,6 +147,7 @@ RIBBON = png(Image.new("1", (3_000_000, 1)))
     ("parameters", "file", "reason"),
     [
         ({"threshold": 2}, b"", "400.*parameter threshold: found 2, expected a number from 0 to 1"),
+        ({"top_k": 2.5}, b"", "400.*parameter top_k: found 2.5, expected a whole number >= 1"),
         ({"threshold": "a"}, b"", "400.*parameter threshold: found 'a', expected a number from"),
         ({}, b"nothing", "400.*image 0: found no JPEG or PNG, expected one"),
         ({}, RIBBON, "400.*image 0: found 3000000 x 1 pixels, expected edges of at most 2,147,482"),
@@ -157,7 +159,8 @@ def test_refusals(service: Service, parameters: dict[str, Any], file: bytes, rea
         service.http.infer(NAME, [over_http("encoded", files, "BYTES")], parameters=parameters)
 
 
-def test_a_threshold_that_is_lost_over_grpc_is_told(service: Service) -> None:
+def test_a_fraction_that_is_lost_over_grpc_is_told(service: Service) -> None:
     tensors = [over_grpc("pixels", np.zeros((1, 9, 9, 3), np.uint8), "UINT8")]
-    with pytest.raises(InferenceServerException, match="INVALID_ARGUMENT.*threshold: found None"):
-        service.grpc.infer(NAME, tensors, parameters={"threshold": 0.5})
+    for name in ("threshold", "top_k"):
+        with pytest.raises(InferenceServerException, match=f"INVALID_ARGUMENT.*{name}: found None"):
+            service.grpc.infer(NAME, tensors, parameters={name: 0.5})

@@ -199,7 +199,7 @@ def training_pictures(
     file = listed.file
     known = _classes_of(listed)
     if masks:
-        _want_outlines(listed)
+        want_outlines(listed)
     has_object = np.zeros(len(file.names), bool)
     has_object[file.pictures[known >= 0]] = True
     large = file.sizes.min(axis=1) >= SMALLEST
@@ -307,7 +307,12 @@ def _classes_of(pictures: CocoPictures) -> np.ndarray:
     return np.array([*of_category, -1], np.int32)[file.categories]
 
 
-def _want_outlines(pictures: CocoPictures) -> None:
+def want_outlines(pictures: CocoPictures) -> None:
+    """Refuse pictures with an object that has no outline.
+
+    Raises:
+        UserError: there is one.
+    """
     file = pictures.file
     missing = np.flatnonzero((pictures.labels >= 0) & (file.outlines.kinds == NONE))
     if len(missing):
@@ -315,5 +320,5 @@ def _want_outlines(pictures: CocoPictures) -> None:
         picture = file.picture_ids[file.pictures[number]]
         raise UserError(
             f"{file.path}: picture {picture}, annotation {file.ids[number]}: found no outline, "
-            f"expected one of each object to train masks on ({len(missing):,} have none)"
+            f"expected one of each object for its mask ({len(missing):,} have none)"
         )

@@ -30,6 +30,15 @@ class PastedMasks:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
 
+    def resized(self, size: tuple[int, int]) -> PastedMasks:
+        """Those of an image of another size, height and width."""
+        factors = np.array(size[::-1] * 2) / np.array(self._size[::-1] * 2)
+        return PastedMasks(self._probabilities, self._boxes * factors, size)
+
+    def all(self) -> np.ndarray:
+        """(n, H, W) bool."""
+        return paste_masks(self._probabilities, self._boxes, self._size)
+
 
 def paste_masks(
     probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float = 0.5
@@ -70,4 +79,4 @@ def _weights(begin: float, end: float, first: int, last: int, cells: int) -> np.
     # In a box without an area, the middle of the mask.
     part = np.where(np.isfinite(part), part, 0)
     at = ((part + 1) * cells - 1) / 2
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells, dtype=np.float32)), 0)

@@ -86,7 +86,8 @@ class Detection:
         labels: (n,) int32, indices of the classes.
         classes: the name of each class.
         palette: the colour of each class, red, green and blue, 0 to 255.
-        masks: n of (H, W) bool, the objects' pixels; None of a network that gives none.
+        masks: the objects' pixels, (n, H, W) bool, or each pasted as it is asked for; None of a
+            network that gives none.
     """
 
     boxes: np.ndarray

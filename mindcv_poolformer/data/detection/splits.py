@@ -7,7 +7,13 @@ from pathlib import Path
 
 from ...config import Recipe
 from ...runtime.errors import UserError
-from .coco import CocoPictures, evaluation_pictures, split_paths, training_pictures
+from .coco import (
+    CocoPictures,
+    evaluation_pictures,
+    split_paths,
+    training_pictures,
+    want_outlines,
+)
 from .digit_objects import write_digit_objects
 
 
@@ -31,7 +37,7 @@ def pictures_to_train_on(recipe: Recipe, *, masks: bool) -> CocoPictures:
 
 
 def pictures_to_validate_on(
-    recipe: Recipe, classes: Sequence[str] | None, num_classes: int
+    recipe: Recipe, classes: Sequence[str] | None, num_classes: int, *, masks: bool
 ) -> CocoPictures:
     """List the validation split.
 
@@ -40,13 +46,17 @@ def pictures_to_validate_on(
         classes: those of the network, which the file has to have; None where it has no names, and
             the file's categories are the network's classes.
         num_classes: how many the network tells apart.
+        masks: it gives masks, so that each object has to have an outline.
 
     Raises:
-        UserError: as :func:`evaluation_pictures`; or there is another number of categories.
+        UserError: as :func:`evaluation_pictures` and :func:`want_outlines`; or there is another
+            number of categories.
     """
     annotations, images = _paths(recipe, recipe.data.val_split, recipe.detection.val_annotations)
     pictures = evaluation_pictures(annotations, images, classes=classes)
     _check_count(pictures, num_classes, "classes of the weights")
+    if masks:
+        want_outlines(pictures)
     return pictures
 
 
