@@ -161,6 +161,7 @@ def test_any_family_is_a_backbone(family: str | None, pynative_mode: None) -> No
 
 
 def test_a_call_and_a_segmentation_of_images(pynative_mode: None) -> None:
+    ms.set_seed(0)  # else one class may be everywhere
     network = small_segmenter(None, num_classes=3).set_train(False)
     images = official_images(0, 2, 3, 66, 47)
     logits = network(images)
