@@ -30,7 +30,7 @@ demo-segmentation: .venv/installed
 demo-detection: .venv/installed
 	$(BIN)/python train.py
 	$(BIN)/python train.py --config configs/retinanet_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
-	$(BIN)/python validate.py --config configs/retinanet_poolformer_s12_digits.yaml --val_amp_level O3 --compare_amp_level O0 --result_file $(BOXES)/validation.json --report $(BOXES)/report --overwrite
+	$(BIN)/python validate.py --config configs/retinanet_poolformer_s12_digits.yaml --val_amp_level O3 --result_file $(BOXES)/validation.json --report $(BOXES)/report --overwrite
 	$(BIN)/python export.py --config configs/retinanet_poolformer_s12_digits.yaml --overwrite
 	$(BIN)/python predict.py data/digit_objects/val/0000.png --bundle $(BOXES)/bundle --output_dir $(BOXES)/predictions --json > $(BOXES)/prediction.json
 	$(BIN)/python train.py --config configs/mask_rcnn_poolformer_s12_digits.yaml --ckpt_path $(RUN)/best.ckpt
