@@ -135,8 +135,8 @@ def test_coded_runs_and_files_that_tell_less(root: Path) -> None:
     with pytest.raises(UserError) as error:
         training_pictures(*split_paths(root, "mine"), masks=True)
     assert str(error.value) == (
-        f"{path}: picture 70, annotation 12: found no outline, expected one of each object to "
-        "train masks on (1 have none)"
+        f"{path}: picture 70, annotation 12: found no outline, expected one of each object for "
+        "its mask (1 have none)"
     )
     assert training_pictures(*split_paths(root, "mine"), masks=False).ids.tolist() == [70]
 
