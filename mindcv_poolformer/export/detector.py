@@ -115,7 +115,7 @@ class DetectorBundle:
         return self.detection(self.detections(picture), (size[0], size[1]), threshold, most)
 
     def detection(
-        self, found: Detections, size: Size, threshold: float = THRESHOLD, most: int | None = None
+        self, found: Detections, size: Size, threshold: float, most: int | None = None
     ) -> Detection:
         """As :func:`detection`, of the bundle's classes and of no more than so many objects."""
         surest = tuple(each[:most] for each in found)

@@ -79,12 +79,9 @@ def predicted(served: Path, photos: list[Path]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def service(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server for the tests that leave it as it was."""
-    from service import Service
+    from service import at_work
 
-    one = Service(served, tmp_path_factory.mktemp("service"), "--max_request_bytes", "2000000")
-    try:
-        one.wait()
+    with at_work(
+        served, tmp_path_factory.mktemp("service"), "--max_request_bytes", "2000000"
+    ) as one:
         yield one
-        assert one.end() == 0, one.log.read_text()[-3000:]
-    finally:
-        one.running.kill()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ class Service:
     def resident(self) -> float:
         """Resident memory in MB."""
         return self.process.memory_info().rss / 1e6
+
+
+@contextlib.contextmanager
+def at_work(bundle: Path, folder: Path, *flags: str) -> Iterator[Service]:
+    """A server of a bundle that is ready, and ends well once the block has."""
+    one = Service(bundle, folder, *flags)
+    try:
+        one.wait()
+        yield one
+        assert one.end() == 0, one.log.read_text()[-3000:]
+    finally:
+        one.running.kill()
 
 
 def over_grpc(name: str, array: np.ndarray, datatype: str) -> Any:

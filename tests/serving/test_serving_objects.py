@@ -26,7 +26,7 @@ pytest.importorskip("tritonclient", reason="needs the extra serving")
 # isort: split
 import tritonclient.grpc  # noqa: E402
 import tritonclient.http  # noqa: E402
-from service import Service, over_grpc, over_http  # noqa: E402
+from service import Service, at_work, over_grpc, over_http  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
 NAME = "retinanet_toy"
@@ -55,14 +55,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server of the bundle."""
-    one = Service(bundle, tmp_path_factory.mktemp("service"))
-    try:
-        one.wait()
+    with at_work(bundle, tmp_path_factory.mktemp("service")) as one:
         yield one
-        assert one.end() == 0, one.log.read_text()[-3000:]
-        assert "Traceback" not in one.log.read_text()
-    finally:
-        one.running.kill()
+    assert "Traceback" not in one.log.read_text()
 
 
 @pytest.fixture(scope="module")
