@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -10,7 +9,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import mindspore as ms
 import numpy as np
@@ -111,41 +110,37 @@ def test_other_masks_fail_the_self_test(folder: Path) -> None:
         self_test_objects(replace(graph, network=run))
 
 
-def test_the_server_tells_the_same_pixels(folder: Path) -> None:
-    """Without the server around it."""
-    pytest.importorskip("mlserver", reason="needs the extra serving")
-    from mlserver.types import RequestInput
+def test_the_server_tells_the_same_pixels(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient", reason="needs the extra serving")
+    from service import at_work, over_grpc
+    from tritonclient.grpc import InferRequestedOutput
+    from tritonclient.utils import InferenceServerException
 
-    from mindcv_poolformer.serving.batching import Batcher
-    from mindcv_poolformer.serving.detector import ServedDetector
-    from mindcv_poolformer.serving.options import Options
-    from mindcv_poolformer.serving.payload import BadRequestError, Wanted
+    outputs = [InferRequestedOutput(name) for name in ("objects", "overlay")]
+    parameters = {"threshold": "0.1", "top_k": 9}
+    with at_work(folder, tmp_path) as service:
 
-    served = ServedDetector(str(folder), Options.from_dict({}))
-
-    async def ask(*pictures: Image.Image) -> list[list[str]]:
-        files = []
-        for one in pictures:
+        def ask(image: Image.Image) -> Any:
             content = io.BytesIO()
-            one.save(content, "PNG")
-            files.append(content.getvalue())
-        tensor = RequestInput(name="encoded", datatype="BYTES", shape=[len(files)], data=files)
-        wanted = Wanted(("objects", "overlay"), 9, 0.1)
-        found = await served.answer(tensor, wanted, Batcher(served.run, 1, 0.0, 64))
-        return [list(output.data) for output in found]
+            image.save(content, "PNG")
+            tensors = [over_grpc("encoded", np.array([content.getvalue()], object), "BYTES")]
+            return service.grpc.infer(
+                "mask_rcnn_tiny", tensors, outputs=outputs, parameters=parameters
+            )
 
-    pictures = [picture(90, 130, 3), picture(70, 64, 5)]
-    objects, overlays = asyncio.run(ask(*pictures))
+        pictures = [picture(90, 130, 3), picture(70, 64, 5)]
+        answers = [ask(one) for one in pictures]
+        ribbon = "image of 500000 x 11: found 32,000,000 pixels, resized, expected at most 25,000,"
+        with pytest.raises(InferenceServerException, match=ribbon):
+            ask(Image.new("1", (500_000, 11)))
     bundle = load_detector_bundle(folder, runtime="onnx")
-    for one, told, overlay in zip(pictures, objects, overlays, strict=True):
+    for one, answer in zip(pictures, answers, strict=True):
         expected = bundle.objects_on(one, 0.1, 9)
-        assert json.loads(told) == told_objects(expected, bundle.objects.category_ids)
-        assert json.loads(told)[0]["segmentation"]["size"] == [one.height, one.width]
-        seen = Image.open(io.BytesIO(base64.b64decode(overlay)))
+        rows = json.loads(answer.as_numpy("objects")[0])
+        assert rows == told_objects(expected, bundle.objects.category_ids)
+        assert rows[0]["segmentation"]["size"] == [one.height, one.width]
+        seen = Image.open(io.BytesIO(base64.b64decode(answer.as_numpy("overlay")[0])))
         np.testing.assert_array_equal(seen, expected.overlay(one))
-    ribbon = "image of 500000 x 11: found 32,000,000 pixels, resized, expected at most 25,000,000"
-    with pytest.raises(BadRequestError, match=ribbon):
-        asyncio.run(ask(Image.new("1", (500_000, 11))))
 
 
 def test_the_page_shows_the_same_pixels(folder: Path) -> None:

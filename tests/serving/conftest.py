@@ -23,8 +23,6 @@ from mindcv_poolformer.export.mindir import Trained, write_bundle
 if TYPE_CHECKING:
     from service import Service
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `service`, which needs the extra serving
-
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
