@@ -303,13 +303,13 @@ FAULTS = (
         "tests/commands/test_segmentation_scripts.py -m long -k two_ranks_follow",
     ),
     Fault(
-        "/data/segmentation/bilinear.py",
+        "/data/bilinear.py",
         "mixed += 2",
         "mixed += 1",
         "tests/data/test_scene_transforms.py -k numpy",
     ),
     Fault(
-        "/data/segmentation/bilinear.py",
+        "/data/bilinear.py",
         "right[(columns < 0) | (columns >= width - 1)] = 0",
         "pass",
         "tests/data/test_scene_transforms.py -k numpy",
@@ -930,7 +930,7 @@ FAULTS = (
         "tests/serving/test_serving_objects.py -k lost_over_grpc",
     ),
     Fault(
-        "/data/segmentation/fitting.py",
+        "/data/fitting.py",
         "if max(height, width) > LONGEST_EDGE:",
         "if max(height, width) > LONGEST_EDGE + 1:",
         "tests/data/test_scene_transforms.py -k too_long",

@@ -14,8 +14,8 @@ from PIL import Image
 from ..data.detection.fitting import scale_factors
 from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.objects import THRESHOLD, Detection, Objects
+from ..data.fitting import nearest_shape
 from ..data.segmentation.labelling import Colour
-from ..data.segmentation.stretch import nearest_shape
 from .bundle import LoadedGraph, load_graphs
 from .description import DETECTION, read_description
 from .image_size import Size

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ..data.detection import coco_categories
-from ..data.detection.fitting import DIVISOR, CanvasTransform, EvalTransform, padded_size
+from ..data.detection.fitting import CanvasTransform, EvalTransform, padded_size
 from ..data.detection.objects import Objects, colours_of
+from ..data.fitting import DIVISOR
 from ..models import MaskRCNN, RetinaNet
 from ..models.dense.mask_rcnn import MASK_EDGE
 from ..runtime.errors import UserError

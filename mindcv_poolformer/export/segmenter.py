@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..data.fitting import nearest_shape
 from ..data.segmentation.labelling import Labelling
-from ..data.segmentation.stretch import StretchTransform, nearest_shape
+from ..data.segmentation.stretch import StretchTransform
 from .bundle import LoadedGraph, load_graphs
 from .description import SEGMENTATION, read_description
 from .image_size import Size

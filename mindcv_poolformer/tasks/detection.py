@@ -13,11 +13,12 @@ from mindspore.dataset import Dataset
 from ..config import DetectionConfig, Recipe
 from ..data.corrupt import list_of
 from ..data.detection.coco import CocoPictures
-from ..data.detection.fitting import DIVISOR, IMG_SCALE
+from ..data.detection.fitting import IMG_SCALE
 from ..data.detection.loader import check_canvas, training_batches
 from ..data.detection.order import grouped_steps, wider_than_high
 from ..data.detection.splits import pictures_to_train_on, pictures_to_validate_on
 from ..data.detection.transforms import TrainTransform
+from ..data.fitting import DIVISOR
 from ..data.order import Shard
 from ..evaluation.detection import DetectionEvaluator
 from ..models import DETECTORS, VARIANTS, MaskRCNN, RetinaNet

@@ -14,7 +14,7 @@ from mindcv_poolformer.data.detection.fitting import (
     scale_factors,
 )
 from mindcv_poolformer.data.detection.transforms import Draw, TrainTransform, official_test
-from mindcv_poolformer.data.segmentation.transforms import resize_image
+from mindcv_poolformer.data.fitting import resize_image
 from mindcv_poolformer.runtime.errors import UserError
 
 OFFICIAL = dict(np.load(FIXTURES / "official_detection.npz"))

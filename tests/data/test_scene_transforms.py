@@ -10,8 +10,8 @@ import pytest
 from mindspore.dataset import vision
 from official import FIXTURES
 
-from mindcv_poolformer.data.segmentation import bilinear
-from mindcv_poolformer.data.segmentation.fitting import fitted_size, resize_image
+from mindcv_poolformer.data import bilinear
+from mindcv_poolformer.data.fitting import fitted_size, resize_image
 from mindcv_poolformer.data.segmentation.photometric import Photometric, hsv_to_rgb, rgb_to_hsv
 from mindcv_poolformer.data.segmentation.scenes import IGNORED, reduce_zero
 from mindcv_poolformer.data.segmentation.transforms import (

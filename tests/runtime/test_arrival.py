@@ -42,7 +42,7 @@ def test_a_picture_is_resized_while_another_thread_imports_mindspore() -> None:
 import threading
 import mindcv_poolformer
 import numpy as np
-from mindcv_poolformer.data.segmentation.fitting import resize_image
+from mindcv_poolformer.data.fitting import resize_image
 thread = threading.Thread(target=__import__, args=("mindspore",))
 thread.start()
 picture, sums = np.arange(3072, dtype=np.uint8).reshape(32, 32, 3), set()

@@ -6,17 +6,14 @@ What a bundle needs: nothing here wants MindSpore to be installed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..preprocess import check_told, normalize
-from ..segmentation.fitting import fitted_size, resize_image
+from ..fitting import DIVISOR, FittedTransform, fitted_size, resize_image
+from ..preprocess import normalize
 
 IMG_SCALE = (1333, 800)
-DIVISOR = 32  # of height and width, which the network's stages halve
 
 
 def scale_factors(
@@ -52,39 +49,9 @@ def padded(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return whole
 
 
-_LISTS = ("img_scale", "mean", "std")
-
-
 @dataclass(frozen=True)
-class EvalTransform:
-    """Resize to fit, normalise, pad each edge to the next multiple of a divisor.
-
-    Args:
-        img_scale: that pictures fit in, see fitted_size.
-        size_divisor: of height and width, which the network's stages halve.
-        mean, std: of red, green and blue, in units of 0 to 255.
-    """
-
-    img_scale: tuple[int, int]
-    size_divisor: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON object; `pixel_range` tells the unit of `mean` and `std`."""
-        values = {name: list(value) for name, value in asdict(self).items() if name in _LISTS}
-        return {**values, "size_divisor": self.size_divisor, "pixel_range": [0, 255]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EvalTransform:
-        """The inverse of to_dict.
-
-        Raises:
-            UserError: a key is missing or unknown, or the unit is another.
-        """
-        check_told(values, {*_LISTS, "size_divisor"})
-        lists = {name: tuple(values[name]) for name in _LISTS}
-        return cls(size_divisor=int(values["size_divisor"]), **lists)
+class EvalTransform(FittedTransform):
+    """Resize to fit, normalise, pad each edge to the next multiple of a divisor."""
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
         """Give the (height, width) that a picture of one is resized to."""
@@ -128,13 +95,7 @@ class CanvasTransform(EvalTransform):
     @classmethod
     def of(cls, transform: EvalTransform, image_size: tuple[int, int]) -> CanvasTransform:
         """The preparation of a test, for graphs of a size."""
-        return cls(
-            transform.img_scale,
-            transform.size_divisor,
-            transform.mean,
-            transform.std,
-            image_size,
-        )
+        return cls(**vars(transform), image_size=image_size)
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
         """Give the (height, width) that a picture of one is resized to, at most ``image_size``."""

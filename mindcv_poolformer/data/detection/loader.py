@@ -15,10 +15,11 @@ import numpy as np
 from ...runtime.errors import UnreadableError, UserError
 from .. import draws
 from ..corrupt import SubstitutingReader
+from ..fitting import DIVISOR
 from ..loader import each_loaded, first_rows, loaded_batches, prepare_engine, usable_workers
 from ..order import Shard
 from .coco import Annotated, CocoPictures
-from .fitting import DIVISOR, EvalTransform, padded, scale_factors
+from .fitting import EvalTransform, padded, scale_factors
 from .order import GroupedRows, wider_than_high
 from .transforms import TrainTransform
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config import AugmentationConfig
+from ..fitting import DIVISOR, fitted_size, resize_image
 from ..preprocess import normalize_padded
-from ..segmentation.fitting import fitted_size, resize_image
 from ..segmentation.transforms import nearest
-from .fitting import DIVISOR, IMG_SCALE, EvalTransform, scale_factors
+from .fitting import IMG_SCALE, EvalTransform, scale_factors
 
 
 @dataclass(frozen=True)

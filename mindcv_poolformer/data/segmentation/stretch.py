@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from .fitting import IMG_SCALE, EvalTransform, fitted_size, resize_image
+from ..fitting import fitted_size, resize_image
+from .fitting import IMG_SCALE, EvalTransform
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,7 @@ class StretchTransform(EvalTransform):
     @classmethod
     def of(cls, transform: EvalTransform, image_size: tuple[int, int]) -> StretchTransform:
         """The preparation of a test, for graphs of a size."""
-        return cls(
-            transform.img_scale,
-            transform.size_divisor,
-            transform.mean,
-            transform.std,
-            image_size,
-        )
+        return cls(**vars(transform), image_size=image_size)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize a picture (H, W, 3) uint8, twice.
@@ -53,12 +46,3 @@ class StretchTransform(EvalTransform):
             UserError: see resize_image.
         """
         return super().__call__(np.asarray(image))
-
-
-def nearest_shape(height: int, width: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Give the size whose ratio of height to width is nearest to a picture's; the first of equals.
-
-    Near is what has to be stretched by the smallest factor, one way or the other.
-    """
-    shape = math.log(height / width)
-    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1]) - shape))

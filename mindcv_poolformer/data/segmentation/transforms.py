@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config import AugmentationConfig
+from ..fitting import DIVISOR, fitted_size, resize_image
 from ..preprocess import normalize_padded
-from .fitting import IMG_SCALE, SIZE_DIVISOR, EvalTransform, fitted_size, resize_image
+from .fitting import IMG_SCALE, EvalTransform
 from .photometric import Photometric
 from .scenes import IGNORED
 
@@ -134,4 +135,4 @@ def varied(label: np.ndarray, most: float) -> bool:
 def official_test() -> EvalTransform:
     """Give the preparation of the official test."""
     mean, std = AugmentationConfig.mean, AugmentationConfig.std
-    return EvalTransform(IMG_SCALE, SIZE_DIVISOR, mean, std)
+    return EvalTransform(IMG_SCALE, DIVISOR, mean, std)
