@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.detection.fitting import CanvasTransform
+from ..data.fitting import nearest_shape
 from ..data.preprocess import EvalTransform
 from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.stretch import StretchTransform
@@ -27,7 +28,15 @@ from .image_size import Size, as_size, size_of
 from .key import read_key
 from .runtimes import Runtime, Taken, chosen
 
-__all__ = ["DESCRIPTION", "MINDIR", "Bundle", "load_bundle", "log_probabilities", "softmax"]
+__all__ = [
+    "DESCRIPTION",
+    "MINDIR",
+    "Bundle",
+    "PictureBundle",
+    "load_bundle",
+    "log_probabilities",
+    "softmax",
+]
 
 Network = Callable[..., Any]  # images to an array; of a detector see DetectorBundle
 Preparation = TypeVar("Preparation", EvalTransform, StretchTransform)
@@ -162,6 +171,27 @@ class Bundle(LoadedGraph[EvalTransform]):
         return self.probabilities(self.prepare(images), batch_size)
 
 
+@dataclass(frozen=True, eq=False)
+class PictureBundle:
+    """A loaded bundle of a segmenter or detector: graphs of one size or several.
+
+    Attributes:
+        folder: where it was read from.
+        model: name of the model, such as semantic_fpn_poolformer_s12.
+        classes: name of each class.
+        graphs: what runs, by the size of the images it takes.
+    """
+
+    folder: Path
+    model: str
+    classes: tuple[str, ...]
+    graphs: Mapping[Size, LoadedGraph[Any]]
+
+    def graph_for(self, size: Size) -> LoadedGraph[Any]:
+        """Give the graph whose shape is nearest to a picture's height and width."""
+        return self.graphs[nearest_shape(*size, list(self.graphs))]
+
+
 def load_bundle(
     folder: str | Path,
     *,
@@ -188,6 +218,31 @@ def load_bundle(
     size = description.image_sizes[0] if image_size is None else as_size(image_size)
     graph = load_graph(description, size, runtime=runtime, key_file=key_file)
     return Bundle(**vars(graph))
+
+
+def load_sizes(
+    folder: str | Path,
+    task: str,
+    image_size: Size | None = None,
+    runtime: Runtime = "auto",
+    key_file: str | Path | None = None,
+) -> tuple[Description, dict[Size, LoadedGraph[Any]]]:
+    """Read a bundle of segmentation or detection that export.py has written.
+
+    Args:
+        folder: the bundle.
+        task: that it is for.
+        image_size: the only one of its sizes to load, height and width; None for all.
+        runtime: as of :func:`load_bundle`.
+        key_file: holds the key of an encrypted bundle.
+
+    Raises:
+        UserError: as :func:`load_bundle`, or it is another task's.
+    """
+    description = read_description(folder)
+    description.check_task(task)
+    sizes = description.image_sizes if image_size is None else (image_size,)
+    return description, load_graphs(description, sizes, runtime=runtime, key_file=key_file)
 
 
 def load_graph(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,10 +12,9 @@ from PIL import Image
 from ..data.detection.fitting import scale_factors
 from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.objects import THRESHOLD, Detection, Objects
-from ..data.fitting import nearest_shape
 from ..data.segmentation.labelling import Colour
-from .bundle import LoadedGraph, load_graphs
-from .description import DETECTION, read_description
+from .bundle import PictureBundle, load_sizes
+from .description import DETECTION
 from .image_size import Size
 from .runtimes import Runtime
 
@@ -42,31 +39,24 @@ class Prepared:
 
 
 @dataclass(frozen=True, eq=False)
-class DetectorBundle:
-    """A loaded bundle, ready to find objects.
+class DetectorBundle(PictureBundle):
+    """A loaded bundle, ready to find objects; see :class:`PictureBundle`.
+
+    The ``network`` of a graph takes an image and its ``shapes``, and gives boxes, scores, labels
+    and count of :meth:`RetinaNet.detect`, or these and the masks of :meth:`MaskRCNN.detect`.
 
     Attributes:
-        folder: where it was read from.
-        model: name of the model, such as retinanet_poolformer_s12.
-        classes: name of each class.
         objects: the classes' colours and numbers, and what counts as an object.
-        graphs: what runs, by the size of the images it takes: its ``network`` takes one of them and
-            its ``shapes``, and gives the boxes, scores, labels and count of
-            :meth:`RetinaNet.detect`, or these and the masks of :meth:`MaskRCNN.detect`.
     """
 
-    folder: Path
-    model: str
-    classes: tuple[str, ...]
     objects: Objects
-    graphs: Mapping[Size, LoadedGraph[Any]]
 
     def resized_pixels(self, width: int, height: int) -> int:
         """Give the pixels of a picture, resized and filled up; with masks, many for a line of them.
 
         A mask that is as long as its picture is pasted by as many weights for each of its cells.
         """
-        canvas = math.prod(nearest_shape(height, width, list(self.graphs)))
+        canvas = math.prod(self.graph_for((height, width)).image_size)
         if self.objects.mask_edge is None:
             return canvas
         return max(canvas, max(map(max, self.graphs)) * max(width, height))
@@ -91,7 +81,7 @@ class DetectorBundle:
         """Fit a picture, as in :meth:`detections`, into the graph that it goes to."""
         pixels = np.asarray(picture)
         height, width = pixels.shape[:2]
-        graph = self.graphs[nearest_shape(height, width, list(self.graphs))]
+        graph = self.graph_for((height, width))
         image, size = graph.transform(pixels)
         return Prepared(image[None], np.array([size], np.int32), scale_factors(height, width, size))
 
@@ -151,22 +141,13 @@ def load_detector_bundle(
     runtime: Runtime = "auto",
     key_file: str | Path | None = None,
 ) -> DetectorBundle:
-    """Read a detector's bundle that export.py has written.
-
-    Args:
-        folder: the bundle.
-        image_size: the only one of its sizes to load, height and width; None for all.
-        runtime: as of ``load_bundle``.
-        key_file: holds the key of an encrypted bundle.
+    """Read a detector's bundle that export.py has written, as :func:`load_sizes`.
 
     Raises:
         UserError: as ``load_bundle``, or it is no detector's.
     """
-    description = read_description(folder)
-    description.check_task(DETECTION)
+    description, graphs = load_sizes(folder, DETECTION, image_size, runtime, key_file)
     assert description.objects is not None
-    sizes = description.image_sizes if image_size is None else (image_size,)
-    graphs = load_graphs(description, sizes, runtime=runtime, key_file=key_file)
     return DetectorBundle(
-        description.folder, description.model, description.classes, description.objects, graphs
+        description.folder, description.model, description.classes, graphs, description.objects
     )
