@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from PIL import Image
 
 from ..data.detection.objects import Detection
 from ..export.detector import DetectorBundle, load_detector_bundle
-from ..export.runtimes import Runtime
 from .device import load_on_device, timed_on_device
 
 
@@ -52,27 +51,9 @@ class PageDetector:
         return Found(objects, prepared - started, seconds)
 
 
-def load_page_detector(
-    folder: str | Path,
-    *,
-    runtime: Runtime = "auto",
-    device_target: Literal["Ascend", "CPU"] = "CPU",
-    key_file: str | Path | None = None,
-) -> PageDetector:
-    """Load a detector's bundle, and compile it for each of its sizes.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    model = PageDetector(
-        load_on_device(
-            load_detector_bundle,
-            folder,
-            runtime=runtime,
-            device_target=device_target,
-            key_file=key_file,
-        )
-    )
+def load_page_detector(folder: str | Path, **options: Any) -> PageDetector:
+    """Load a detector's bundle, as :func:`load_on_device`; compile it for each of its sizes."""
+    model = PageDetector(load_on_device(load_detector_bundle, folder, **options))
     for height, width in model.bundle.graphs:
         model.find(Image.new("RGB", (width, height)))
     return model

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..export.label_map import label_map
-from ..export.runtimes import Runtime
 from ..export.segmenter import SegmenterBundle, load_segmenter_bundle
 from .device import load_on_device, timed_on_device
 
@@ -56,27 +55,9 @@ class PageSegmenter:
         return Segments(labels, prepared - started, seconds, time.perf_counter() - answered)
 
 
-def load_page_segmenter(
-    folder: str | Path,
-    *,
-    runtime: Runtime = "auto",
-    device_target: Literal["Ascend", "CPU"] = "CPU",
-    key_file: str | Path | None = None,
-) -> PageSegmenter:
-    """Load a segmenter's bundle, and compile it for each of its sizes.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    model = PageSegmenter(
-        load_on_device(
-            load_segmenter_bundle,
-            folder,
-            runtime=runtime,
-            device_target=device_target,
-            key_file=key_file,
-        )
-    )
+def load_page_segmenter(folder: str | Path, **options: Any) -> PageSegmenter:
+    """Load a segmenter's bundle, as :func:`load_on_device`; compile it for each of its sizes."""
+    model = PageSegmenter(load_on_device(load_segmenter_bundle, folder, **options))
     for height, width in model.bundle.graphs:
         model.segment(Image.new("RGB", (width, height)))
     return model
