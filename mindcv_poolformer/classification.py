@@ -79,10 +79,8 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
     if (path / DESCRIPTION).is_file():
         return load_bundle(path)
     check_mindspore(f"model {model}")
-    import mindcv
-
     from .models import VARIANTS
-    from .weights import load_weights, read_weights
+    from .weights import network_of, read_weights
     from .weights.pretrained import read_published
 
     if path.exists():
@@ -95,14 +93,7 @@ def load_model(model: str | Path) -> StagedClassifier | Bundle:
             f"model {model}: found no such file or folder, expected a checkpoint, a bundle, or one "
             f"of {', '.join(VARIANTS)}"
         )
-    network = mindcv.create_model(
-        weights.model,
-        num_classes=weights.num_classes,
-        in_channels=weights.in_channels,
-        head=weights.head,
-    )
-    load_weights(network, weights)
-    return network.set_train(False)
+    return network_of(weights).set_train(False)
 
 
 def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:

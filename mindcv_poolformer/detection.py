@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,16 +84,12 @@ def load_detector(model: str | Path) -> RetinaNet | MaskRCNN | DetectorBundle:
             f"model {model}: found no such file or folder, expected a checkpoint or a bundle"
         )
     check_mindspore(f"model {model}")
-    import mindcv
-
-    from .weights import load_weights, read_weights
+    from .weights import network_of, read_weights
 
     weights = read_weights(path)
     if weights.kind not in ("RetinaNet", "Mask R-CNN"):
         raise UserError(f"{path}: found weights of {weights.model}, expected a detector's")
-    network = mindcv.create_model(weights.model, **weights.settings)
-    load_weights(network, weights)
-    return network.set_train(False)
+    return network_of(weights).set_train(False)
 
 
 def _detection(network: RetinaNet | MaskRCNN, pixels: np.ndarray, threshold: float) -> Detection:
@@ -129,8 +124,11 @@ def _detection(network: RetinaNet | MaskRCNN, pixels: np.ndarray, threshold: flo
     return detection(there, size, classes, colours_of(classes), threshold)
 
 
-@lru_cache(maxsize=1)  # a new Cell would be compiled anew for each picture
 def _two_passes(network: MaskRCNN) -> ServedTwoPasses:
+    """A network's own: another Cell would be compiled anew for each picture."""
     from .export.graph import ServedTwoPasses
 
-    return ServedTwoPasses(network)
+    own = network.__dict__  # past the Cell's __setattr__, which would make it one of its parts
+    if "two_passes" not in own:
+        own["two_passes"] = ServedTwoPasses(network)
+    return own["two_passes"]

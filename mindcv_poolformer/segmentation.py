@@ -105,17 +105,12 @@ def load_segmenter(model: str | Path) -> SemanticFPN | SegmenterBundle:
             f"model {model}: found no such file or folder, expected a checkpoint or a bundle"
         )
     check_mindspore(f"model {model}")
-    import mindcv
-
-    from .models import SEGMENTERS
-    from .weights import load_weights, read_weights
+    from .weights import network_of, read_weights
 
     weights = read_weights(path)
-    if weights.model not in SEGMENTERS:
+    if weights.kind != "segmentation model":
         raise UserError(f"{path}: found weights of {weights.model}, expected a segmentation model")
-    network = mindcv.create_model(weights.model, **weights.settings)
-    load_weights(network, weights)
-    return network.set_train(False)
+    return network_of(weights).set_train(False)
 
 
 def _label_map(network: SemanticFPN, pixels: np.ndarray) -> np.ndarray:

@@ -117,10 +117,8 @@ def load_page_model(
 
 
 def _load_cam(bundle: Bundle, path: Path) -> GradCam:
-    import mindcv
-
     from ..explaining.gradcam import GradCam, stage_for
-    from ..weights import load_weights, read_weights
+    from ..weights import network_of, read_weights
 
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected the bundle's checkpoint")
@@ -132,11 +130,4 @@ def _load_cam(bundle: Bundle, path: Path) -> GradCam:
         )
     weights = read_weights(path)
     weights.check_kind("classifier")
-    network = mindcv.create_model(
-        weights.model,
-        num_classes=weights.num_classes,
-        in_channels=weights.in_channels,
-        head=weights.head,
-    )
-    load_weights(network, weights)
-    return GradCam(network, stage_for(bundle.transform.image_size))
+    return GradCam(network_of(weights), stage_for(bundle.transform.image_size))

@@ -5,7 +5,7 @@ import sys
 if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # a command, imported before __main__
     from ..runtime import requires_mindspore  # noqa: F401
 
-from .load import load_weights, start_from
+from .load import load_weights, network_of, start_from
 from .pretrained import find_weights, load_pretrained
 from .recognise import ModelWeights, read_weights
 from .write import save_weights, write_weights
@@ -15,6 +15,7 @@ __all__ = [
     "find_weights",
     "load_pretrained",
     "load_weights",
+    "network_of",
     "read_weights",
     "save_weights",
     "start_from",

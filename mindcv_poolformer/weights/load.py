@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
+import mindcv
 import numpy as np
 from mindspore import Tensor
 
@@ -42,6 +43,22 @@ def load_weights(network: Network, weights: ModelWeights) -> None:
     weights.check_kind(_kind(network))
     _check_head(network, weights)
     _load(network, weights.values, weights, fresh=set())
+
+
+def network_of(weights: ModelWeights, **settings: Any) -> Any:
+    """Give a new network with weights.
+
+    Args:
+        weights: of it.
+        settings: keywords of ``mindcv.create_model`` beside those that the weights tell, or in
+            their place.
+
+    Raises:
+        UserError: as :func:`load_weights`.
+    """
+    network = mindcv.create_model(weights.model, **weights.settings | settings)
+    load_weights(network, weights)
+    return network
 
 
 def start_from(
