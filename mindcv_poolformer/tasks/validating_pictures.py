@@ -23,9 +23,7 @@ from ..evaluation.detection import (
     Found,
     evaluate_pictures,
 )
-from ..export.description import read_description
 from ..export.detector import DetectorBundle, Prepared, load_detector_bundle
-from ..export.runtimes import chosen, told
 from ..models import DETECTORS, MaskRCNN, RetinaNet
 from ..models.parts.mixers import choose_attention
 from ..report.detections import write_report
@@ -33,9 +31,9 @@ from ..report.outcome import Outcome
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
+from .class_table import class_table
+from .picture_bundles import bundle_asked_for, facts_of
 from .validation import ValidationOptions
-
-MOST_IN_TABLE = 20  # classes that are told of on the screen
 
 
 def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
@@ -146,14 +144,8 @@ def tables(result: DetectionEvaluation) -> list[str]:
 
 
 def table(classes: tuple[str, ...], result: DetectionEvaluation) -> list[str]:
-    """The scores of each class; of many, of those with the lowest AP."""
-    lines = result.found.table(classes).splitlines()
-    if len(classes) <= MOST_IN_TABLE:
-        return lines
-    ap = result.found.boxes.by_class
-    worst = [index for index in ap.argsort(kind="stable") if ap[index] == ap[index]]
-    head = f"the {MOST_IN_TABLE} of {len(classes)} classes with the lowest AP:"
-    return [head, lines[0], *(lines[1 + index] for index in worst[:MOST_IN_TABLE])]
+    """The scores of each class, see :func:`class_table`."""
+    return class_table(result.found.table(classes), result.found.boxes.by_class, "AP")
 
 
 def per_class(
@@ -176,15 +168,7 @@ def per_class(
 
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate the graphs that a bundle holds; of the recipe only the pictures."""
-    if options.image_size:
-        raise UserError(
-            f"image_size: found {options.image_size} with task detection, expected null: each "
-            "picture goes to the size of the nearest shape"
-        )
-    taken = chosen(read_description(options.bundle), options.runtime, recipe.system.device_target)
-    bundle = load_detector_bundle(
-        options.bundle, runtime=taken, key_file=options.dec_key_file or None
-    )
+    bundle = bundle_asked_for(load_detector_bundle, recipe, options)
     masks = bundle.objects.mask_edge is not None
     pictures = pictures_to_validate_on(recipe, bundle.classes, len(bundle.classes), masks=masks)
     shard = Shard(world.rank, world.size)
@@ -201,14 +185,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         shard=shard,
         bar=world.is_main,
     )
-    graphs = bundle.graphs.values()
-    first = next(iter(graphs))
-    facts: dict[str, Any] = {
-        "model": bundle.model,
-        "bundle": options.bundle,
-        "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
-        "runtime": told(first.runtime),
-        "precision": first.precision,
+    facts = facts_of(bundle, options.bundle) | {
         "data": str(pictures.file.path),
         "ranks": world.size,
         **result.scores,
@@ -218,7 +195,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         write_report(Path(options.report), pictures, result, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
     where = f"{names} on {len(pictures)} pictures of {pictures.file.path}, in {facts['runtime']}"
-    lines = [where, describe(first.precision, result), *tables(result)]
+    lines = [where, describe(facts["precision"], result), *tables(result)]
     return Outcome([*lines, *table(pictures.classes, result)], facts)
 
 

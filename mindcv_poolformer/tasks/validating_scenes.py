@@ -23,20 +23,17 @@ from ..evaluation.segmentation import (
     SegmentationEvaluator,
     evaluate_scenes,
 )
-from ..export.description import read_description
-from ..export.runtimes import chosen, told
 from ..export.segmenter import load_segmenter_bundle
 from ..models import SemanticFPN
 from ..models.deploy import to_deploy
 from ..models.parts.mixers import choose_attention
 from ..report.outcome import Outcome
 from ..report.scenes import SceneReport
-from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
+from .class_table import class_table
+from .picture_bundles import bundle_asked_for, facts_of
 from .validation import ValidationOptions
-
-MOST_IN_TABLE = 20  # classes that are told of on the screen
 
 
 def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
@@ -120,14 +117,8 @@ def describe(level: str, result: SegmentationEvaluation) -> str:
 
 
 def table(classes: tuple[str, ...], result: SegmentationEvaluation) -> list[str]:
-    """The scores of each class; of many, of those with the lowest IoU."""
-    lines = result.found.table(classes).splitlines()
-    if len(classes) <= MOST_IN_TABLE:
-        return lines
-    iou = result.found.iou
-    worst = [index for index in iou.argsort(kind="stable") if iou[index] == iou[index]]
-    head = f"the {MOST_IN_TABLE} of {len(classes)} classes with the lowest IoU:"
-    return [head, lines[0], *(lines[1 + index] for index in worst[:MOST_IN_TABLE])]
+    """The scores of each class, see :func:`class_table`."""
+    return class_table(result.found.table(classes), result.found.iou, "IoU")
 
 
 def per_class(
@@ -151,34 +142,14 @@ def _report(
 
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate the graphs that a bundle holds; of the recipe only the scenes."""
-    if options.image_size:
-        raise UserError(
-            f"image_size: found {options.image_size} with task segmentation, expected null: each "
-            "scene goes to the size of the nearest shape"
-        )
-    device = recipe.system.device_target
-    taken = chosen(read_description(options.bundle), options.runtime, device)
-    bundle = load_segmenter_bundle(
-        options.bundle,
-        runtime=taken,
-        key_file=options.dec_key_file or None,
-    )
+    bundle = bundle_asked_for(load_segmenter_bundle, recipe, options)
     scenes = splits.validation_scenes(recipe, bundle.classes)
 
     def label(pictures: Tensor, size: tuple[int, int]) -> np.ndarray:
         return bundle.label_map(pictures.asnumpy()[0])[None]
 
-    graphs = bundle.graphs.values()
-    runtime = told(next(iter(graphs)).runtime)
-    facts: dict[str, Any] = {
-        "model": bundle.model,
-        "bundle": options.bundle,
-        "files": {name: digest for graph in graphs for name, digest in graph.checksums.items()},
-        "runtime": runtime,
-        "precision": next(iter(graphs)).precision,
-        "data": str(scenes.root),
-        "ranks": world.size,
-    }
+    facts = facts_of(bundle, options.bundle)
+    facts |= {"data": str(scenes.root), "ranks": world.size}
     with _report(options, scenes, world) as report:
         (result,), _ = evaluate_scenes(
             [label],
@@ -192,7 +163,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         if report:
             report.write(result.found, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
-    where = f"{names} on {len(scenes)} scenes of {scenes.root}, in {runtime}"
+    where = f"{names} on {len(scenes)} scenes of {scenes.root}, in {facts['runtime']}"
     lines = [*scenes.notes, where]
     lines.append(describe(facts["precision"], result))
     facts["classes"] = per_class(scenes.classes, result)
