@@ -50,8 +50,8 @@ def register(backbone: str) -> None:
 
 
 def _entry_point(name: str) -> Callable[..., RetinaNet | MaskRCNN]:
-    backbone_name, masks = DETECTORS[name].backbone, DETECTORS[name].masks
-    cell: type[RetinaNet] | type[MaskRCNN] = MaskRCNN if masks else RetinaNet
+    backbone_name = DETECTORS[name].backbone
+    cell: type[RetinaNet] | type[MaskRCNN] = MaskRCNN if DETECTORS[name].masks else RetinaNet
 
     def create(
         pretrained: bool = False,
@@ -63,7 +63,7 @@ def _entry_point(name: str) -> Callable[..., RetinaNet | MaskRCNN]:
             VARIANTS[backbone_name],
             in_channels=in_channels,
             features_only=True,
-            out_indices=(0, 1, 2, 3) if masks else (1, 2, 3),
+            out_indices=cell.out_indices,
         )
         network = cell(backbone, num_classes=num_classes, **kwargs)
         network.variant = name

@@ -353,6 +353,8 @@ class MaskRCNN(OnBackbone, TwoPasses):
         ValueError: the backbone is a classifier, or gives other maps.
     """
 
+    out_indices = (0, 1, 2, 3)
+
     def __init__(
         self,
         backbone: StagedClassifier,
@@ -368,9 +370,6 @@ class MaskRCNN(OnBackbone, TwoPasses):
     ) -> None:
         super().__init__(backbone, num_classes)
         self.category_ids: tuple[int, ...] = ()  # of the classes, as weights' metadata tell them
-        if backbone.out_indices != (0, 1, 2, 3):
-            found = backbone.out_indices
-            raise ValueError(f"backbone: found out_indices {found}, expected (0, 1, 2, 3)")
         self.proposals_per_level, self.proposals = proposals_per_level, proposals
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.most_candidates, self.detections = candidates, detections

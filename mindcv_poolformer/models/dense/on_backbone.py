@@ -16,14 +16,23 @@ class OnBackbone(nn.Cell):
         backbone: a network with ``features_only``; any PoolFormer or MetaFormer.
         num_classes: of what it tells apart.
 
+    Attributes:
+        out_indices: the stages whose maps it wants of the backbone, None for any.
+
     Raises:
-        ValueError: the backbone is a classifier.
+        ValueError: the backbone is a classifier, or gives other maps.
     """
+
+    out_indices: tuple[int, ...] | None = None
 
     def __init__(self, backbone: StagedClassifier, num_classes: int) -> None:
         super().__init__()
         if not backbone.features_only:
             raise ValueError("backbone: found a classifier, expected features_only=True")
+        if self.out_indices not in (None, backbone.out_indices):
+            raise ValueError(
+                f"backbone: found out_indices {backbone.out_indices}, expected {self.out_indices}"
+            )
         self.backbone = backbone
         self.num_classes = num_classes
         self.in_channels = backbone.in_channels

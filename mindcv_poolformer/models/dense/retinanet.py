@@ -100,6 +100,7 @@ class RetinaNet(OnBackbone):
         ValueError: the backbone is a classifier, or gives other maps.
     """
 
+    out_indices = (1, 2, 3)
     takes_boxes = True  # see :mod:`runtime.amp`
 
     def __init__(
@@ -116,9 +117,6 @@ class RetinaNet(OnBackbone):
     ) -> None:
         super().__init__(backbone, num_classes)
         self.category_ids: tuple[int, ...] = ()  # of the classes, as weights' metadata tell them
-        if backbone.out_indices != (1, 2, 3):
-            found = backbone.out_indices
-            raise ValueError(f"backbone: found out_indices {found}, expected (1, 2, 3)")
         self.selection = Selection(
             num_classes, score_threshold, iou_threshold, candidates, detections
         )
