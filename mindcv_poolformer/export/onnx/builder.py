@@ -111,21 +111,18 @@ class Builder:
         mixed = self.node("MatMul", rows, self.constant(weight.T))
         return self.node("Reshape", mixed, self.node("Shape", x))
 
-    def top(self, x: str, most: int) -> tuple[str, str]:
-        """The largest of a vector, at most so many, the largest first; and their places, int64."""
-        count = self.node("Min", self.integers(most), self.node("Shape", x))
-        values, places = f"top_{len(self.nodes)}", f"places_{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node("TopK", [x, count], [values, places], axis=0))
-        return values, places
+    def top(self, x: str, most: int | None = None, largest: bool = True) -> tuple[str, str]:
+        """The largest of a vector, or the smallest, and their places, int64; the farthest first.
 
-    def sorted_places(self, x: str) -> str:
-        """Where a vector's numbers stand, the smallest number first: int64."""
-        values, places = f"sorted_{len(self.nodes)}", f"places_{len(self.nodes)}"
-        node = self.onnx.helper.make_node(
-            "TopK", [x, self.node("Shape", x)], [values, places], axis=0, largest=0
-        )
+        At most so many, None for all.
+        """
+        count = self.node("Shape", x)
+        if most is not None:
+            count = self.node("Min", self.integers(most), count)
+        ends = f"top_{len(self.nodes)}", f"places_{len(self.nodes)}"
+        node = self.onnx.helper.make_node("TopK", [x, count], ends, axis=0, largest=int(largest))
         self.nodes.append(node)
-        return places
+        return ends
 
     def columns(self, x: str, begin: int, end: int) -> str:
         """Columns ``begin`` to ``end`` - 1 of a matrix."""

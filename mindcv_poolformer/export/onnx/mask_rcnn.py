@@ -144,7 +144,7 @@ def values_within(graph: Builder, levels: Sequence[str], boxes: str, size: int) 
         )
     # In the order of the boxes again.
     order = graph.node("Concat", *numbers, axis=0)
-    back = graph.sorted_places(order)
+    _, back = graph.top(order, largest=False)
     return graph.node("Gather", graph.node("Concat", *values, axis=0), back)
 
 
