@@ -21,7 +21,8 @@ from ..models.dense.levels import all_finite
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
 from ..runtime.errors import UserError
-from .coco import Detections, DetectionScores
+from .coco import Detections
+from .coco_scores import DetectionScores
 from .remedies import DAMAGED, OVERFLOW
 
 # What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,), and of a network

@@ -16,7 +16,7 @@ from ..data.detection.fitting import IMG_SCALE, EvalTransform
 from ..data.detection.loader import evaluation_batches
 from ..data.detection.splits import pictures_to_validate_on
 from ..data.order import Shard
-from ..evaluation.coco import Scores
+from ..evaluation.coco_scores import Scores
 from ..evaluation.detection import (
     DetectionEvaluation,
     DetectionEvaluator,

@@ -17,7 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from mindcv_poolformer.data.detection.coco import CocoPictures, evaluation_pictures
 from mindcv_poolformer.data.order import Shard
 from mindcv_poolformer.evaluation import coco
-from mindcv_poolformer.evaluation.coco import MAX_DETECTIONS, NAMES, Detections, DetectionScores
+from mindcv_poolformer.evaluation.coco import Detections
+from mindcv_poolformer.evaluation.coco_scores import MAX_DETECTIONS, NAMES, DetectionScores
 from mindcv_poolformer.runtime.errors import UserError
 
 OFFICIAL = FIXTURES / "coco"
