@@ -285,7 +285,7 @@ FAULTS = (
         "tests/weights/test_pretrained.py -k checksum",
     ),
     Fault(
-        "/weights/recognise.py",
+        "/weights/model_weights.py",
         "axis=0, dtype=np.float64)",
         "dtype=np.float64)",
         "tests/weights/test_recognise.py -k average",

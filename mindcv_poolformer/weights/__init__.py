@@ -6,8 +6,9 @@ if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # a command, imported 
     from ..runtime import requires_mindspore  # noqa: F401
 
 from .load import load_weights, network_of, start_from
+from .model_weights import ModelWeights
 from .pretrained import find_weights, load_pretrained
-from .recognise import ModelWeights, read_weights
+from .recognise import read_weights
 from .write import save_weights, write_weights
 
 __all__ = [

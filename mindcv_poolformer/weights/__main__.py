@@ -12,8 +12,9 @@ from pathlib import Path
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
 from ..runtime.errors import UserError, run
+from .model_weights import ModelWeights, average
 from .read import AVERAGES, read_source
-from .recognise import ModelWeights, average, read_weights, recognise
+from .recognise import read_weights, recognise
 from .unwrap import EMA_PREFIX, averages, find_network
 from .variant import kind_of, same_network
 from .write import check_target, format_of, write_weights

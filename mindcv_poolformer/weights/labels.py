@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..runtime.errors import UserError
 from . import imagenet
-from .recognise import ModelWeights
+from .model_weights import ModelWeights
 
 
 def folders_of(classes: Sequence[str], found: Sequence[str]) -> tuple[str, ...] | None:

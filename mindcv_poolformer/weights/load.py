@@ -17,6 +17,7 @@ from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN, StagedClassifie
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .labels import folders_of, respelled
+from .model_weights import ModelWeights
 from .names import (
     BACKBONE,
     DENSE_LAYOUTS,
@@ -24,7 +25,6 @@ from .names import (
     NORM,
     POOLFORMER,
 )
-from .recognise import ModelWeights
 from .variant import Kind
 
 Dense = SemanticFPN | RetinaNet | MaskRCNN

@@ -20,8 +20,9 @@ from .download import NotThere, download
 from .huggingface import CONFIG
 from .imagenet import published
 from .load import Network, start_from
+from .model_weights import ModelWeights
 from .read import FOLDER_FILES, SUFFIXES
-from .recognise import ModelWeights, read_weights
+from .recognise import read_weights
 from .variant import backbone_of, kind_of, same_network
 
 # MindCV's weights, by what --ckpt_path takes for them. Their SHA-256 are not published.

@@ -18,9 +18,10 @@ from ..runtime.errors import UserError
 from ..runtime.files import replaced_file, replaced_folder
 from . import huggingface, openmmlab
 from .load import Network
+from .model_weights import ModelWeights
 from .names import HUGGINGFACE, OPENMMLAB
 from .read import HEADER, Source, import_torch
-from .recognise import ModelWeights, recognise
+from .recognise import recognise
 
 Format = Literal["ckpt", "safetensors", "hf", "openmmlab"]
 _MODEL_FILE = "model.safetensors"

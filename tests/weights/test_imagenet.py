@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 
 from mindcv_poolformer.models import PoolFormer, find_variant
 from mindcv_poolformer.weights import ModelWeights, imagenet, read_weights, start_from
+from mindcv_poolformer.weights.model_weights import average
 from mindcv_poolformer.weights.read import Source
-from mindcv_poolformer.weights.recognise import average, recognise
+from mindcv_poolformer.weights.recognise import recognise
 
 # By ImageNet's own list: number, folder, name.
 KNOWN = (

@@ -13,9 +13,10 @@ from official import OUTPUTS, TIMM_OUTPUTS, official_name, official_weight
 from mindcv_poolformer.models import VARIANTS
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import ModelWeights, load_weights, read_weights, write_weights
+from mindcv_poolformer.weights.model_weights import average
 from mindcv_poolformer.weights.names import TIMM
 from mindcv_poolformer.weights.read import Source, read_source
-from mindcv_poolformer.weights.recognise import average, recognise
+from mindcv_poolformer.weights.recognise import recognise
 
 
 def build(weights: ModelWeights, folder: Path) -> ms.nn.Cell:
