@@ -12,7 +12,7 @@ from ..data.detection.fitting import CanvasTransform, EvalTransform, padded_size
 from ..data.detection.objects import Objects, colours_of
 from ..data.fitting import DIVISOR
 from ..models import MaskRCNN, RetinaNet
-from ..models.dense.mask_rcnn import MASK_EDGE
+from ..models.dense.mask_rcnn_heads import MASK_EDGE
 from ..runtime.errors import UserError
 from ..weights import ModelWeights
 from .class_names import with_numbers

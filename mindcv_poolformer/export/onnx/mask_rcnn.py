@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from mindspore import nn
 
 from ...models.dense.box_coding import OF_PROPOSALS
-from ...models.dense.mask_rcnn import (
+from ...models.dense.mask_rcnn import OVERLAP_OF_PROPOSALS
+from ...models.dense.mask_rcnn_heads import (
     BOX_SIZE,
     MASK_EDGE,
     MASK_SIZE,
-    OVERLAP_OF_PROPOSALS,
     STRIDES,
     BoxHead,
     MaskHead,
@@ -121,7 +121,7 @@ def _masks(graph: Builder, levels: Sequence[str], boxes: str, labels: str, head:
 
 
 def values_within(graph: Builder, levels: Sequence[str], boxes: str, size: int) -> str:
-    """As :func:`dense.mask_rcnn.values_within`: (n, C, size, size) of boxes (n, 4)."""
+    """As :func:`dense.mask_rcnn_heads.values_within`: (n, C, size, size) of boxes (n, 4)."""
     level = _level_of(graph, boxes, len(levels))
     numbers, values = [], []
     for index, (x, stride) in enumerate(zip(levels, STRIDES)):

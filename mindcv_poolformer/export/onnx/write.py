@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...models.dense.mask_rcnn import MASK_EDGE
+from ...models.dense.mask_rcnn_heads import MASK_EDGE
 from ...models.deploy import Deployed
 from ...models.deploy.hybrid import DeployedHybrid
 from ...models.deploy.mask_rcnn import DeployedMaskRCNN

@@ -24,7 +24,7 @@ from mindcv_poolformer.data.detection.mask_pasting import paste_masks
 from mindcv_poolformer.models import VARIANTS, MaskRCNN
 from mindcv_poolformer.models.dense import MaskRCNNLoss
 from mindcv_poolformer.models.dense.box_coding import OF_PROPOSALS, encode
-from mindcv_poolformer.models.dense.mask_rcnn import BOX_SIZE, MASK_SIZE, values_within
+from mindcv_poolformer.models.dense.mask_rcnn_heads import BOX_SIZE, MASK_SIZE, values_within
 from mindcv_poolformer.models.dense.roi_align import level_of
 from mindcv_poolformer.models.parts.layout import from_channels_first, to_channels_first
 from mindcv_poolformer.models.registry import build
