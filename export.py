@@ -13,49 +13,24 @@ import mindcv_poolformer.runtime.requires_mindspore  # noqa: F401
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import mindcv
-import numpy as np
 from jsonargparse.typing import PositiveInt
-from PIL import Image
 
-from mindcv_poolformer.config import GraphSize, PathText, Recipe, parse_recipe, shown
-from mindcv_poolformer.data.detection.fitting import EvalTransform as PictureTransform
-from mindcv_poolformer.data.folder import class_folders, find_images, scan_folder
-from mindcv_poolformer.data.photographs import PHOTOGRAPHS, photograph_crops
-from mindcv_poolformer.data.preprocess import EvalTransform, open_image
-from mindcv_poolformer.data.segmentation.scenes import IMAGES
-from mindcv_poolformer.data.transforms import eval_transform
+from mindcv_poolformer.config import GraphSize, PathText, parse_recipe, shown
 from mindcv_poolformer.export.choices import Choices, missing_for_onnx
-from mindcv_poolformer.export.class_names import with_numbers
 from mindcv_poolformer.export.description import MINDIR, ONNX
-from mindcv_poolformer.export.detectors import graph_sizes, pictures_at, trained_detector
-from mindcv_poolformer.export.image_size import Size, as_size, read_size
+from mindcv_poolformer.export.image_size import as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
-from mindcv_poolformer.export.mindir import Samples, Trained, UnprovenError, write_bundle
-from mindcv_poolformer.export.proof_pictures import proof_pictures
-from mindcv_poolformer.export.segmenters import (
-    check_sizes,
-    scenes_at,
-    trained_segmenter,
-)
-from mindcv_poolformer.models.variants import check_image_size, find_detector, find_segmenter
+from mindcv_poolformer.export.mindir import UnprovenError, write_bundle
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
-from mindcv_poolformer.tasks.validating_pictures import eval_transform as eval_transform_of_pictures
-from mindcv_poolformer.tasks.validating_pictures import restored as restored_detector
-from mindcv_poolformer.tasks.validating_scenes import eval_transform as eval_transform_of_scenes
-from mindcv_poolformer.weights import find_weights, load_weights
+from mindcv_poolformer.tasks.exporting import prepare
 
 DEMO = Path(__file__).parent / "configs" / "poolformer_s12_digits.yaml"
-MOST_SAMPLES = 16
-Preparation = Callable[..., tuple[Trained, Sequence[Samples], str]]
-RECIPE_KEYS = {"image_size": "image_resize", "interpolation": "val_interpolation"}
 
 
 @dataclass(frozen=True)
@@ -123,8 +98,7 @@ def main() -> None:
     choices.check()
     set_up_device(system.device_target, system.mode, system.jit_level, World())
     sizes = tuple(dict.fromkeys(map(read_size, options.export_image_size)))
-    prepare = PREPARATIONS[recipe.model.task]
-    trained, (samples, *further), origin = prepare(recipe, sizes, options)
+    trained, (samples, *further), origin = prepare(recipe, sizes, options.sample_images)
     target = Path(options.export_dir or Path(recipe.checkpointing.ckpt_save_dir) / "bundle")
     write = functools.partial(
         write_bundle,
@@ -180,73 +154,6 @@ def without_onnx(options: ExportOptions) -> str:
     return ""
 
 
-def prepare_classifier(
-    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
-) -> tuple[Trained, list[np.ndarray], str]:
-    """What to export, samples for each size to prove it on, and where these are from."""
-    for height, width in sizes:
-        if height != width:
-            raise UserError(
-                f"export_image_size: found {height}x{width} with model {recipe.model.model}, "
-                "expected an edge: a classifier takes squares"
-            )
-    trained, transform = restore(recipe, [edge for edge, _ in sizes])
-    images, origin = proof_images(recipe, options.sample_images)
-    edges = [edge for edge, _ in sizes] or [transform.image_size]
-    samples = [np.stack([at_size(transform, edge)(image) for image in images]) for edge in edges]
-    return trained, samples, origin
-
-
-def prepare_segmenter(
-    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
-) -> tuple[Trained, list[np.ndarray], str]:
-    """As :func:`prepare_classifier`; where no size is asked for, a square of the scale's edge."""
-    check_sizes(sizes)
-    name = recipe.model.model
-    find_segmenter(name)
-    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    if weights.note:
-        print(f"{weights.path}: {weights.note}")
-    count = recipe.model.num_classes or weights.num_classes
-    network = mindcv.create_model(name, **weights.settings | {"num_classes": count})
-    load_weights(network, weights)
-    trained = trained_segmenter(network, name, weights, eval_transform_of_scenes(recipe))
-    folder = Path(recipe.data.data_dir) / IMAGES / recipe.data.val_split
-    pictures, origin = proof_pictures(folder, options.sample_images)
-    return trained, scenes_at(trained, sizes, pictures), origin
-
-
-def prepare_detector(
-    recipe: Recipe, sizes: Sequence[Size], options: ExportOptions
-) -> tuple[Trained, Sequence[Samples], str]:
-    """As :func:`prepare_classifier`; without sizes two canvases, a wide one and a high one."""
-    name = recipe.model.model
-    find_detector(name)
-    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    if weights.note:
-        print(f"{weights.path}: {weights.note}")
-    network = restored_detector(recipe, weights)
-    trained = trained_detector(network, name, weights, eval_transform_of_pictures(recipe))
-    transform = trained.transform
-    assert isinstance(transform, PictureTransform)
-    sizes = graph_sizes(sizes, transform)
-    folder = Path(recipe.data.data_dir) / recipe.data.val_split
-    pictures, origin = proof_pictures(folder, options.sample_images)
-    return trained, pictures_at(transform, sizes, pictures), origin
-
-
-PREPARATIONS: dict[str, Preparation] = {
-    "classification": prepare_classifier,
-    "segmentation": prepare_segmenter,
-    "detection": prepare_detector,
-}
-
-
-def at_size(transform: EvalTransform, image_size: int) -> EvalTransform:
-    """The same preparation of images for another size of the network's input."""
-    return dataclasses.replace(transform, image_size=image_size)
-
-
 def report(target: Path, description: dict[str, Any], seconds: float) -> None:
     """Tell what was written and how it was proven."""
     size = description["files"][MINDIR]["size"]
@@ -273,78 +180,6 @@ def agreement(proof: dict[str, Any]) -> str:
     if "label_agreement" in proof:
         return f"labels equal on {proof['label_agreement']:.3%} of the places"
     return f"top-1 equal on {proof['top1_agreement']:.1%}"
-
-
-def restore(recipe: Recipe, edges: Sequence[int]) -> tuple[Trained, EvalTransform]:
-    """The recipe's classifier with the weights of its checkpoint, and how images are prepared."""
-    name = recipe.model.model
-    check_image_size(name, recipe.augmentation.image_resize)
-    for edge in edges:
-        check_image_size(name, edge, "export_image_size")
-    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    if weights.note:
-        print(f"{weights.path}: {weights.note}")
-    transform = eval_transform(recipe.augmentation)
-    if weights.preprocessing:
-        trained = EvalTransform.from_dict(weights.preprocessing)
-        check_preprocessing(transform, trained, weights.path)
-    num_classes = recipe.model.num_classes or weights.num_classes
-    if not num_classes:
-        raise UserError(f"{weights.path}: found no classifier, expected one")
-    network = mindcv.create_model(
-        name,
-        num_classes=num_classes,
-        in_channels=recipe.model.in_channels,
-        head=weights.head,
-    )
-    load_weights(network, weights)
-    classes = class_names(recipe, weights.classes, num_classes)
-    if edges:
-        transform = at_size(transform, edges[0])
-    return Trained(network, name, weights.path, transform, classes), transform
-
-
-def check_preprocessing(ours: EvalTransform, trained: EvalTransform, path: Path) -> None:
-    """Refuse a recipe that prepares images otherwise than the training's validation did."""
-    for name in (field.name for field in fields(EvalTransform)):
-        found, expected = getattr(ours, name), getattr(trained, name)
-        if found != expected:
-            key = RECIPE_KEYS.get(name, name)
-            raise UserError(f"{key}: found {found} in the recipe, expected {expected} as in {path}")
-
-
-def class_names(recipe: Recipe, names: Sequence[str], count: int) -> tuple[str, ...]:
-    """Names of the outputs: the checkpoint's, or else the training folders', or else numbers."""
-    folder = Path(recipe.data.data_dir) / recipe.data.train_split
-    if not names and folder.is_dir():
-        folders = class_folders(folder)
-        names = folders if len(folders) == count else []
-    return with_numbers(names, count)
-
-
-def proof_images(recipe: Recipe, given: str) -> tuple[list[Image.Image], str]:
-    """At most 16 images to prove the export on, and where they are from."""
-    channels = recipe.model.in_channels
-    data_dir = Path(recipe.data.data_dir)
-    if given:
-        paths, origin = find_images([given])[:MOST_SAMPLES], "sample_images"
-    elif data_dir.is_dir():
-        paths, origin = spread_over_classes(data_dir / recipe.data.val_split), "val_split"
-    else:
-        crops = photograph_crops(channels)
-        origin = f"{len(crops)} crops of scikit-learn's {' and '.join(PHOTOGRAPHS)}"
-        print(f"sample_images: found no folder {data_dir}, so the proof is on {origin}")
-        return crops, origin
-    return [open_image(path, channels) for path in paths], origin
-
-
-def spread_over_classes(folder: Path) -> list[Path]:
-    """At most 16 images of <folder>/<class>/*, the first ones of each class."""
-    if not folder.is_dir():
-        raise UserError(f"sample_images: found no folder {folder}, expected --sample_images")
-    images = scan_folder(folder)
-    turn = np.arange(len(images)) - np.searchsorted(images.labels, images.labels)
-    return [Path(images.paths[i]) for i in np.lexsort((images.labels, turn))[:MOST_SAMPLES]]
 
 
 if __name__ == "__main__":

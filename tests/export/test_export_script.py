@@ -18,8 +18,10 @@ from small_network import SMALL, small, small_is_known
 
 import export
 from mindcv_poolformer.data.photographs import photograph_crops
-from mindcv_poolformer.export import choices, mindir
+from mindcv_poolformer.data.preprocess import open_image
+from mindcv_poolformer.export import choices, classifiers, mindir
 from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.mindir import Trained
 from mindcv_poolformer.export.onnx import write
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
@@ -91,9 +93,8 @@ def test_sample_images_are_spread_over_the_validation_classes(
         for index in range(count):
             shutil.copy(pictures[0], tmp_path / "data" / "val" / name / f"{index:02d}.png")
     opened: list[str] = []
-    open_image = export.open_image
     monkeypatch.setattr(
-        export, "open_image", lambda path, c: opened.append(str(path)) or open_image(path, c)
+        classifiers, "open_image", lambda path, c: opened.append(str(path)) or open_image(path, c)
     )
     run_export()
     names = [path[len(str(tmp_path / "data" / "val")) + 1 :] for path in opened]
@@ -239,7 +240,7 @@ def test_every_choice_from_the_command_line(
     ]
     bundle = load_bundle(tmp_path / "out", key_file=tmp_path / "key")
     assert bundle.runtime == "mindspore"
-    images = [export.open_image(path) for path in pictures]
+    images = [open_image(path) for path in pictures]
     softmax = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
     np.testing.assert_allclose(bundle.classify(images), softmax, atol=1e-4)
     printed = capsys.readouterr().out
@@ -292,9 +293,9 @@ def test_class_names(
 ) -> None:
     for index in range(folders):
         (tmp_path / "data" / "train" / f"n{index}").mkdir(parents=True)
-    seen: list[export.Trained] = []
+    seen: list[Trained] = []
 
-    def stop(trained: export.Trained, *_: Any, **__: Any) -> None:
+    def stop(trained: Trained, *_: Any, **__: Any) -> None:
         seen.append(trained)
         raise InterruptedError
 

@@ -1,0 +1,86 @@
+"""What export.py is to export, by task: a network with its weights, and samples to prove it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..config import Recipe
+from ..data.detection.fitting import EvalTransform as PictureTransform
+from ..data.segmentation.scenes import IMAGES
+from ..export.classifiers import check_edges, images_at, proof_images, trained_classifier
+from ..export.detectors import graph_sizes, pictures_at, trained_detector
+from ..export.image_size import Size
+from ..export.mindir import Samples, Trained
+from ..export.proof_pictures import proof_pictures
+from ..export.segmenters import check_sizes, scenes_at, trained_segmenter
+from ..models.variants import find_detector, find_segmenter
+from ..weights import ModelWeights, find_weights, network_of
+from . import validating_pictures, validating_scenes
+
+Prepared = tuple[Trained, Sequence[Samples], str]
+
+
+def prepare(recipe: Recipe, sizes: Sequence[Size], sample_images: str) -> Prepared:
+    """Give what to export, samples for each size to prove it on, and where these are from.
+
+    Args:
+        recipe: names the task, the model and its weights.
+        sizes: of the images that the graphs are to take; where none is asked for, that of the
+            recipe's images, a square of the scale's shorter edge for scenes, and for pictures with
+            objects two canvases, a wide one and a high one.
+        sample_images: an image or folder to prove it on, empty for those of the validation split.
+
+    Raises:
+        UserError: names the key, or the file.
+    """
+    return _PREPARATIONS[recipe.model.task](recipe, sizes, sample_images)
+
+
+def _classifier(recipe: Recipe, sizes: Sequence[Size], sample_images: str) -> Prepared:
+    edges = check_edges(recipe, sizes) or [recipe.augmentation.image_resize]
+    trained = trained_classifier(recipe, _weights(recipe), edges[0])
+    images, origin = proof_images(recipe, sample_images)
+    return trained, images_at(trained, edges, images), origin
+
+
+def _segmenter(recipe: Recipe, sizes: Sequence[Size], sample_images: str) -> Prepared:
+    check_sizes(sizes)
+    name = recipe.model.model
+    find_segmenter(name)
+    weights = _weights(recipe)
+    network = network_of(weights, num_classes=recipe.model.num_classes or weights.num_classes)
+    transform = validating_scenes.eval_transform(recipe)
+    trained = trained_segmenter(network, name, weights, transform)
+    folder = Path(recipe.data.data_dir) / IMAGES / recipe.data.val_split
+    pictures, origin = proof_pictures(folder, sample_images)
+    return trained, scenes_at(trained, sizes, pictures), origin
+
+
+def _detector(recipe: Recipe, sizes: Sequence[Size], sample_images: str) -> Prepared:
+    name = recipe.model.model
+    find_detector(name)
+    weights = _weights(recipe)
+    network = validating_pictures.restored(recipe, weights)
+    transform = validating_pictures.eval_transform(recipe)
+    trained = trained_detector(network, name, weights, transform)
+    assert isinstance(trained.transform, PictureTransform)
+    sizes = graph_sizes(sizes, trained.transform)
+    folder = Path(recipe.data.data_dir) / recipe.data.val_split
+    pictures, origin = proof_pictures(folder, sample_images)
+    return trained, pictures_at(trained.transform, sizes, pictures), origin
+
+
+_PREPARATIONS: dict[str, Callable[[Recipe, Sequence[Size], str], Prepared]] = {
+    "classification": _classifier,
+    "segmentation": _segmenter,
+    "detection": _detector,
+}
+
+
+def _weights(recipe: Recipe) -> ModelWeights:
+    """Those that are asked for, with what is said of them."""
+    weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
+    if weights.note:
+        print(f"{weights.path}: {weights.note}")
+    return weights
