@@ -24,7 +24,8 @@ from mindcv_poolformer.export.choices import Choices, missing_for_onnx
 from mindcv_poolformer.export.description import MINDIR, ONNX
 from mindcv_poolformer.export.image_size import as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
-from mindcv_poolformer.export.mindir import UnprovenError, write_bundle
+from mindcv_poolformer.export.mindir import write_bundle
+from mindcv_poolformer.export.proof import UnprovenError
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World

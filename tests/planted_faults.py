@@ -409,7 +409,7 @@ FAULTS = (
         "tests/export/test_key.py -k wrong_key_file",
     ),
     Fault(
-        "/export/mindir.py",
+        "/export/proof.py",
         "            if not result.passes:",
         "            if result.difference < 0:",
         "tests/export/test_mindir.py -k 'proof or proven'",

@@ -21,7 +21,7 @@ from ..runtime.errors import UserError
 from ..weights import ModelWeights, load_weights
 from .class_names import with_numbers
 from .image_size import Size
-from .mindir import Trained
+from .trained import Trained
 
 MOST_SAMPLES = 16
 RECIPE_KEYS = {"image_size": "image_resize", "interpolation": "val_interpolation"}

@@ -17,7 +17,8 @@ from ..runtime.errors import UserError
 from ..weights import ModelWeights
 from .class_names import with_numbers
 from .image_size import Size, shown
-from .mindir import Samples, Trained
+from .proof import Samples
+from .trained import Trained
 
 
 def trained_detector(

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
-from ..data.detection.fitting import EvalTransform as PictureTransform
-from ..data.detection.objects import Objects
-from ..data.segmentation.labelling import Labelling
 from ..models.dense.mask_rcnn import TwoPasses
 from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
@@ -24,27 +19,19 @@ from ..models.parts.mixers import choose_attention
 from ..runtime.cpu import unfused
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
-from .bundle import LoadedGraph, load_graph
 from .choices import Choices
 from .description import (
     CIPHER,
-    CLASSIFICATION,
     DESCRIPTION,
     DETECTION,
     FORMAT,
     MINDIR,
     ONNX,
     SEGMENTATION,
-    AnyTransform,
-    read_description,
     sha256,
-    task_of,
 )
 from .ends import End, detector_ends, image_ends
-from .golden import Comparison, Golden, compare
-from .golden_objects import GoldenObjects, compare_objects
 from .graph import (
-    Proven,
     ServedDetector,
     ServedGraph,
     ServedTwoPasses,
@@ -54,61 +41,14 @@ from .graph import (
 )
 from .image_size import Size, shown
 from .key import read_key_file
+from .proof import AnyGolden, Samples, golden_of, prove, write_goldens
 from .readme import README, write_readme
-from .runtimes import Taken
 from .settings import SETTINGS, write_settings
+from .trained import Trained
 
 AIR = "model.air"
-GOLDEN = "golden.npz"
 DEFAULT = Choices()
-Samples = np.ndarray | tuple[np.ndarray, np.ndarray]  # see write_bundle
-AnyGolden = Golden | GoldenObjects
 Ends = dict[str, Any]  # "batch_size" and "image_size" that a graph takes, None for any
-
-
-class UnprovenError(UserError):
-    """A bundle that does not give the checkpoint's logits.
-
-    Args:
-        message: what was found.
-        file_format: of the graph.
-    """
-
-    def __init__(self, message: str, file_format: str) -> None:
-        super().__init__(message)
-        self.file_format = file_format
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What is to be exported.
-
-    Args:
-        network: normalised images (N, C, H, W) to logits, a detector's to its maps, in fp32.
-        model: name of the model.
-        checkpoint: the file that the weights came from.
-        transform: from an image to the network's input.
-        classes: name of each output.
-        labelling: of a segmenter, else None.
-        objects: of a detector, else None.
-    """
-
-    network: nn.Cell
-    model: str
-    checkpoint: Path
-    transform: AnyTransform
-    classes: tuple[str, ...]
-    labelling: Labelling | None = None
-    objects: Objects | None = None
-
-    @property
-    def task(self) -> str:
-        """Classification, segmentation or detection."""
-        return task_of(self.labelling, self.objects)
-
-    def told_size(self, size: Size) -> int | list[int]:
-        """What model.json has for an image size: an edge of a classifier's, which are squares."""
-        return size[0] if self.task == CLASSIFICATION else list(size)
 
 
 def write_bundle(
@@ -154,7 +94,7 @@ def write_bundle(
         choices = choices.for_detector()
     network = trained.network.set_train(False)
     with unfused():
-        goldens = [_golden(trained, each) for each in (samples, *further)]
+        goldens = [golden_of(trained, each) for each in (samples, *further)]
     # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
     fusing = unfused() if choices.layout == "NCHW" else contextlib.nullcontext()
     with replaced_folder(target) as staging, layout(choices.layout), fusing:
@@ -166,37 +106,16 @@ def write_bundle(
         if choices.beside == "ONNX":
             graphs[ONNX] = _write_onnx(network, trained, goldens, choices, staging)
         graphs |= _write_mindirs(network, trained, goldens, choices, staging)
-        answers = _write_goldens(goldens, staging)
+        answers = write_goldens(goldens, staging)
         description = _describe(trained, choices, goldens[0], graphs, answers, staging)
         _write_description(staging, description)
         description["verification"] = [
-            proof | {"samples": origin} for proof in _prove(staging, trained, goldens, choices)
+            proof | {"samples": origin} for proof in prove(staging, trained, goldens, choices)
         ]
         _write_description(staging, description)
         write_settings(staging, description)
         write_readme(staging, description)
     return description
-
-
-def _golden(trained: Trained, samples: Samples) -> AnyGolden:
-    """The checkpoint's answer to samples."""
-    network, transform = trained.network, trained.transform
-    if isinstance(transform, PictureTransform):
-        images, shapes = samples
-        two_passes = Proven(network) if isinstance(network, TwoPasses) else None
-        one_by_one = []
-        for i in range(len(images)):
-            image, shape = Tensor(images[i : i + 1]), Tensor(shapes[i : i + 1].astype(np.int32))
-            if two_passes is not None:
-                found = two_passes(image, shape)
-            else:
-                found = network.selection.candidates(*network(image), shape)
-            # Copied, since the next run may use the graph's memory.
-            one_by_one.append([x.asnumpy().copy() for x in found])
-        answer = tuple(map(np.concatenate, zip(*one_by_one, strict=True)))
-        return GoldenObjects.of(images, shapes, transform, answer)
-    assert isinstance(samples, np.ndarray)
-    return Golden.of(samples, transform, network(Tensor(samples)).asnumpy().copy())
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -297,16 +216,6 @@ def _only(sizes: Sequence[int]) -> int | None:
     return sizes[0] if len(sizes) == 1 else None
 
 
-def _write_goldens(goldens: list[AnyGolden], folder: Path) -> dict[str, str]:
-    """Write a golden pair for each image size; give their files' names by size."""
-    names: dict[str, str] = {}
-    for golden in goldens:
-        size = shown(golden.size)
-        names[size] = f"golden_{size}px.npz" if names else GOLDEN
-        golden.write(folder / names[size])
-    return names
-
-
 def _describe(
     trained: Trained,
     choices: Choices,
@@ -359,51 +268,6 @@ def _describe(
 def _count_parameters(network: nn.Cell) -> int:
     """Without the running statistics of batch norms, which no gradient moves."""
     return sum(p.size for p in network.get_parameters() if ".moving_" not in p.name)
-
-
-def _prove(
-    folder: Path, trained: Trained, goldens: list[AnyGolden], choices: Choices
-) -> Iterator[dict[str, Any]]:
-    """Compare the bundle in ``folder`` with the checkpoint, for each format and image size."""
-    runtimes: dict[str, Taken] = {"MINDIR": "mindspore"}
-    if choices.beside == "ONNX":
-        runtimes["ONNX"] = "onnx"
-    description = read_description(folder)
-    for file_format, runtime in runtimes.items():
-        for golden in goldens:
-            size = shown(golden.size)
-            graph = load_graph(description, golden.size, runtime=runtime, key_file=choices.key_file)
-            result = _compare(graph, golden, trained)
-            if not result.passes:
-                raise UnprovenError(
-                    f"export: found {result.compared} of the {file_format} up to "
-                    f"{result.difference:.3g} off the checkpoint's on {result.images} images of "
-                    f"{size} px, expected at most {result.tolerance:.3g}; nothing is kept",
-                    file_format,
-                )
-            yield {
-                "file_format": file_format,
-                "image_size": trained.told_size(golden.size),
-                "compared": result.compared,
-                "images": result.images,
-                "max_abs_difference": result.difference,
-                "tolerance": result.tolerance,
-                **_told(result, trained.task),
-            }
-
-
-def _compare(graph: LoadedGraph[Any], golden: AnyGolden, trained: Trained) -> Comparison:
-    if isinstance(golden, Golden):
-        return compare(graph, golden)
-    assert trained.objects is not None
-    return compare_objects(graph, golden, trained.objects)
-
-
-def _told(result: Comparison, task: str) -> dict[str, Any]:
-    if task == DETECTION:
-        return {"objects": result.objects}
-    agreement = "top1_agreement" if task == CLASSIFICATION else "label_agreement"
-    return {agreement: result.agreement}
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from ..runtime.errors import UserError
 from ..weights import ModelWeights
 from .class_names import with_numbers
 from .image_size import Size, shown
-from .mindir import Trained
+from .trained import Trained
 
 SMALLEST = 32  # pixels, of which the last stage leaves one
 

@@ -11,9 +11,10 @@ from ..data.segmentation.scenes import IMAGES
 from ..export.classifiers import check_edges, images_at, proof_images, trained_classifier
 from ..export.detectors import graph_sizes, pictures_at, trained_detector
 from ..export.image_size import Size
-from ..export.mindir import Samples, Trained
+from ..export.proof import Samples
 from ..export.proof_pictures import proof_pictures
 from ..export.segmenters import check_sizes, scenes_at, trained_segmenter
+from ..export.trained import Trained
 from ..models.variants import find_detector, find_segmenter
 from ..weights import ModelWeights, find_weights, network_of
 from . import validating_pictures, validating_scenes
