@@ -14,7 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mindcv_poolformer.data.detection.annotation_file import AnnotationFaults, read_annotations
+from mindcv_poolformer.data.detection.annotation_check import AnnotationFaults
+from mindcv_poolformer.data.detection.annotation_file import read_annotations
 from mindcv_poolformer.data.detection.coco import (
     evaluation_pictures,
     split_paths,

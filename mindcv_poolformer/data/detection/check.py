@@ -11,7 +11,8 @@ import numpy as np
 
 from ...runtime.errors import UnreadableError, UserError
 from ..reading import looked_at, tell
-from .annotation_file import ANNOTATIONS, AnnotationFaults, read_annotations
+from .annotation_check import ANNOTATIONS, AnnotationFaults
+from .annotation_file import read_annotations
 from .coco import PREFIX, CocoPictures, evaluation_pictures, read_picture, training_pictures
 from .outlines import CODE, NONE, drawn
 

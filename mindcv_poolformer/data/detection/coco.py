@@ -14,7 +14,8 @@ from PIL import Image
 
 from ...runtime.errors import UnreadableError, UserError
 from ..preprocess import open_image
-from .annotation_file import ANNOTATIONS, AnnotationFile, read_annotations
+from .annotation_check import ANNOTATIONS
+from .annotation_file import AnnotationFile, read_annotations
 from .outlines import NONE
 
 PREFIX = "instances_"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..digits import digits_by_split, written_once
 from ..segmentation.digit_scenes import EDGE, SCENES, Note, digit_scene
-from .annotation_file import ANNOTATIONS
+from .annotation_check import ANNOTATIONS
 from .coco import split_paths
 
 
