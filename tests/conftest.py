@@ -22,7 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `official`, `scripts`
 
 from scripts import Twins, train_twins  # noqa: E402
-from small_network import forget  # noqa: E402
+from small_network import SMALL, WIDE, forget, register_small  # noqa: E402
 
 from mindcv_poolformer.models import registry, variants  # noqa: E402
 from mindcv_poolformer.models.dense import segmenters  # noqa: E402
@@ -82,6 +82,15 @@ def both_modes(request: pytest.FixtureRequest, graph_mode: None) -> str:
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     """One recipe trained twice at the same time, for the tests of train.py to look at."""
     return train_twins(tmp_path_factory.mktemp("twins"))
+
+
+@pytest.fixture(scope="module")
+def small_is_known() -> Iterator[None]:
+    """Let this process know ``small_network.py``'s by name, as long as a file's tests run."""
+    register_small()
+    yield
+    for name in (SMALL, WIDE):
+        forget(name)
 
 
 @pytest.fixture(scope="module")

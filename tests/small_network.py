@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,15 +27,6 @@ def small(num_classes: int, in_channels: int = 3) -> PoolFormer:
     from mindcv_poolformer.models import PoolFormer
 
     return PoolFormer(DEPTHS, DIMS, num_classes=num_classes, in_channels=in_channels)
-
-
-@contextmanager
-def small_is_known() -> Iterator[None]:
-    """Let this process know the two by name for a while."""
-    register_small()
-    yield
-    for name in (SMALL, WIDE):
-        forget(name)
 
 
 def forget(backbone: str) -> None:

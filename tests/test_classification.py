@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -12,7 +11,7 @@ import pytest
 from mindspore import Tensor, nn
 from official import load_official_weights
 from PIL import Image
-from small_network import SMALL, small_is_known
+from small_network import SMALL
 
 import mindcv_poolformer
 from mindcv_poolformer import ImageProcessor, classify, load_model
@@ -23,6 +22,8 @@ from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import read_weights, write_weights
 
+pytestmark = pytest.mark.usefixtures("small_is_known")
+
 CLASSES = ("chat", "chien", "zèbre")
 TRANSFORM = EvalTransform(32, 1.0, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0, 55.0))
 
@@ -31,12 +32,6 @@ TRANSFORM = EvalTransform(32, 1.0, "bicubic", (120.0, 115.0, 100.0), (60.0, 50.0
 def pynative(graph_mode: None) -> None:
     """As a user finds MindSpore, and without compiling."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _known() -> Iterator[None]:
-    with small_is_known():
-        yield
 
 
 def make_network(model: str = SMALL, **settings) -> nn.Cell:

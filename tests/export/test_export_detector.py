@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mindcv
 import mindspore as ms
 import pytest
-from small_network import SMALL_DETECTOR, small_is_known
+from small_network import SMALL_DETECTOR
 
 import export
 from mindcv_poolformer.config.parse import RecipeError
@@ -17,15 +17,11 @@ from mindcv_poolformer.export.detectors import graph_sizes
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import save_weights
 
+pytestmark = pytest.mark.usefixtures("small_is_known")
+
 CLASSES = ("disc", "bar")
 
 Export = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def known() -> Iterator[None]:
-    with small_is_known():
-        yield
 
 
 @pytest.fixture

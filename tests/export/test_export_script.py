@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from checkpoints import logits_of, write_checkpoint
 from mindspore import Tensor, nn
 from official import load_official_weights
-from small_network import SMALL, small, small_is_known
+from small_network import SMALL, small
 
 import export
 from mindcv_poolformer.data.photographs import photograph_crops
@@ -28,15 +28,9 @@ from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.deploy.poolformer import DeployedPoolFormer
 from mindcv_poolformer.runtime.errors import UserError
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("small_is_known")]
 
 Export = Callable[..., None]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _known() -> Iterator[None]:
-    with small_is_known():
-        yield
 
 
 def make_network() -> nn.Cell:

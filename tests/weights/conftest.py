@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from official import official_state_dict
 from safetensors.numpy import save_file
+
+from mindcv_poolformer.weights.__main__ import main
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +23,18 @@ def official_file(tmp_path_factory: pytest.TempPathFactory, official_s12: dict) 
     path = tmp_path_factory.mktemp("official") / "s12.safetensors"
     save_file(official_s12, path)
     return path
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run the command in tmp_path, within this process; give what it printed."""
+
+    def call(*words: str | Path) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["weights", *map(str, words)])
+        main()
+        return capsys.readouterr().out
+
+    return call

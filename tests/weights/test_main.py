@@ -14,24 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint, save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
-from mindcv_poolformer.weights.__main__ import main
 
 Command = Callable[..., str]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Run the command in tmp_path, within this process; give what it printed."""
-
-    def call(*words: str | Path) -> str:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["weights", *map(str, words)])
-        main()
-        return capsys.readouterr().out
-
-    return call
 
 
 def test_convert_tells_what_it_found(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -9,11 +8,13 @@ import numpy as np
 import pytest
 from mindspore import nn
 from official import load_official_weights
-from small_network import SMALL, small_is_known
+from small_network import SMALL
 
 from mindcv_poolformer.models import PoolFormer, StagedClassifier
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import load_weights, read_weights, save_weights
+
+pytestmark = pytest.mark.usefixtures("small_is_known")
 
 PREPROCESSING = {
     "image_size": 32,
@@ -23,12 +24,6 @@ PREPROCESSING = {
     "std": [102.0] * 3,
     "pixel_range": [0, 255],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _known() -> Iterator[None]:
-    with small_is_known():
-        yield
 
 
 def network_of(name: str, **settings: object) -> StagedClassifier:

@@ -31,7 +31,6 @@ from mindcv_poolformer.weights import (
     start_from,
     write_weights,
 )
-from mindcv_poolformer.weights.__main__ import main
 from mindcv_poolformer.weights.names import OPENMMLAB
 from mindcv_poolformer.weights.read import Source
 from mindcv_poolformer.weights.recognise import recognise
@@ -135,21 +134,6 @@ def of_classifier(tiny_segmenter: str) -> ModelWeights:
 
 
 Command = Callable[..., str]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Run the command in tmp_path, within this process; give what it printed."""
-
-    def call(*words: str | Path) -> str:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["weights", *map(str, words)])
-        main()
-        return capsys.readouterr().out
-
-    return call
 
 
 def test_what_training_of_mmsegmentation_leaves(tiny_segmenter: str, checkpoint: Path) -> None:
