@@ -25,7 +25,7 @@ from scripts import Twins, train_twins  # noqa: E402
 from small_network import SMALL, WIDE, forget, register_small  # noqa: E402
 
 from mindcv_poolformer.models import registry, variants  # noqa: E402
-from mindcv_poolformer.models.dense import segmenters  # noqa: E402
+from mindcv_poolformer.models.dense import entry_points  # noqa: E402
 from mindcv_poolformer.models.parts.layout import layout  # noqa: E402
 from mindcv_poolformer.runtime.cpu import KERNEL_FLAGS  # noqa: E402
 from mindcv_poolformer.runtime.mindspore_log import unlogged  # noqa: E402
@@ -95,7 +95,10 @@ def small_is_known() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tiny_segmenter() -> Iterator[str]:
-    """The name of a segmentation model on a tiny backbone, known as long as a file's tests run."""
+    """The name of a segmentation model on a tiny backbone, known as long as a file's tests run.
+
+    So are the detectors on it.
+    """
     backbone, name = "poolformer_tiny", "semantic_fpn_poolformer_tiny"
     registry.register(
         backbone,
@@ -103,6 +106,6 @@ def tiny_segmenter() -> Iterator[str]:
             (1, 1, 1, 1), (8, 16, 24, 40), 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5
         ),
     )
-    segmenters.register(backbone)
+    entry_points.register(backbone)
     yield name
     forget(backbone)

@@ -34,12 +34,12 @@ def forget(backbone: str) -> None:
     from mindcv.models import registry as mindcvs
 
     from mindcv_poolformer.models import registry, variants
-    from mindcv_poolformer.models.dense import detectors, segmenters
+    from mindcv_poolformer.models.dense import entry_points
 
     known_by = {backbone: (registry, variants._TABLE)}
-    known_by[variants.PREFIX + backbone] = (segmenters, variants._SEGMENTERS)
+    known_by[variants.PREFIX + backbone] = (entry_points, variants._SEGMENTERS)
     for name in (f"retinanet_{backbone}", f"mask_rcnn_{backbone}"):
-        known_by[name] = (detectors, variants._DETECTORS)
+        known_by[name] = (entry_points, variants._DETECTORS)
     for known, (module, table) in known_by.items():
         if known not in table:
             continue
@@ -52,15 +52,14 @@ def forget(backbone: str) -> None:
 
 def register_small() -> None:
     """Let MindCV and the scripts know the two by name, and the models on them."""
-    from mindcv_poolformer.models.dense import detectors, segmenters
+    from mindcv_poolformer.models.dense import entry_points
     from mindcv_poolformer.models.registry import register
     from mindcv_poolformer.models.variants import Variant
 
     # Their own parameters and MACs are nobody's subject.
     for name, depths, dims in ((SMALL, DEPTHS, DIMS), (WIDE, WIDE_DEPTHS, WIDE_DIMS)):
         register(name, Variant(depths, dims, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5))
-        segmenters.register(name)
-        detectors.register(name)
+        entry_points.register(name)
 
 
 if __name__ == "__main__":

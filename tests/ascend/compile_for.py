@@ -31,7 +31,7 @@ from mindspore.ops.primitive import constexpr
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.evaluation.detection import Detecting
 from mindcv_poolformer.export.graph import ServedGraph, in_float16
-from mindcv_poolformer.models.dense import detectors, segmenters
+from mindcv_poolformer.models.dense import entry_points
 from mindcv_poolformer.models.deploy import leave_out_ascend_operators, to_deploy
 from mindcv_poolformer.models.registry import register
 from mindcv_poolformer.models.variants import DETECTORS, PREFIX, VARIANTS
@@ -87,8 +87,7 @@ def tell(model: str, what: str, device: str, *words: str) -> str:
         named = parse_recipe([], description="", default_config=recipe_file).model.model
         backbone = DETECTORS[named].backbone if named in DETECTORS else named.removeprefix(PREFIX)
         register(f"shallow_{backbone}", replace(VARIANTS[backbone], depths=(1, 1, 1, 1)))
-        segmenters.register(f"shallow_{backbone}")
-        detectors.register(f"shallow_{backbone}")
+        entry_points.register(f"shallow_{backbone}")
         keys.append(f"model={named.replace(backbone, f'shallow_{backbone}')}")
     flags = [word for key in keys for word in ("--" + key).split("=", 1)]
     recipe = parse_recipe(

@@ -17,7 +17,6 @@ from official_dense import DETECTOR_SHAPES
 from mindcv_poolformer.config import ModelConfig
 from mindcv_poolformer.data.detection.transforms import official_test
 from mindcv_poolformer.models import MaskRCNN, RetinaNet
-from mindcv_poolformer.models.dense import detectors
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import (
@@ -54,8 +53,7 @@ LAST = {
 
 @pytest.fixture(autouse=True, scope="module")
 def known(tiny_segmenter: str) -> Iterator[None]:
-    """The detectors on a tiny backbone, which are forgotten with it."""
-    detectors.register("poolformer_tiny")
+    """The models on a tiny backbone, which are forgotten with it."""
     yield
     values_of_official.cache_clear()
 

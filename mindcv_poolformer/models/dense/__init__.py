@@ -1,11 +1,10 @@
 """Networks of dense prediction. Importing this registers them with MindCV."""
 
-from . import detectors
+from .entry_points import default_cfgs
 from .losses import SegmentationLoss
 from .mask_rcnn import MaskRCNN
 from .mask_rcnn_loss import MaskRCNNLoss
 from .retinanet import RetinaNet, RetinaNetLoss
-from .segmenters import default_cfgs
 from .semantic_fpn import SemanticFPN, label_map
 
 __all__ = [
@@ -16,6 +15,5 @@ __all__ = [
     "SegmentationLoss",
     "SemanticFPN",
     "default_cfgs",
-    "detectors",
     "label_map",
 ]
