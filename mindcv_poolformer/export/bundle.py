@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,7 @@ __all__ = [
     "DESCRIPTION",
     "MINDIR",
     "Bundle",
+    "Load",
     "PictureBundle",
     "load_bundle",
     "log_probabilities",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 Network = Callable[..., Any]  # images to an array; of a detector see DetectorBundle
+T_co = TypeVar("T_co", covariant=True)
 Preparation = TypeVar("Preparation", EvalTransform, StretchTransform)
 
 
@@ -190,6 +192,14 @@ class PictureBundle:
     def graph_for(self, size: Size) -> LoadedGraph[Any]:
         """Give the graph whose shape is nearest to a picture's height and width."""
         return self.graphs[nearest_shape(*size, list(self.graphs))]
+
+
+class Load(Protocol[T_co]):
+    """Reads a bundle for a runtime, as :func:`load_bundle` does."""
+
+    def __call__(
+        self, folder: str | Path, *, runtime: Taken, key_file: str | Path | None
+    ) -> T_co: ...
 
 
 def load_bundle(

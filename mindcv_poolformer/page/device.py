@@ -5,22 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
+from ..export.bundle import Load
 from ..export.description import read_description
-from ..export.runtimes import Runtime, Taken, chosen, set_up
+from ..export.runtimes import Runtime, chosen, set_up
 from ..runtime.device_thread import DEVICE
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Load(Protocol[T_co]):
-    """Reads a bundle for a runtime, as ``load_bundle`` does."""
-
-    def __call__(
-        self, folder: str | Path, *, runtime: Taken, key_file: str | Path | None
-    ) -> T_co: ...
 
 
 def load_on_device(

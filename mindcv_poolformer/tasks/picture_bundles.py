@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..config import Recipe
-from ..export.bundle import PictureBundle
+from ..export.bundle import Load, PictureBundle
 from ..export.description import read_description
-from ..export.runtimes import Taken, chosen, told
+from ..export.runtimes import chosen, told
 from ..runtime.errors import UserError
 from .validation import ValidationOptions
 
-B_co = TypeVar("B_co", bound=PictureBundle, covariant=True)
+T = TypeVar("T", bound=PictureBundle)
 
 
-class Load(Protocol[B_co]):
-    """Reads a bundle for a runtime, as ``load_segmenter_bundle`` does."""
-
-    def __call__(self, folder: str, *, runtime: Taken, key_file: str | None) -> B_co: ...
-
-
-def bundle_asked_for(load: Load[B_co], recipe: Recipe, options: ValidationOptions) -> B_co:
+def bundle_asked_for(load: Load[T], recipe: Recipe, options: ValidationOptions) -> T:
     """Give the bundle, in the runtime that is asked for.
 
     Raises:
