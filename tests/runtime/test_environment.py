@@ -84,6 +84,13 @@ def test_launchers_variables(
             discover()
 
 
+def test_msruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "MS_NODE_ID": "5", "DEVICE_ID": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert discover() == World(rank=5, size=8, local_rank=1, launcher="msrun")
+
+
 def test_without_a_home_nothing_is_written_where_it_runs(
     homeless: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,4 +1,8 @@
-"""Real jobs under mpirun and msrun: who they are, what they exchange, how they end."""
+"""Real jobs under mpirun and msrun: who they are, what they exchange, how they end.
+
+Of msrun's ranks that train, and of one mistake that all ranks make, tell
+tests/commands/test_two_ranks.py; of a rank killed beside the first, test_interrupted_runs.py.
+"""
 
 import os
 import signal
@@ -12,10 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.runtime.launch import discover
 from mindcv_poolformer.runtime.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 JOB = Path(__file__).with_name("job_for_ranks.py")
+BAD_FLAG = Path(__file__).with_name("bad_flag_for_ranks.py")
 BIN = Path(sys.executable).parent
 ENDS_WITHIN = 30  # seconds from a rank's failure to the end of the job
 
@@ -73,19 +80,19 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def mpirun(how: str, ranks: int = 2) -> list[str]:
+def mpirun(*words: str, ranks: int = 2, job: Path = JOB) -> list[str]:
     return [
         *(str(BIN / "mpirun"), "-n", str(ranks)),
         *("--allow-run-as-root", "--oversubscribe", "--bind-to", "none"),
-        *(sys.executable, str(JOB), how),
+        *(sys.executable, str(job), *words),
     ]
 
 
-def msrun(how: str, logs: Path) -> list[str]:
+def msrun(logs: Path, *words: str, job: Path = JOB) -> list[str]:
     port = free_port()
     return [
         *(str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"),
-        *("--join=True", f"--log_dir={logs}", str(JOB), how),
+        *("--join=True", f"--log_dir={logs}", str(job), *words),
     ]
 
 
@@ -108,19 +115,6 @@ def test_alone_needs_no_mpi(launch: Launch) -> None:
     assert process.returncode == 3
 
 
-def test_alone_user_error_is_one_line(launch: Launch) -> None:
-    process = launch(sys.executable, str(JOB), "UserError everywhere")
-    assert finish(process).splitlines()[1:] == ["error: folder: found none, expected one"]
-    assert process.returncode == 1
-
-
-def test_alone_keeps_the_traceback(launch: Launch) -> None:
-    process = launch(sys.executable, str(JOB), "exception")
-    output = finish(process)
-    assert "Traceback" in output and output.endswith("ValueError: the cause\n")
-    assert process.returncode == 1
-
-
 def test_alone_interrupted(launch: Launch) -> None:
     process = launch(sys.executable, str(JOB), "sleep")
     wait_for_ranks(process, 1)
@@ -141,70 +135,49 @@ def test_mpirun_ranks_and_collectives(launch: Launch) -> None:
     assert process.returncode == 0
 
 
-def test_mpirun_without_mpi4py(launch: Launch) -> None:
-    no_mpi = "import sys, runpy; sys.modules['mpi4py'] = None; sys.argv = sys.argv[1:];"
-    no_mpi += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = mpirun("success")
-    command[-2:-2] = ["-c", no_mpi]
-    process = launch(*command)
-    assert finish(process).count("error: mpirun: mpi4py cannot be used") == 1
-    assert process.returncode == 1
+def test_mpirun_without_mpi4py(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="mpirun: mpi4py cannot be used"):
+        discover()
 
 
 def test_mpirun_refuses_a_rank_table(launch: Launch) -> None:
-    process = launch(*mpirun("success"), RANK_TABLE_FILE="table.json")
+    process = launch(*mpirun("success", ranks=1), RANK_TABLE_FILE="table.json")
     assert finish(process).count("error: RANK_TABLE_FILE: found 'table.json', expected it") == 1
     assert process.returncode == 1
 
 
 def test_mpirun_bad_flag_is_said_once(launch: Launch) -> None:
-    process = launch(*mpirun("bad flag"))
+    process = launch(*mpirun(job=BAD_FLAG))
     assert finish(process).count("error: bad flag") == 1
     assert process.returncode == 2
 
 
 @pytest.mark.long
-def test_mpirun_user_error_is_said_once(launch: Launch) -> None:
-    process = launch(*mpirun("UserError everywhere"))
-    output = finish(process)
-    assert output.count("error: folder: found none, expected one") == 1
-    assert "Traceback" not in output
+def test_a_rank_that_fails_says_why_and_ends_the_job(launch: Launch) -> None:
+    """Of the other's failure, which is the consequence, nothing is said."""
+    process = launch(*mpirun("exception, then UserError elsewhere"))
+    wait_for_ranks(process, 2)
+    output = finish(process, within=ENDS_WITHIN)
+    assert "rank 1:\nTraceback (most recent call last):" in output
+    assert output.count("Traceback") == 1
+    assert "error: " not in output
     assert process.returncode == 1
 
 
 @pytest.mark.long
-def test_mpirun_says_the_cause_and_not_the_consequence(launch: Launch) -> None:
-    process = launch(*mpirun("UserError later elsewhere"))
-    output = finish(process)
-    assert "error: cause or consequence: 1\n" in output
-    assert "error: cause or consequence: 0\n" not in output
-
-
-@pytest.mark.parametrize(
-    ("how", "code", "said"),
-    [
-        pytest.param(
-            "exception",
-            1,
-            "rank 1:\nTraceback (most recent call last):",
-            marks=pytest.mark.long,
-        ),
-        pytest.param("exit 3", 3, "", marks=pytest.mark.long),
-        pytest.param("killed first", 137, "process rank 0", marks=pytest.mark.long),
-        pytest.param("killed last", 137, "process rank 1", marks=pytest.mark.long),
-    ],
-)
-def test_a_rank_that_fails_ends_the_job(launch: Launch, how: str, code: int, said: str) -> None:
-    process = launch(*mpirun(how))
+def test_a_rank_that_is_killed_ends_the_job(launch: Launch) -> None:
+    """The first, which has the scheduler."""
+    process = launch(*mpirun("killed first"))
     wait_for_ranks(process, 2)
     output = finish(process, within=ENDS_WITHIN)
-    assert said in output
-    assert output.count("Traceback") == (how == "exception")
-    assert process.returncode == code
+    assert "process rank 0" in output and "Traceback" not in output
+    assert process.returncode == 137
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_mpirun_that_is_ended_ends_everything(launch: Launch, number: signal.Signals) -> None:
     process = launch(*mpirun("sleep"))
     wait_for_ranks(process, 2)
@@ -217,29 +190,23 @@ def test_mpirun_that_is_ended_ends_everything(launch: Launch, number: signal.Sig
 
 
 @pytest.mark.long
-def test_msrun_ranks_and_collectives(launch: Launch, tmp_path: Path) -> None:
-    process = launch(*msrun("success", tmp_path))
-    finish(process)
-    for rank in range(2):
-        log = (tmp_path / f"worker_{rank}.log").read_text()
-        assert f"World(rank={rank}, size=2, local_rank={rank}, launcher='msrun') {rank}" in log
-        assert "noticed: parameters: ranks [1] differ" in log
-    assert process.returncode == 0
+def test_msrun_bad_flag_ends_the_job(launch: Launch, tmp_path: Path) -> None:
+    process = launch(*msrun(tmp_path, job=BAD_FLAG))
+    finish(process, within=2 * ENDS_WITHIN)
+    assert process.returncode == 1
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", ["bad flag", "exception", "killed first"])
-def test_msrun_ends_with_a_rank_that_fails(launch: Launch, tmp_path: Path, how: str) -> None:
-    process = launch(*msrun(how, tmp_path))
-    if how != "bad flag":
-        wait_for_ranks(process, 2)
-    finish(process, within=2 * ENDS_WITHIN if how == "bad flag" else ENDS_WITHIN)
+def test_msrun_ends_with_a_rank_that_is_killed(launch: Launch, tmp_path: Path) -> None:
+    process = launch(*msrun(tmp_path, "killed first"))
+    wait_for_ranks(process, 2)
+    finish(process, within=ENDS_WITHIN)
     assert process.returncode == 1
 
 
 @pytest.mark.long
 def test_msrun_that_is_interrupted_ends_everything(launch: Launch, tmp_path: Path) -> None:
-    process = launch(*msrun("sleep", tmp_path))
+    process = launch(*msrun(tmp_path, "sleep"))
     wait_for_ranks(process, 2)
     os.killpg(process.pid, signal.SIGINT)
     finish(process, within=ENDS_WITHIN)
