@@ -211,18 +211,16 @@ DATA = {
         "export.py --ckpt_path s12.ckpt --val_split damaged", 1, "data/damaged/class0/00.png"
     ),
 }
-# These are found when training has begun and has written to its folder, but nowhere else.
+# Found when training has begun and has written to its folder, but nowhere else. Of an image that a
+# thread reads, or validation, test_on_corrupt.py tells.
 BEGUN_IN = "begun"
 BEGUN = {
-    name: Row(
-        f"train.py --mode 1 --ckpt_save_dir {BEGUN_IN} {flags}", 1, "data/damaged/class0/00.png"
+    "damaged image, processes": Row(
+        f"train.py --mode 1 --ckpt_save_dir {BEGUN_IN} --train_split damaged "
+        "--python_multiprocessing true --num_parallel_workers 2",
+        1,
+        "data/damaged/class0/00.png",
     )
-    for name, flags in {
-        "damaged image": "--train_split damaged",
-        "damaged image, processes": "--train_split damaged --python_multiprocessing true "
-        "--num_parallel_workers 2",
-        "damaged image in val": "--val_split damaged --val_while_train --batch_size 48",
-    }.items()
 }
 CHECKPOINTS = {
     "checkpoint: missing": Row("train.py --ckpt_path mistyped.ckpt", 1, "mistyped.ckpt"),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import forked
 import mindspore as ms
 import pytest
 from PIL import Image
@@ -175,7 +176,8 @@ def short(twins: Twins) -> Path:
 
 def train_one_epoch(twins: Twins, save_dir: str, **keys: object) -> Path:
     shorter = TWINS | {"epoch_size": 1, "warmup_epochs": 0, "ckpt_save_policy": None}
-    ended = run("train.py", twins.workspace, ckpt_save_dir=save_dir, **shorter | {"mode": 1} | keys)
+    keys = shorter | {"mode": 1, "ckpt_save_dir": save_dir} | keys
+    ended = forked.run("train.py", twins.workspace, **keys)
     assert (ended.code, ended.err) == (0, "")
     return twins.workspace / save_dir / "last.ckpt"
 
@@ -200,7 +202,7 @@ def test_another_seed_trains_other_weights(twins: Twins, short: Path) -> None:
 def test_a_finished_run_is_left_as_it_is(twins: Twins) -> None:
     files = [p for p in twins.plain.glob("*.*") if p.suffix != ".png" and p.name != ".lock"]
     before = {p: p.read_bytes() for p in files}
-    again = run("train.py", twins.workspace, ckpt_save_dir="plain", **TWINS)
+    again = forked.run("train.py", twins.workspace, ckpt_save_dir="plain", **TWINS)
     assert (again.code, again.err) == (0, "")
     assert "step" not in "".join(again.out.splitlines()[1:])
     assert {p: p.read_bytes() for p in before} == before
@@ -235,9 +237,9 @@ def test_resume_false_starts_anew(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     keys = {"mode": 1, "epoch_size": 1, "warmup_epochs": 0, "batch_size": 24}
     keys |= {"ckpt_save_policy": None, "log_interval": 1}
-    assert run("train.py", tmp_path, **keys).code == 0
+    assert forked.run("train.py", tmp_path, **keys).code == 0
     old = weights(tmp_path / "run" / "last.ckpt")
-    ended = run("train.py", tmp_path, **keys, resume=False, seed=7)
+    ended = forked.run("train.py", tmp_path, **keys, resume=False, seed=7)
     assert (ended.code, ended.err) == (0, "")
     assert (weights(tmp_path / "run" / "last.ckpt")["head.weight"] != old["head.weight"]).any()
     assert [row["step"] for row in records(tmp_path / "run", "train")] == [1, 2]
@@ -246,7 +248,7 @@ def test_resume_false_starts_anew(tmp_path: Path) -> None:
 
 def test_a_step_is_counted_without_being_run(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    ended = run("train.py", tmp_path, compile_only=True)
+    ended = forked.run("train.py", tmp_path, compile_only=True)
     assert (ended.code, ended.err) == (0, "")
     model, operators, memory, seconds = ended.out.splitlines()
     count = sum(p.size for p in PoolFormer(DEPTHS, DIMS, num_classes=3).get_parameters())
@@ -260,7 +262,8 @@ def test_a_step_is_counted_without_being_run(tmp_path: Path) -> None:
 
 
 def test_another_recipe_in_the_folder_is_refused(twins: Twins) -> None:
-    ended = run("train.py", twins.workspace, ckpt_save_dir="plain", **{**TWINS, "mixup": 0.4})
+    keys = TWINS | {"mixup": 0.4, "ckpt_save_dir": "plain"}
+    ended = forked.run("train.py", twins.workspace, **keys)
     assert ended.code == 1
     assert ended.out == ""
     assert re.fullmatch(r"error: resume: [^\n]*mixup 0\.8[^\n]* 0\.4[^\n]*\n", ended.err)
