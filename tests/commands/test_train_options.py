@@ -34,7 +34,10 @@ def run_files(folder: Path) -> list[str]:
 def test_mixed_precision_with_everything_else(
     tmp_path: Path, level: str, val_level: str, power: int
 ) -> None:
-    """What O2 leaves in float32 the network has not: it trains as in O3, as test_step.py shows."""
+    """What O2 leaves in float32 the network has not: it trains as in O3, as test_step.py shows.
+
+    O3 in graphs, auto in PyNative mode.
+    """
     write_workspace(tmp_path)
     keys = {"amp_level": level, "val_amp_level": val_level, "loss_scale_type": "dynamic"}
     keys |= {"loss_scale": 2.0**power, "ema": True, "ema_decay": 0.5}
@@ -42,6 +45,7 @@ def test_mixed_precision_with_everything_else(
     keys |= {"batch_size": 20, "drop_remainder": False, "num_classes": 5}
     keys |= {"epoch_size": 4, "val_while_train": True, "val_interval": 4, "log_interval": 1}
     keys |= {"ckpt_save_policy": "latest_k", "keep_checkpoint_max": 2}
+    keys |= {"mode": int(level == "auto")}
     ended = forked.run("train.py", tmp_path, **keys)
     assert (ended.code, ended.err) == (0, "")
 
