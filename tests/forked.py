@@ -10,9 +10,11 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,7 @@ def run(script: str, folder: Path, **keys: Any) -> Ended:
 
 def call(folder: Path, words: Sequence[str]) -> Ended:
     """Run a script of the project, or `-m` and a module, in a folder; no process may outlive it."""
-    _start_server()
-    with tempfile.TemporaryDirectory() as told:
-        code, *streams = (Path(told, name) for name in ("code", "out", "err"))
-        environment = {**NO_KERNELS, **os.environ}
-        given = (folder, words, environment, code, streams)
-        process = _processes.Process(target=_run, args=given)
-        process.start()
+    with started(folder, words) as (process, (code, out, err)):
         process.join(SECONDS)
         left = [each for each in psutil.process_iter() if _session(each.pid) == process.pid]
         _, alive = psutil.wait_procs(left, timeout=10)  # a process that has ended stays a moment
@@ -56,7 +52,20 @@ def call(folder: Path, words: Sequence[str]) -> Ended:
             each.kill()
         assert alive == []
         assert code.exists(), f"{words}: ended by itself with {process.exitcode}"
-        return Ended(int(code.read_text()), *(stream.read_text() for stream in streams))
+        return Ended(int(code.read_text()), out.read_text(), err.read_text())
+
+
+@contextmanager
+def started(folder: Path, words: Sequence[str]) -> Iterator[tuple[Process, list[Path]]]:
+    """Start a script as `call` does; give its process, and where its exit code and output go."""
+    _start_server()
+    with tempfile.TemporaryDirectory() as told:
+        code, *streams = told_in = [Path(told, name) for name in ("code", "out", "err")]
+        environment = {**NO_KERNELS, **os.environ}
+        given = (folder, words, environment, code, streams)
+        process = _processes.Process(target=_run, args=given)
+        process.start()
+        yield process, told_in
 
 
 def _run(

@@ -1,73 +1,77 @@
-"""A run killed ten times at random, three of them while it saves: the end is the same."""
+"""A run killed six times at random, three of them while it saves: the end is the same."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
-from scripts import Running, assert_equal_weights, command, write_workspace
+from scripts import Ended, assert_equal_weights, command, write_workspace
 from small_network import WIDE
 
 pytestmark = pytest.mark.long
 
-KILLS = 10
+KILLS = 6
 IN_A_SAVE = 3
-SECONDS = 4.0  # from the first step of a life to its latest end
+SECONDS = 3.0  # from the first step of a life to its latest end
 # 5 epochs of 8 steps
 KEYS = {"epoch_size": 5, "ckpt_save_steps": 2, "log_interval": 1, "val_while_train": True}
 KEYS |= {"mode": 1}  # a graph would add its compilation to each life
 
 
-def start(folder: Path, save_dir: str) -> Running:
-    return Running(folder, command("train.py", ckpt_save_dir=save_dir, **KEYS))
+def train(folder: Path, save_dir: str) -> Ended:
+    return forked.run("train.py", folder, ckpt_save_dir=save_dir, **KEYS)
 
 
-def kill_at_random(running: Running, rng: np.random.Generator) -> bool:
-    """Kill a while after the first step; False if the run ended before."""
-    for line in running.process.stdout:
-        if "  step " in line:
-            break
-    time.sleep(rng.uniform(0, SECONDS))
-    alive = running.process.poll() is None
-    running.kill()
-    return alive
+def live(folder: Path, until: Callable[[forked.Process, Path], None]) -> tuple[int | None, bool]:
+    """Kill a life of the storm in time; its exit code if it ended before, and if it was saving."""
+    _, *words = command("train.py", ckpt_save_dir="storm", **KEYS)
+    with forked.started(folder, words) as (process, (code, out, _)):
+        until(process, out)
+        process.kill()
+        process.join()
+        saving = staging_file(folder, process).exists()
+        return int(code.read_text()) if code.exists() else None, saving
 
 
-def kill_in_a_save(running: Running, folder: Path, rng: np.random.Generator) -> bool:
-    """Kill a moment after a file that is being written has appeared; False if it was none."""
-    staging = f".last.ckpt.{running.process.pid}"
-    while running.process.poll() is None:
-        if (folder / staging).exists():
-            time.sleep(rng.uniform(0, 0.1))
-            running.kill()
-            return (folder / staging).exists()
-        time.sleep(0.001)
-    return False
+def staging_file(folder: Path, process: forked.Process) -> Path:
+    return folder / "storm" / f".last.ckpt.{process.pid}"
 
 
 def test_a_storm_of_kills_changes_nothing(tmp_path: Path) -> None:
-    write_workspace(tmp_path, 22, WIDE)
-    whole = start(tmp_path, "whole").finish()
-    assert (whole.code, whole.err) == (0, "")
     rng = np.random.default_rng(0)
+
+    def a_while_after_the_first_step(process: forked.Process, out: Path) -> None:
+        while process.is_alive() and not (out.exists() and "  step " in out.read_text()):
+            time.sleep(0.01)
+        process.join(rng.uniform(0, SECONDS))
+
+    def a_moment_after_a_save_began(process: forked.Process, out: Path) -> None:
+        while process.is_alive() and not staging_file(tmp_path, process).exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
+
+    write_workspace(tmp_path, 22, WIDE)
+    whole = train(tmp_path, "whole")
+    assert (whole.code, whole.err) == (0, "")
     kills = in_a_save = lives = 0
     while kills < KILLS or in_a_save < IN_A_SAVE:
         lives += 1
-        assert lives < 3 * KILLS
-        running = start(tmp_path, "storm")
-        if in_a_save < IN_A_SAVE and lives % 2:
-            hit = kill_in_a_save(running, tmp_path / "storm", rng)
-            in_a_save += hit
-        else:
-            hit = kill_at_random(running, rng)
-        kills += hit
-        if not hit and running.process.returncode == 0:  # it came to its end: the storm goes on
+        assert lives < 4 * KILLS
+        wanted = in_a_save < IN_A_SAVE and lives % 2
+        until = a_moment_after_a_save_began if wanted else a_while_after_the_first_step
+        code, saving = live(tmp_path, until)
+        in_a_save += saving
+        kills += code is None
+        if code is not None:  # it came to its end: the storm goes on
+            assert code == 0
             assert_equal_weights(tmp_path / "storm" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
             shutil.rmtree(tmp_path / "storm")
-    ended = start(tmp_path, "storm").finish()
+    ended = train(tmp_path, "storm")
     assert (ended.code, ended.err) == (0, "")
     assert_equal_weights(tmp_path / "storm" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
     assert_equal_weights(tmp_path / "storm" / "best.ckpt", tmp_path / "whole" / "best.ckpt")
