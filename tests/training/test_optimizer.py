@@ -19,12 +19,12 @@ from mindcv_poolformer.training.optimizer import AdamW, Lamb
 from mindcv_poolformer.training.step import Outcome, TrainStep, build_step
 
 
-@pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_updates_are_those_of_the_paper(eps: float, both_modes: str) -> None:
+def test_updates_are_those_of_the_paper(both_modes: str) -> None:
     """Algorithm 2 of arXiv 1711.05101 in float64; PyTorch's AdamW computes the same."""
     rng = np.random.default_rng(0)
     start = [rng.standard_normal((3, 4)), rng.standard_normal(5)]
     parameters = [Parameter(Tensor(w.astype(np.float32)), f"w{i}") for i, w in enumerate(start)]
+    eps = 1e-2  # large enough that its place in the formula tells
     optimizer = AdamW(parameters, weight_decay=0.1, betas=(0.8, 0.95), eps=eps)
     weights = [w.copy() for w in start]
     first = [np.zeros_like(w) for w in start]
@@ -132,17 +132,18 @@ def test_lamb_moves_each_matrix_by_a_share_of_its_norm(settings: dict, pynative_
 )
 def test_lamb_trains_accumulates_and_skips(mode: int) -> None:
     """An overflow changes nothing; two batches count as one of both."""
-    ms.set_context(mode=mode)
     large = lamb_step(ema=True, ema_decay=0.9)
     dynamic = SystemConfig(loss_scale=4.0, loss_scale_type="dynamic")
     small = lamb_step(dynamic, ema=True, ema_decay=0.9, gradient_accumulation_steps=2)
     images, targets = toy_batch(0)
     losses = []
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     for _ in range(3):
         losses.append(Outcome.read(large(images, targets)).loss)
-        for part in range(2):
-            small(images[part::2], targets[part::2])
     assert losses[2] < losses[0]
+    ms.set_context(mode=mode)
+    for part in (0, 1, 0, 1, 0, 1):
+        small(images[part::2], targets[part::2])
     for found, expected in zip(small.weights, large.weights, strict=True):
         np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=2e-5)
     optimizer = small.optimizer
