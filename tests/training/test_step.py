@@ -20,12 +20,11 @@ from mindcv_poolformer.training.step import Labelled, Outcome, TrainStep, build_
 
 # What a graph would add is its compilation: the tests in both modes show that it does the same.
 op_by_op = pytest.mark.usefixtures("pynative_mode")
-TINY = {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16), "num_classes": 5}
 LR = 1e-2
 
 
-def tiny_poolformer() -> PoolFormer:
-    return load_official_weights(PoolFormer(**TINY))
+def tiny_poolformer(*depths: int) -> PoolFormer:
+    return load_official_weights(PoolFormer(depths, (4, 8, 8, 16), num_classes=5))
 
 
 def step_of(
@@ -260,7 +259,7 @@ def test_an_overflow_is_applied_where_skipping_is_off() -> None:
 def losses_in_float32() -> list[float]:
     """Of two steps of the small PoolFormer, in PyNative mode."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    step = step_of(tiny_poolformer())
+    step = step_of(tiny_poolformer(1, 0, 0, 1))
     return [Outcome.read(step(*images_of_poolformer(seed))).loss for seed in range(2)]
 
 
@@ -279,7 +278,7 @@ def test_mixed_precision_trains_as_float32_does(
 ) -> None:
     """The second loss tells of the first update."""
     ms.set_context(mode=mode)
-    mixed = step_of(tiny_poolformer(), level, StaticLossScaler(1024.0))
+    mixed = step_of(tiny_poolformer(1, 0, 0, 1), level, StaticLossScaler(1024.0))
     for seed, expected in enumerate(losses_in_float32):
         found = Outcome.read(mixed(*images_of_poolformer(seed))).loss
         assert found == pytest.approx(expected, rel=1e-2)
@@ -292,7 +291,7 @@ def test_mixed_precision_trains_as_float32_does(
 def test_fine_tuning_moves_the_layers_it_should(layer_decay: float, frozen: bool) -> None:
     """Adam's first step is about the learning rate, whatever the gradient's size."""
     settings = OptimizerConfig(weight_decay=0.0, layer_decay=layer_decay, freeze_backbone=frozen)
-    network = tiny_poolformer().set_train()
+    network = tiny_poolformer(1, 1, 1, 1).set_train()
     before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
     step = build_step(
         Recipe(optimizer=settings),
