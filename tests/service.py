@@ -96,9 +96,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def at_work(bundle: Path, folder: Path, *flags: str) -> Iterator[Service]:
+def at_work(bundle: Path, folder: Path, *flags: str, **more: Any) -> Iterator[Service]:
     """A server of a bundle that is ready, and ends well once the block has."""
-    one = Service(bundle, folder, *flags)
+    one = Service(bundle, folder, *flags, **more)
     try:
         one.wait()
         yield one
