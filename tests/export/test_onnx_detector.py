@@ -58,30 +58,26 @@ def test_fewer_boxes_than_places(tmp_path: Path, pynative_mode: None) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("size", "seed", "shape"), [("128x160", 100, (117, 150)), ("100x150", 101, (100, 150))]
-)
-def test_the_graph_finds_the_official_boxes(
-    size: str, seed: int, shape: tuple[int, int], tmp_path: Path
-) -> None:
-    official = np.load(DENSE / f"retinanet_s12_forward_{size}.npz")
+def test_the_graph_finds_the_official_boxes(tmp_path: Path) -> None:
     network = load_official_weights(mindcv.create_model("retinanet_poolformer_s12", num_classes=80))
-    height, width = map(int, size.split("x"))
-    images = official_images(seed, 1, 3, height, width).asnumpy()
-    inputs = {"images": images, "shapes": np.array([shape], np.int32)}
-    boxes, scores, labels, count = session_of(network, tmp_path / "s12.onnx").run(None, inputs)
-    np.testing.assert_array_equal(count, [100])
-    np.testing.assert_allclose(boxes[0], official["det.boxes"], rtol=0, atol=2e-3)
-    np.testing.assert_allclose(scores[0], official["det.scores"], rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(labels[0], official["det.labels"])
+    session = session_of(network, tmp_path / "s12.onnx")
+    for size, seed, shape in (("128x160", 100, (117, 150)), ("100x150", 101, (100, 150))):
+        official = np.load(DENSE / f"retinanet_s12_forward_{size}.npz")
+        height, width = map(int, size.split("x"))
+        images = official_images(seed, 1, 3, height, width).asnumpy()
+        inputs = {"images": images, "shapes": np.array([shape], np.int32)}
+        boxes, scores, labels, count = session.run(None, inputs)
+        np.testing.assert_array_equal(count, [100])
+        np.testing.assert_allclose(boxes[0], official["det.boxes"], rtol=0, atol=2e-3)
+        np.testing.assert_allclose(scores[0], official["det.scores"], rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(labels[0], official["det.labels"])
 
 
-@pytest.mark.parametrize("family", [None, "caformer"])
 def test_the_graph_finds_the_networks_masks_at_odd_sizes(
-    family: str | None, tmp_path: Path, pynative_mode: None
+    tmp_path: Path, pynative_mode: None
 ) -> None:
     settings = {"num_classes": 3, "proposals": 90, "candidates": 60, "detections": 40}
-    network = small_mask_rcnn(family, iou_threshold=0.3, **settings).set_train(False)
+    network = small_mask_rcnn(iou_threshold=0.3, **settings).set_train(False)
     bias = network.rpn_head.rpn_cls.bias
     bias.set_data(bias.value() - 25)  # proposals of next to no score are proposals
     session = session_of(network, tmp_path / "any.onnx")
@@ -99,24 +95,20 @@ def test_the_graph_finds_the_networks_masks_at_odd_sizes(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("size", "seed", "shape"), [("128x160", 100, (117, 150)), ("100x150", 131, (100, 150))]
-)
-def test_the_graph_finds_the_official_boxes_and_masks(
-    size: str, seed: int, shape: tuple[int, int], tmp_path: Path
-) -> None:
-    official = np.load(DENSE / f"mask_rcnn_s12_forward_{size}.npz")
+def test_the_graph_finds_the_official_boxes_and_masks(tmp_path: Path) -> None:
     network = mindcv.create_model("mask_rcnn_poolformer_s12", num_classes=80)
     session = session_of(load_official_weights(network), tmp_path / "s12.onnx")
-    height, width = map(int, size.split("x"))
-    images = official_images(seed, 1, 3, height, width).asnumpy()
-    found = session.run(None, {"images": images, "shapes": np.array([shape], np.int32)})
-    boxes, scores, labels, count, masks = (x[0] for x in found)
-    assert count == 100
-    np.testing.assert_allclose(scores, official["det.scores"], rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(labels, official["det.labels"])
-    # As in test_mask_rcnn.py, which tells of the one that may be another.
-    same = abs(boxes - official["det.boxes"]).max(1) < 5e-3
-    assert same.sum() >= 99
-    pixels = paste_masks(masks, boxes, tuple(official["det.mask_shape"][1:]))
-    assert abs(pixels.sum((1, 2)) - official["det.mask_areas"])[same].max() <= 2
+    for size, seed, shape in (("128x160", 100, (117, 150)), ("100x150", 131, (100, 150))):
+        official = np.load(DENSE / f"mask_rcnn_s12_forward_{size}.npz")
+        height, width = map(int, size.split("x"))
+        images = official_images(seed, 1, 3, height, width).asnumpy()
+        found = session.run(None, {"images": images, "shapes": np.array([shape], np.int32)})
+        boxes, scores, labels, count, masks = (x[0] for x in found)
+        assert count == 100
+        np.testing.assert_allclose(scores, official["det.scores"], rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(labels, official["det.labels"])
+        # As in test_mask_rcnn.py, which tells of the one that may be another.
+        same = abs(boxes - official["det.boxes"]).max(1) < 5e-3
+        assert same.sum() >= 99
+        pixels = paste_masks(masks, boxes, tuple(official["det.mask_shape"][1:]))
+        assert abs(pixels.sum((1, 2)) - official["det.mask_areas"])[same].max() <= 2
