@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from official import load_official_weights
@@ -89,6 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: n
     """A bundle of the checkpoint. Tests read it; those that change it copy it first."""
     target = tmp_path_factory.mktemp("export") / "bundle"
     trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
+    ms.set_context(mode=ms.GRAPH_MODE)
     write_bundle(trained, target, inputs)
     return target
 
@@ -97,10 +99,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: n
 def onnx_folder(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, inputs: np.ndarray
 ) -> Path:
-    """As ``folder``, with an ONNX graph beside the MINDIR."""
+    """As ``folder``, with an ONNX graph beside the MINDIR, written in PyNative mode."""
     target = tmp_path_factory.mktemp("onnx") / "bundle"
     trained = Trained(make_network(), NAME, checkpoint, TRANSFORM, CLASSES)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     write_bundle(trained, target, inputs, Choices(beside="ONNX"))
+    assert ms.get_context("mode") == ms.PYNATIVE_MODE
+    ms.set_context(mode=ms.GRAPH_MODE)
     return target
 
 

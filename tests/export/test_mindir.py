@@ -77,6 +77,7 @@ def test_whoever_reads_the_description_reads_the_graph(folder: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.layout
+@pytest.mark.usefixtures("pynative_mode")
 def test_fp16_halves_the_file_and_keeps_the_logits_close(
     trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, expected: np.ndarray
 ) -> None:
@@ -111,17 +112,21 @@ def test_fixed_batch_size(
 
 @pytest.mark.long
 @pytest.mark.parametrize("deploy", [True, False])
-def test_either_layout_of_maps_gives_the_logits(
-    trained: Trained, tmp_path: Path, inputs: np.ndarray, expected: np.ndarray, deploy: bool
+@pytest.mark.usefixtures("pynative_mode")
+def test_the_layout_of_other_devices_gives_the_logits(
+    trained: Trained,
+    tmp_path: Path,
+    folder: Path,
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    deploy: bool,
 ) -> None:
-    for name, convolves in [("NCHW", True), ("NHWC", False)]:
-        write_bundle(trained, tmp_path / name, inputs, Choices(layout=name, deploy=deploy))
-        logits = load_bundle(tmp_path / name).logits(inputs)
-        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
-        model = ModelProto()
-        model.ParseFromString((tmp_path / name / "model.mindir").read_bytes())
-        operators = {node.op_type.split("::")[-1].split(":")[0] for node in model.graph.node}
-        assert ({"Conv2D", "AvgPool"} <= operators) is convolves, operators
+    write_bundle(trained, tmp_path / "NCHW", inputs, Choices(layout="NCHW", deploy=deploy))
+    logits = load_bundle(tmp_path / "NCHW").logits(inputs)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    own = {"Conv2D", "AvgPool"}
+    assert own <= primitives(tmp_path / "NCHW")
+    assert not own & primitives(folder)
 
 
 class Turned(nn.Cell):
@@ -191,13 +196,12 @@ def test_failed_proof_leaves_everything_as_it_was(
     assert {path.name for path in tmp_path.iterdir()} == ({"bundle"} if older else set())
 
 
-@pytest.mark.long
-def test_pynative_mode_exports_the_same_graph(
-    trained: Trained, tmp_path: Path, folder: Path, inputs: np.ndarray, pynative_mode: None
-) -> None:
-    write_bundle(trained, tmp_path / "bundle", inputs)
-    assert ms.get_context("mode") == ms.PYNATIVE_MODE
-    assert operators(tmp_path / "bundle") == operators(folder)
+def test_pynative_mode_exports_the_same_graph(onnx_folder: Path, folder: Path) -> None:
+    assert operators(onnx_folder) == operators(folder)
+
+
+def primitives(bundle: Path) -> set[str]:
+    return {name.rpartition("::")[2] for name in operators(bundle)}
 
 
 def operators(bundle: Path) -> list[str]:
