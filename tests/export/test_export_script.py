@@ -14,7 +14,7 @@ import pytest
 from checkpoints import logits_of, write_checkpoint
 from mindspore import Tensor, nn
 from official import load_official_weights
-from small_network import SMALL, small
+from small_network import forget
 
 import export
 from mindcv_poolformer.data.photographs import photograph_crops
@@ -23,24 +23,35 @@ from mindcv_poolformer.export import choices, classifiers, mindir
 from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.mindir import Trained
 from mindcv_poolformer.export.onnx import write
-from mindcv_poolformer.models import PoolFormer
+from mindcv_poolformer.models import PoolFormer, registry
 from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.deploy.poolformer import DeployedPoolFormer
+from mindcv_poolformer.models.variants import Variant
 from mindcv_poolformer.runtime.errors import UserError
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("small_is_known")]
+pytestmark = pytest.mark.long
 
 Export = Callable[..., None]
+TWO_BLOCKS = "poolformer_t2"
+DEPTHS, DIMS = (1, 0, 0, 1), (8, 16, 24, 32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known() -> Iterator[None]:
+    variant = Variant(DEPTHS, DIMS, 0.1, 0.9, 0, 0.0, 0.0, layer_scale_init=1e-5)
+    registry.register(TWO_BLOCKS, variant)
+    yield
+    forget(TWO_BLOCKS)
 
 
 def make_network() -> nn.Cell:
-    return load_official_weights(small(num_classes=10)).set_train(False)
+    return load_official_weights(PoolFormer(DEPTHS, DIMS, num_classes=10)).set_train(False)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    return write_checkpoint(make_network(), SMALL, path)
+    return write_checkpoint(make_network(), TWO_BLOCKS, path)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,7 @@ def run_export(
     """``run_export(*flags)`` for the recipe that ``checkpoint`` was trained with."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"model: {SMALL}\ndevice_target: CPU\nlr: 0.001\nscheduler: constant\n"
+        f"model: {TWO_BLOCKS}\ndevice_target: CPU\nmode: 1\nlr: 0.001\nscheduler: constant\n"
         "image_resize: 32\ncrop_pct: 0.8\nval_interpolation: bicubic\n"
         "mean: [120, 115, 100]\nstd: [60, 50, 55]\n"
         f"data_dir: {tmp_path / 'data'}\nckpt_save_dir: {checkpoint.parent}\n"
@@ -90,13 +101,15 @@ def test_sample_images_are_spread_over_the_validation_classes(
     monkeypatch.setattr(
         classifiers, "open_image", lambda path, c: opened.append(str(path)) or open_image(path, c)
     )
-    run_export()
+    run_export("--deploy", "false")
     names = [path[len(str(tmp_path / "data" / "val")) + 1 :] for path in opened]
     first = ["a/00.png", "b/00.png", "c/00.png", "a/01.png", "c/01.png", "a/02.png", "c/02.png"]
     assert names == first + [f"a/{index:02d}.png" for index in range(3, 12)]
     description = json.loads((tmp_path / "out" / "model.json").read_text())
     proof = description["verification"][0]
     assert (proof["images"], proof["samples"]) == (16, "val_split")
+    assert description["form"] == "plain"
+    assert b"layer_scale_2" in (tmp_path / "out" / "model.mindir").read_bytes()
 
 
 def test_without_a_data_set_photographs_prove_it(
@@ -108,7 +121,10 @@ def test_without_a_data_set_photographs_prove_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_export()
-    proofs = json.loads((tmp_path / "out" / "model.json").read_text())["verification"]
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["form"] == "deploy"
+    assert b"layer_scale_2" not in (tmp_path / "out" / "model.mindir").read_bytes()
+    proofs = description["verification"]
     told = "16 crops of scikit-learn's china.jpg and flower.jpg"
     assert {proof["file_format"] for proof in proofs} == {"MINDIR", "ONNX"}
     assert {(proof["images"], proof["samples"]) for proof in proofs} == {(16, told)}
@@ -126,7 +142,7 @@ def test_without_a_data_set_photographs_prove_it(
     np.testing.assert_array_equal(golden["images"], images)
 
 
-def test_pynative_recipe_and_foreign_checkpoint(
+def test_foreign_checkpoint(
     run_export: Export,
     tmp_path: Path,
     checkpoint: Path,
@@ -139,25 +155,14 @@ def test_pynative_recipe_and_foreign_checkpoint(
     del entries["metadata"]
     foreign = tmp_path / "foreign.ckpt"
     ms.save_checkpoint([{"name": k, "data": v} for k, v in entries.items()], str(foreign))
-    flags = ("--mode", "1", "--file_format", "MINDIR", "--sample_images", str(pictures[0].parent))
+    flags = ("--file_format", "MINDIR", "--sample_images", str(pictures[0].parent))
     run_export("--ckpt_path", str(foreign), *flags)
     bundle = load_bundle(tmp_path / "out")
     assert bundle.classes == tuple("0123456789")
     np.testing.assert_allclose(bundle.logits(inputs), expected, atol=1e-5)
     printed = capsys.readouterr().out
     assert printed.count("classes: outputs 0 to 9 have no name") == 1
-    assert f"{tmp_path / 'out' / 'model.mindir'}: {SMALL} in fp32, deploy form, 0." in printed
-
-
-@pytest.mark.parametrize(("flags", "form"), [((), "deploy"), (("--deploy", "false"), "plain")])
-def test_the_deploy_form_is_written_unless_refused(
-    run_export: Export, tmp_path: Path, pictures: list[Path], flags: tuple[str, ...], form: str
-) -> None:
-    run_export("--sample_images", str(pictures[0].parent), *flags)
-    description = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert description["form"] == form
-    graph = (tmp_path / "out" / "model.mindir").read_bytes()
-    assert (b"layer_scale_2" in graph) == (form == "plain")
+    assert f"{tmp_path / 'out' / 'model.mindir'}: {TWO_BLOCKS} in fp32, deploy form, 0." in printed
 
 
 def test_a_deploy_form_that_fails_its_proof_gives_way_aloud(
@@ -310,7 +315,7 @@ def test_class_names(
         (["--image_resize", "64"], "image_resize: found 64 in the recipe, expected 32"),
         (["--val_interpolation", "bilinear"], "val_interpolation: found bilinear .* bicubic"),
         (["--mean", "1", "2", "3"], r"mean: found \(1.0, 2.0, 3.0\) .* \(120.0, 115.0, 100.0\)"),
-        (["--model", "poolformer_s24"], f"model: found poolformer_s24 .* {SMALL}"),
+        (["--model", "poolformer_s24"], f"model: found poolformer_s24 .* {TWO_BLOCKS}"),
         (["--num_classes", "7"], r"best.ckpt: 2 parameters .* head.weight"),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: found no such file"),
         (["--data_dir", "."], "sample_images: found no folder val, expected --sample_images"),
