@@ -35,7 +35,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     samples = np.stack([TRANSFORM(Image.fromarray(pixels)) for pixels in noise])
     trained = Trained(network.set_train(False), SMALL, folder / "best.ckpt", TRANSFORM, CLASSES)
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # the checkpoint's answer, without compiling it
     write_bundle(trained, folder / "bundle", samples, Choices(beside="ONNX"))
+    ms.set_context(mode=ms.GRAPH_MODE)
     return folder / "bundle"
 
 
