@@ -1,4 +1,4 @@
-"""Thousands of malformed requests: each is refused, and those in between are answered right."""
+"""A thousand malformed requests: each is refused, and those in between are answered right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import grpc  # noqa: E402
 from service import MODEL, Service, over_grpc, over_http  # noqa: E402
 from tritonclient.grpc import service_pb2  # noqa: E402
 
-REQUESTS = 1250  # over each of REST and gRPC
+REQUESTS = 625  # over each of REST and gRPC
 IMAGE = np.random.default_rng(5).integers(0, 256, (1, 24, 20, 3), dtype=np.uint8)
 GOOD: dict[str, Any] = {
     "id": "7",
@@ -158,8 +158,8 @@ def fuzz(service: Service) -> None:
     print(statuses, [round(one) for one in resident])
     bad = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert not [one for one in statuses if one in bad or (isinstance(one, int) and one >= 500)]
-    assert statuses[400] > 100 and statuses[422] > 100
-    assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 500
+    assert statuses[400] > 50 and statuses[422] > 50
+    assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 250
     half = len(resident) // 2
     assert max(resident[half:]) - max(resident[3:half]) < 12, resident
 
