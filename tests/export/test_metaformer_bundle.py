@@ -27,7 +27,7 @@ ONE_SIZE = ("randformer", *(f for f in HYBRIDS if f != "metaformer_id"))
 
 def trained(family: str, image_size: int, folder: Path) -> Trained:
     cell = Hybrid if FAMILIES[family].hybrid else MetaFormer
-    network = cell((1, 1, 1, 1), (32, 32, 64, 64), family, num_classes=len(CLASSES))
+    network = cell((1, 0, 0, 1), (32, 32, 64, 64), family, num_classes=len(CLASSES))
     load_official_weights(network).set_train(False)
     checkpoint = folder / "best.ckpt"
     ms.save_checkpoint(network, str(checkpoint))
@@ -39,9 +39,12 @@ def trained(family: str, image_size: int, folder: Path) -> Trained:
 @pytest.mark.parametrize(
     ("family", "deploy"),
     [
-        *((family, True) for family in FAMILIES if family not in HYBRIDS),
+        ("randformer", True),
+        ("poolformerv2", True),
+        ("caformer", True),  # and what convformer has
         ("metaformer_ppaa", True),
-        *((family, False) for family in FAMILIES if family not in HYBRIDS),
+        ("randformer", False),
+        ("caformer", False),
     ],
 )
 def test_bundle_gives_the_logits(
