@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,12 +122,27 @@ async def ask_at(
     return answers.load(name, 1, images)
 
 
+def answers_per_second(ended: Sequence[float], opens: float, closes: float) -> float:
+    """From the last answer before a window to the last one in it, which both end a burst.
+
+    A window's own length would count a burst too many or too few: of 16 images in 4 seconds, 10 %.
+
+    Args:
+        ended: when the answers came, in rising order; s.
+        opens, closes: the window; s.
+    """
+    start = max((one for one in ended if one < opens), default=opens)
+    within = [one for one in ended if opens <= one < closes]
+    return len(within) / (within[-1] - start) if within else 0.0
+
+
 class _Answers:
     """What comes back, counted for so many seconds after a first one."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._watch = seconds, Others()
+        self._watch = Others()
         self._latencies: list[float] = []
+        self._ended: list[float] = []  # times of all answers, the first second's too
         self._errors = 0
         self._opens = time.perf_counter() + 1
         self.closes = self._opens + seconds
@@ -140,6 +156,7 @@ class _Answers:
             self._errors += 1
             return False
         ended = time.perf_counter()
+        self._ended.append(ended)
         if self._opens <= ended < self.closes:
             self._latencies.append((ended - started) * 1e3)
         return True
@@ -147,6 +164,6 @@ class _Answers:
     def load(self, name: str, concurrency: int, images: int) -> Load:
         found = self._latencies
         p50, p99 = np.percentile(found, [50, 99]) if found else (float("nan"),) * 2
-        rate = len(found) * images / self._seconds
+        rate = answers_per_second(self._ended, self._opens, self.closes) * images
         others = self._watch.cores()
         return Load(name, concurrency, rate, float(p50), float(p99), self._errors, others)

@@ -12,7 +12,7 @@ from benchmarks.rounds import ROOT
 
 # In a process of its own: tritonclient's messages and MLServer's have the same names.
 SCRIPT = """
-from benchmarks.load import Load
+from benchmarks.load import Load, answers_per_second
 from benchmarks.serving import middle, print_targets
 
 def row(name, clients, rate, p99=None):
@@ -29,6 +29,11 @@ rounds = [
 ]
 assert middle(rounds) == Load("batching", 4, 30.0, 100.0, 150.0, 2, 0.7)
 assert middle([row("bare loop", 4, 35.0)]) == row("bare loop", 4, 35.0)
+bursts = [number * 0.4 + which / 1e4 for number in range(20) for which in range(16)]
+for opens in (1.0, 1.1, 1.3):  # 16 answers every 0.4 s
+    assert abs(answers_per_second(bursts, opens, opens + 4) - 40.0) < 1e-9
+assert answers_per_second([2.0, 3.0], 1.0, 5.0) == 1.0
+assert answers_per_second([0.5], 1.0, 5.0) == 0.0
 """
 
 
