@@ -31,7 +31,7 @@ from ..export.picture_files import as_png
 PIXELS, ENCODED = "pixels", "encoded"
 OBJECTS = "objects"
 FORMATS = ("JPEG", "PNG")
-_CODES = {"FP32": "f", "UINT8": "B"}  # of the module array
+CODES = {"FP32": "f", "UINT8": "B"}  # of the module array
 _ID = re.compile(r"([!-~]([ -~]{0,126}[!-~])?)?")
 _DATA_URI = re.compile(rb"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
 
@@ -221,12 +221,12 @@ def count_images(request: InferenceRequest, inputs: Sequence[MetadataTensor], mo
 
 
 def read_numbers(tensor: RequestInput) -> np.ndarray:
-    """An array of the tensor's shape and datatype, from flat or nested lists.
+    """An array of the tensor's shape and datatype, from flat or nested lists, or a flat array.
 
     Raises:
         BadRequestError: the data is no such thing.
     """
-    data, code = _listed(tensor), _CODES[tensor.datatype]
+    data, code = _listed(tensor), CODES[tensor.datatype]
     try:
         while len(data) and isinstance(data[0], list):
             data = list(chain.from_iterable(data))

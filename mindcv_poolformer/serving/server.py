@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import struct
 import time
+from array import array
 from typing import Any
 
 import grpc
@@ -22,12 +24,12 @@ from mlserver.grpc.model_repository import ModelRepositoryServicer
 from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.grpc.utils import handle_mlserver_error
-from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.types import InferenceRequest, InferenceResponse, TensorData
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from .edge import Edge
-from .payload import BadRequestError
+from .payload import CODES, BadRequestError
 from .workers import WorkerWatch
 
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
@@ -200,8 +202,13 @@ class _Servicer(InferenceServicer):
     """Tells clients of their mistakes where MLServer reports errors of its own."""
 
     def _InsertHeaders(self, request: Any, context: grpc.ServicerContext) -> InferenceRequest:
+        keyed = self._data_plane._response_cache is not None  # by JSON, which has lists alone
+        numbers = None if keyed else _taken_out(request)
         try:
-            return super()._InsertHeaders(request, context)
+            payload = super()._InsertHeaders(request, context)
+            if numbers is not None:
+                payload.inputs[0].data = TensorData.model_construct(root=numbers)
+            return payload
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())
             raise BadRequestError(f"request: found unreadable tensors ({reason:.120})") from None
@@ -217,6 +224,24 @@ class _Servicer(InferenceServicer):
     async def ModelStreamInfer(self, requests: Any, context: grpc.ServicerContext) -> Any:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams: expected ModelInfer")
         yield  # never reached; makes this the generator that gRPC expects
+
+
+def _taken_out(request: Any) -> array[Any] | None:
+    """The numbers of a request's one input, if they came as so many bytes as its shape tells.
+
+    MLServer makes a list of them, which takes 8 ms of a core for an image of 224 px in FP32.
+    """
+    if len(request.inputs) != 1 or len(request.raw_input_contents) != 1:
+        return None
+    tensor, content = request.inputs[0], request.raw_input_contents[0]
+    if tensor.datatype not in CODES or tensor.HasField("contents"):
+        return None
+    numbers = array(CODES[tensor.datatype])
+    if len(content) != math.prod(tensor.shape) * numbers.itemsize:
+        return None
+    numbers.frombytes(content)
+    request.ClearField("raw_input_contents")
+    return numbers
 
 
 async def _say_briefly(request: Request, error: RequestValidationError) -> JSONResponse:
