@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -78,6 +79,7 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
     check_ports(settings)
     share_among(settings.parallel_workers)
     server = Server(settings, max_request_bytes, max_requests)
+    gc.freeze()  # what is imported stays; going through it would hold up all answers
     logging.getLogger("mlserver").setLevel(logging.INFO)
     await server.start(models)
     if not await server.has_models():

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,19 +33,28 @@ class Batcher:
     does so until as many are there, or for ``seconds``.
 
     Args:
-        run: from (N, ...) images to N rows; called in the thread of :data:`DEVICE` alone.
+        run: from (N, ...) images to N rows; called in the thread of :data:`DEVICE` alone, or for
+            several runs at once in as many threads of this batcher's own.
         size: images in one run; a request of more has a run of its own.
         seconds: the longest that a request waits for company.
         most: images under way at once, from :meth:`place` on.
+        at_once: runs under way at once.
     """
 
     def __init__(
-        self, run: Callable[[np.ndarray], np.ndarray], size: int, seconds: float, most: int
+        self,
+        run: Callable[[np.ndarray], np.ndarray],
+        size: int,
+        seconds: float,
+        most: int,
+        at_once: int = 1,
     ) -> None:
         self._run, self._size, self._seconds, self._most = run, size, seconds, most
+        self._at_once = at_once
+        self._threads = DEVICE if at_once == 1 else ThreadPoolExecutor(at_once, "run")
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
-        self._stepping = False  # a step is on its way through DEVICE
+        self._steps = 0  # on their way through the threads
         self._company = 1  # requests in the last run
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -82,9 +91,9 @@ class Batcher:
         with self._changed:
             self._queue.append(waiting)
             self._changed.notify()
-            if not self._stepping:
-                self._stepping = True
-                DEVICE.submit(self._step)
+            if self._steps < self._at_once:
+                self._steps += 1
+                self._threads.submit(self._step)
         return await asyncio.wrap_future(waiting.answer)
 
     def _step(self) -> None:
@@ -94,15 +103,18 @@ class Batcher:
             self._company = len(batch)
             _answer(batch, self._run)
         with self._changed:
-            self._stepping = bool(self._queue)
-            if self._stepping:
-                DEVICE.submit(self._step)
+            if self._queue:
+                self._threads.submit(self._step)
+            else:
+                self._steps -= 1
 
     def _take(self) -> list[_Waiting]:
         deadline = time.monotonic() + self._seconds
         with self._changed:
             while self._is_worth_waiting() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
+            if not self._queue:  # another step has taken what this one was for
+                return []
             taken = [self._queue.popleft()]
             room = self._size - len(taken[0].images)
             while self._queue and len(self._queue[0].images) <= room:
@@ -112,7 +124,7 @@ class Batcher:
 
     def _is_worth_waiting(self) -> bool:
         images = sum(len(one.images) for one in self._queue)
-        return len(self._queue) < self._company and images < self._size
+        return 0 < len(self._queue) < self._company and images < self._size
 
 
 def _answer(batch: Sequence[_Waiting], run: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 
 from ..data.pixels import resized_pixels
 from ..export.bundle import Bundle, load_bundle, softmax
+from ..runtime.cores import threads
 from .batching import Batcher, quickest, sizes_up_to
 from .options import Options
 from .payload import BadRequestError, Pictures, Wanted, read_numbers
@@ -19,6 +20,7 @@ from .payload import BadRequestError, Pictures, Wanted, read_numbers
 IMAGES = "images"
 LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"
 TOP_K = 5
+AT_ONCE = 2  # runs of ONNX Runtime: while one waits for its last thread, the other has the core
 
 
 class ServedClassifier:
@@ -38,10 +40,12 @@ class ServedClassifier:
         self._names = np.array(bundle.classes, dtype=object)
         self.inputs = [*_normalised(bundle), *self._pictures.tensors]
         self.outputs = _outputs(bundle)
-        self.run_size = options.max_batch_size
         # ONNX Runtime compiles nothing: it runs as many as there are, with none to fill up.
         fixed = bundle.batch_sizes or options.batch_sizes
         self._fits = bundle.runtime == "onnx" and not fixed
+        most = options.max_batch_size
+        self.at_once = min(AT_ONCE, threads(), most) if self._fits else 1
+        self.run_size = most // self.at_once
         self.shapes: Sequence[int] = fixed or tuple(sizes_up_to(self.run_size))
         if self._fits:
             self.shapes = (self.run_size,)

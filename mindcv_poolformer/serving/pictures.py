@@ -46,7 +46,7 @@ class ServedPictures(ABC):
         self.outputs = [
             MetadataTensor(name=name, datatype="BYTES", shape=[-1]) for name in self.names
         ]
-        self.run_size = 1
+        self.run_size = self.at_once = 1
         self.shapes: Sequence[Size] = tuple(bundle.graphs)
 
     @abstractmethod

@@ -71,8 +71,10 @@ class PoolFormerRuntime(MLModel):
             raise MLServerError(str(error), 422) from None
         silence_pillow()
         self._most_images = options.max_images
-        seconds, most = options.max_batch_time, options.max_queue
-        self._batcher = Batcher(served.run, served.run_size, seconds, most)
+        # Beside another run, waiting for company would only leave cores idle.
+        seconds = options.max_batch_time if served.at_once == 1 else 0.0
+        most = options.max_queue
+        self._batcher = Batcher(served.run, served.run_size, seconds, most, served.at_once)
         self._served = served
         self.settings.platform = f"{served.runtime}_{served.precision}"
         self.settings.versions = [f"{PACKAGES[served.runtime]}/{version(served.runtime)}"]

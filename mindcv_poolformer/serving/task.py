@@ -22,6 +22,7 @@ class ServedBundle(Protocol):
         inputs: of which a request has one.
         outputs: of which a request names those it wants.
         run_size: images in one run.
+        at_once: runs under way at once.
         shapes: what is to be compiled before the bundle is ready, one :meth:`warm_up` each.
     """
 
@@ -30,13 +31,14 @@ class ServedBundle(Protocol):
     inputs: list[MetadataTensor]
     outputs: list[MetadataTensor]
     run_size: int
+    at_once: int
     shapes: Sequence[Any]
 
     def warm_up(self, shape: Any) -> None:
         """Compile for one of ``shapes``; called in the thread of ``DEVICE`` alone."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run the network, which takes ``images``: what a Batcher runs."""
+        """Run the network, which takes ``images``: what a Batcher runs, ``at_once`` at once."""
 
     async def answer(
         self, tensor: RequestInput, wanted: Wanted, batcher: Batcher

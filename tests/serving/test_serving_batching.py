@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -129,6 +130,45 @@ def test_waits_for_as_many_as_last_time() -> None:
         assert network.runs == [1, 1, 2]  # the last was a pair, so one waits for another
         await asyncio.gather(one, ask(batcher, 5))
         assert network.runs == [1, 1, 2, 2]
+
+    run(test)
+
+
+def test_as_many_runs_as_may_go_side_by_side() -> None:
+    async def test(network: Network) -> None:
+        beside, lock, under_way = threading.Barrier(2), threading.Lock(), [0]
+
+        def meet(images: np.ndarray) -> np.ndarray:
+            with lock:
+                under_way.append(under_way[-1] + 1)
+            beside.wait(10)
+            time.sleep(0.01)  # a third would come in
+            with lock:
+                under_way.append(under_way[-1] - 1)
+            return images * 2
+
+        batcher = Batcher(meet, 1, 0.0, 99, at_once=2)
+        answers = await asyncio.gather(*(ask(batcher, number) for number in range(6)))
+        assert [list(rows) for rows in answers] == [[0], [2], [4], [6], [8], [10]]
+        assert max(under_way) == 2
+
+    run(test)
+
+
+def test_a_run_that_finds_its_requests_taken_makes_room() -> None:
+    async def test(network: Network) -> None:
+        beside = threading.Barrier(2)
+
+        def meet(images: np.ndarray) -> np.ndarray:
+            if len(images) == 4:
+                beside.wait(10)
+            return images * 2
+
+        batcher = Batcher(meet, 4, 0.0, 99, at_once=2)
+        for _ in range(20):  # the first run mostly takes all three
+            answers = await asyncio.gather(*(ask(batcher, number) for number in range(3)))
+            assert [list(rows) for rows in answers] == [[0], [2], [4]]
+        await asyncio.gather(ask(batcher, 1, 2, 3, 4), ask(batcher, 5, 6, 7, 8))
 
     run(test)
 
