@@ -7,7 +7,9 @@ Exact, and of any number of boxes. Boxes are
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, ops
+from mindspore.ops.primitive import constexpr
 
 from .assignment import iou
 from .selection import rows_of_each, top
@@ -23,8 +25,8 @@ def survivors(boxes: Tensor, threshold: float) -> Tensor:
         threshold: the IoU that is still allowed.
     """
     boxes = boxes.astype(ms.float32)
-    kept: list[Tensor] = []
-    for begin in range(0, boxes.shape[0], BLOCK):
+    kept = [_within_block(boxes[:BLOCK], threshold)]
+    for begin in range(BLOCK, boxes.shape[0], BLOCK):
         block = boxes[begin : begin + BLOCK]
         alive = ops.ones((block.shape[0],), ms.float32)
         for number, stays in enumerate(kept):
@@ -38,10 +40,14 @@ def survivors(boxes: Tensor, threshold: float) -> Tensor:
 
 
 def _within_block(boxes: Tensor, threshold: float) -> Tensor:
-    count = boxes.shape[0]
-    falling = ops.arange(count, 0, -1).astype(ms.float32).reshape(-1, 1)
-    _, _, stays = ops.NMSWithMask(threshold)(ops.concat((boxes, falling), 1))
+    _, _, stays = ops.NMSWithMask(threshold)(ops.concat((boxes, _falling(boxes.shape[0])), 1))
     return stays.astype(ms.float32)
+
+
+@constexpr
+def _falling(count: int) -> Tensor:
+    """Give scores of boxes that are in order, (count, 1)."""
+    return Tensor(np.arange(count, 0, -1, dtype=np.float32)[:, None])
 
 
 def apart_by_label(boxes: Tensor, labels: Tensor, counts: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from mindspore.ops.primitive import constexpr
 from ..parts.layout import lay_channels_last, lay_for_device
 
 FINEST = 56.0  # pixels: see level_of
-CHUNK = 64  # boxes at once: a few hundred MB
+MOST = 2**26  # numbers that are there at once: 256 MB in float32
 
 
 def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int, reach: float = 1.0) -> Tensor:
@@ -38,18 +38,32 @@ def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int, reach: float = 
     x = lay_channels_last(x)
     images, height, width, channels = x.shape
     boxes = ops.stop_gradient(boxes.astype(ms.float32)) * scale - 0.5
-    found = []
-    for image in range(images):
-        flat = x[image].reshape(height, width * channels)
-        for begin in range(0, boxes.shape[1], CHUNK):
-            part = boxes[image, begin : begin + CHUNK]
-            rows = axis_weights(part[:, 1], part[:, 3], size, height, reach).astype(x.dtype)
-            columns = axis_weights(part[:, 0], part[:, 2], size, width, reach).astype(x.dtype)
-            y = ops.MatMul()(rows.reshape(-1, height), flat)
-            y = y.reshape(-1, size, width, channels).transpose(0, 2, 1, 3)
-            y = ops.BatchMatMul()(columns, y.reshape(-1, width, size * channels))
-            found.append(y.reshape(-1, size, size, channels).transpose(0, 2, 1, 3))
-    return lay_for_device(ops.concat(found, 0))
+    parts = _parts(boxes.shape[1], images * size * width * channels)
+    found = [_aligned(x, boxes[:, begin:end], size, reach) for begin, end in parts]
+    found = found[0] if len(found) == 1 else ops.concat(found, 1)
+    return lay_for_device(found.reshape(-1, size, size, channels))
+
+
+def _aligned(x: Tensor, boxes: Tensor, size: int, reach: float) -> Tensor:
+    """As :func:`roi_align`, of a map (N, H, W, C) and boxes in its cells, from the middle of the
+    first one: (N, n, size, size, C)."""
+    images, height, width, channels = x.shape
+    boxes = boxes.reshape(-1, 4)
+    rows = axis_weights(boxes[:, 1], boxes[:, 3], size, height, reach).astype(x.dtype)
+    columns = axis_weights(boxes[:, 0], boxes[:, 2], size, width, reach).astype(x.dtype)
+    flat = x.reshape(images, height, width * channels)
+    y = ops.BatchMatMul()(rows.reshape(images, -1, height), flat)
+    y = y.reshape(-1, size, width, channels).transpose(0, 2, 1, 3)
+    y = ops.BatchMatMul()(columns, y.reshape(-1, width, size * channels))
+    y = y.reshape(-1, size, size, channels).transpose(0, 2, 1, 3)
+    return y.reshape(images, -1, size, size, channels)
+
+
+@constexpr
+def _parts(count: int, numbers: int) -> tuple[tuple[int, int], ...]:
+    """Part so many boxes, each of so many numbers, into as many as may be there at once."""
+    at_once = max(1, MOST // numbers)
+    return tuple((begin, min(begin + at_once, count)) for begin in range(0, count, at_once))
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -63,9 +77,8 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     _, height, width = masks.shape
     boxes = boxes.astype(ms.float32) - 0.5
     found = []
-    for begin in range(0, boxes.shape[0], CHUNK // 4):
-        part = boxes[begin : begin + CHUNK // 4]
-        mask = masks[begin : begin + CHUNK // 4].astype(ms.float32)
+    for begin, end in _parts(boxes.shape[0], 4 * height * width):
+        part, mask = boxes[begin:end], masks[begin:end].astype(ms.float32)
         rows = axis_weights(part[:, 1], part[:, 3], size, height)
         columns = axis_weights(part[:, 0], part[:, 2], size, width)
         found.append(ops.BatchMatMul(transpose_b=True)(ops.BatchMatMul()(rows, mask), columns))

@@ -10,6 +10,7 @@ from official_dense import DENSE
 
 from mindcv_poolformer.data.detection.mask_pasting import PastedMasks, paste_masks
 from mindcv_poolformer.models.dense import nms
+from mindcv_poolformer.models.dense import roi_align as aligning
 from mindcv_poolformer.models.dense.anchors import Anchors, boxes_around_origin
 from mindcv_poolformer.models.dense.assignment import BACKGROUND, IGNORED, Assignment, iou
 from mindcv_poolformer.models.dense.box_coding import (
@@ -202,9 +203,14 @@ def align_by_image(x: Tensor, size: int) -> Tensor:
     return first * (1 - of_second) + second * of_second
 
 
+@pytest.fixture(params=[aligning.MOST, 17_000], ids=["at once", "in parts"])
+def most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aligning, "MOST", request.param)
+
+
 @pytest.mark.layout
 @pytest.mark.parametrize("size", [7, 14])
-def test_roi_align_is_the_official_one(size: int, pynative_mode: None) -> None:
+def test_roi_align_is_the_official_one(size: int, most: None, pynative_mode: None) -> None:
     expected = OPERATIONS[f"roi.out{size}_sampling0"]
     upstream = Tensor(np.cos(np.arange(expected.size)).reshape(expected.shape).astype(np.float32))
 
@@ -223,8 +229,12 @@ def test_levels_of_boxes_are_the_official_ones(pynative_mode: None) -> None:
     np.testing.assert_array_equal(found, OPERATIONS["roi.levels"])
 
 
-def test_masks_are_cropped_as_officially(pynative_mode: None) -> None:
+@pytest.mark.parametrize("at_once", [16, 4])
+def test_masks_are_cropped_as_officially(
+    at_once: int, pynative_mode: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     masks = np.unpackbits(OPERATIONS["mask.gt"]).reshape(OPERATIONS["mask.gt_shape"])
+    monkeypatch.setattr(aligning, "MOST", at_once * 4 * masks[0].size)
     boxes = clip(official("mask.boxes").expand_dims(0), Tensor([masks.shape[1:]]))[0]
     found = crop_masks(Tensor(masks[OPERATIONS["mask.gt_of_box"]]), boxes, 28).asnumpy()
     np.testing.assert_array_equal(found, OPERATIONS["mask.targets"])
