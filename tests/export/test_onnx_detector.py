@@ -92,6 +92,14 @@ def test_the_graph_finds_the_networks_masks_at_odd_sizes(
             np.testing.assert_allclose(one, other, rtol=0, atol=close)
         np.testing.assert_allclose(found[4][0, :count], expected[4][0, :count], rtol=0, atol=1e-4)
         assert not found[4][0, count:].any()
+    # Where no proposal has an area there is nothing to look at a second time.
+    shapes = np.array([(0, 0)], np.int32)
+    expected = [x.asnumpy() for x in network.detect(Tensor(images), Tensor(shapes))]
+    found = session.run(None, {"images": images, "shapes": shapes})
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+    for outputs in (found, expected):
+        assert not any(x.any() for x in outputs[:4])
 
 
 @pytest.mark.long
