@@ -24,9 +24,6 @@ pytestmark = pytest.mark.long
 
 # All that a run carries along: moments, average, summed gradients, random draws, scores.
 KEYS: dict[str, Any] = TWINS | {
-    "ema": True,
-    "ema_decay": 0.9,
-    "gradient_accumulation_steps": 2,
     "ckpt_save_steps": 2,
     "ckpt_save_policy": None,
     "log_interval": 3,
