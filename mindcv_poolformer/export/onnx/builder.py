@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ class Builder:
         self.half = half
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{kind.lower()}_{len(self.nodes)}"
@@ -35,12 +37,18 @@ class Builder:
     def constant(self, values: np.ndarray | Sequence[float] | float) -> str:
         """A weight in float32; with ``half``, matrices are stored in float16 and cast."""
         values = np.asarray(values, np.float32)
-        stored = values.astype(np.float16) if self.half and values.ndim > 1 else values
-        name = f"weight_{len(self.weights)}"
-        self.weights.append(self.onnx.numpy_helper.from_array(stored, name))
-        if stored.dtype == np.float32:
-            return name
-        return self.node("Cast", name, to=self.onnx.TensorProto.FLOAT)
+        return self._weight(values.astype(np.float16) if self.half and values.ndim > 1 else values)
+
+    def _weight(self, values: np.ndarray) -> str:
+        """Where equal ones are asked for again, as by a head of all levels, it is one."""
+        key = values.dtype.str, values.shape, hashlib.sha256(values.tobytes()).digest()
+        if key not in self._names:
+            name = f"weight_{len(self.weights)}"
+            self.weights.append(self.onnx.numpy_helper.from_array(values, name))
+            if values.dtype == np.float16:
+                name = self.node("Cast", name, to=self.onnx.TensorProto.FLOAT)
+            self._names[key] = name
+        return self._names[key]
 
     def conv(self, x: str, cell: nn.Conv2d) -> str:
         size, stride, padding = cell.kernel_size[0], cell.stride[0], cell.padding
@@ -134,9 +142,7 @@ class Builder:
 
     def integers(self, *values: int) -> str:
         """A vector of integers: a shape."""
-        name = f"integers_{len(self.weights)}"
-        self.weights.append(self.onnx.numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
+        return self._weight(np.array(values, np.int64))
 
     def attend(self, x: str, qkv: str, heads: int) -> str:
         """Softmax(q^T k) of maps of q, k and v, each head for itself; q comes scaled."""
