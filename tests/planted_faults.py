@@ -852,7 +852,7 @@ FAULTS = (
         "/explaining/gradcam.py",
         "Tensor(chosen)).asnumpy().copy()",
         "Tensor(chosen)).asnumpy()",
-        "tests/explaining/test_gradcam.py -m '' -k stay",
+        "tests/explaining/test_gradcam.py -k stay",
     ),
     Fault(
         "/explaining/gradcam.py",
