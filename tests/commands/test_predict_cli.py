@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import mindspore as ms
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from bundles import sign
 from mindspore import Tensor
 from official import load_official_weights
 from PIL import Image
-from scripts import NO_KERNELS
+from scripts import Ended, Running
 from small_network import SMALL, small
 from without_mindspore import PYTHON, without_mindspore
 
@@ -30,12 +31,12 @@ ROOT = Path(__file__).parents[2]
 CLASSES = ["zero", "one", "two", "three"]
 
 
-def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tests" / "small_network.py"), str(ROOT / name), *flags]
-    environment = {**os.environ, **NO_KERNELS}
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
-    )
+def words(name: str, *flags: str) -> list[str]:
+    return [str(ROOT / "tests" / "small_network.py"), str(ROOT / name), *flags]
+
+
+def script(name: str, folder: Path, *flags: str) -> Ended:
+    return forked.call(folder, words(name, *flags))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ckpt_save_dir: .\n"
     )
     done = script("export.py", folder, "-c", "recipe.yaml", "--sample_images", "photos")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"bundle/model.mindir: {SMALL} in fp32, deploy form, 0.")
-    assert "logits on 3 images within " in done.stdout
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"bundle/model.mindir: {SMALL} in fp32, deploy form, 0.")
+    assert "logits on 3 images within " in done.out
     return folder
 
 
@@ -76,12 +77,11 @@ def expected_probabilities(run: Path, name: str) -> np.ndarray:
 
 
 def test_json_of_a_folder_and_a_file(run: Path) -> None:
-    done = script(
-        "predict.py", run, "photos", "photos/1.png", "--bundle", "bundle", "--json",
-        "--batch_size", "3", "--top_k", "9",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+    flags = ["--bundle", "bundle", "--json", "--batch_size", "3", "--top_k", "9"]
+    command = [sys.executable, *words("predict.py", "photos", "photos/1.png", *flags)]
+    done = Running(run, command).finish()
+    assert done.code == 0, done.err
+    results = json.loads(done.out)
     names = ["1.png", "3.png", "deep/2.png", "1.png"]
     assert [result["image"] for result in results] == [f"photos/{name}" for name in names]
     for result, name in zip(results, names, strict=True):
@@ -96,8 +96,8 @@ def test_without_mindspore(run: Path, tmp_path: Path) -> None:
     """On the command line and in Python, where there is but what `pip install .` brings."""
     variables = {**os.environ, **without_mindspore(tmp_path / "packages")}
 
-    def ended(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [*PYTHON, *words]
+    def ended(*given: str) -> subprocess.CompletedProcess[str]:
+        command = [*PYTHON, *given]
         return subprocess.run(command, cwd=run, capture_output=True, text=True, env=variables)
 
     done = ended(str(ROOT / "predict.py"), "photos/1.png", "--bundle", "bundle", "--json")
@@ -122,7 +122,7 @@ def test_without_mindspore(run: Path, tmp_path: Path) -> None:
         "UserError: model best.ckpt: found no bundle, and no package mindspore, expected either: "
         "pip install -r requirements.txt"
     )
-    for words in (
+    for given in (
         ["predict.py", "photos", "--bundle", "bundle", "--runtime", "mindspore"],
         ["train.py"],
         ["validate.py", "--bundle", "bundle"],
@@ -134,9 +134,9 @@ def test_without_mindspore(run: Path, tmp_path: Path) -> None:
         ["-m", "mindcv_poolformer.training", "compare", "runs"],
         ["-m", "mindcv_poolformer.weights", "convert", "best.ckpt", "best.safetensors"],
     ):
-        first = words[0] if words[0] == "-m" else str(ROOT / words[0])
-        done = ended(first, *words[1:])
-        assert (done.returncode, done.stdout) == (1, ""), words
+        first = given[0] if given[0] == "-m" else str(ROOT / given[0])
+        done = ended(first, *given[1:])
+        assert (done.returncode, done.stdout) == (1, ""), given
         assert re.fullmatch("error: .*found .*no package mindspore, expected it: .*\n", done.stderr)
     done = ended("-m", "mindcv_poolformer.serving", "bundle")
     assert (done.returncode, done.stderr) == (
@@ -149,24 +149,23 @@ def test_table_needs_the_bundle_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     (tmp_path / "runs" / "digits" / "bundle").symlink_to(run / "bundle")  # the default bundle
     done = script("predict.py", tmp_path, str(run / "photos" / "3.png"), "--top_k", "2")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     expected = expected_probabilities(run, "3.png")
     first, second = np.argsort(-expected)[:2]
-    assert done.stdout.splitlines() == [
+    assert done.out.splitlines() == [
         f"{run}/photos/3.png",
         f"  {expected[first]:7.2%}  {CLASSES[first]}",
         f"  {expected[second]:7.2%}  {CLASSES[second]}",
     ]
 
 
-@pytest.mark.long
 def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path: Path) -> None:
     done = script("predict.py", tmp_path, "--bundle", str(run / "bundle"), "--self_test")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     assert re.fullmatch(
         r"self test at 32 px: logits of 3 images, batch size 3, in ONNX Runtime \S+, within \S+ "
         r"of the checkpoint's \(allowed 0.0001\), top-1 equal on 100%\n",
-        done.stdout,
+        done.out,
     )
     shutil.copytree(run / "bundle", tmp_path / "moved")
     golden = dict(np.load(tmp_path / "moved" / "golden.npz"))
@@ -174,12 +173,11 @@ def test_self_test_is_one_line_and_a_damaged_bundle_fails_it(run: Path, tmp_path
     np.savez(tmp_path / "moved" / "golden.npz", **golden)
     sign(tmp_path / "moved", "golden.npz")
     done = script("predict.py", tmp_path, "--bundle", "moved", "--self_test")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: self test at 32 px: found logits up to 0.5 off the check")
-    assert done.stderr.count("\n") == 1
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: self test at 32 px: found logits up to 0.5 off the check")
+    assert done.err.count("\n") == 1
 
 
-@pytest.mark.long
 def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> None:
     """Each has its line; a warning of Pillow's, of transparency in bytes, has none."""
     (tmp_path / "a.jpg").write_text("404 Not Found")
@@ -190,23 +188,24 @@ def test_bad_files_leave_the_others_their_answers(run: Path, tmp_path: Path) -> 
         open_image(tmp_path / "b.png", 1)
     (tmp_path / "c.png").write_bytes((run / "photos" / "1.png").read_bytes()[:90])
     shutil.copy(run / "photos" / "3.png", tmp_path / "d.png")
-    words = [str(tmp_path), "nowhere.png", "--bundle", "bundle", "--top_k", "4"]
-    alone = script("predict.py", run, str(tmp_path / "d.png"), *words[2:], "--json")
+    flags = ["--bundle", "bundle", "--top_k", "4", "--json"]
+    alone = script("predict.py", run, str(tmp_path / "d.png"), *flags)
     for size in ("1", "16"):
-        done = script("predict.py", run, *words, "--batch_size", size, "--json")
-        assert done.returncode == 1
+        given = [str(tmp_path), "nowhere.png", *flags, "--batch_size", size]
+        done = script("predict.py", run, *given)
+        assert done.code == 1
         bad = [str(tmp_path / "a.jpg"), str(tmp_path / "c.png"), "nowhere.png"]
-        lines = done.stderr.splitlines()
+        lines = done.err.splitlines()
         assert len(lines) == 3
         for line, name in zip(lines, bad, strict=True):
             assert line.startswith(f"error: image {name} ")
-        results = json.loads(done.stdout)
+        results = json.loads(done.out)
         assert [one["image"] for one in results if "error" in one] == bad
         assert [f"error: {one['error']}" for one in results if "error" in one] == lines
         assert [one["image"] for one in results if "predictions" in one] == [
             str(tmp_path / "b.png"), str(tmp_path / "d.png")
         ]  # fmt: skip
-        (expected,) = json.loads(alone.stdout)
+        (expected,) = json.loads(alone.out)
         found = {row["class"]: row["probability"] for row in results[3]["predictions"]}
         wanted = {row["class"]: row["probability"] for row in expected["predictions"]}
         assert found == pytest.approx(wanted, abs=1e-5)
