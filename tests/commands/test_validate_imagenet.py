@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import numpy as np
 import pytest
-import scripts
 from official import official_state_dict
 from safetensors.numpy import save_file
 from scripts import RECIPE, write_images
@@ -116,7 +116,7 @@ def test_the_scores_are_those_of_known_folders(workspace: Path, published: Model
     found = []
     for ckpt_path in (published.path.parent, "trained.ckpt"):
         keys = {"mode": 1, "ckpt_path": ckpt_path, "result_file": "result.json"}
-        ended = scripts.run("validate.py", workspace, **keys)
+        ended = forked.run("validate.py", workspace, **keys)
         assert (ended.code, ended.err) == (0, "")
         result = json.loads((workspace / "result.json").read_text())
         found.append([result[key] for key in ("images", "top1", "top5", "loss")])
