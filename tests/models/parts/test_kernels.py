@@ -27,6 +27,10 @@ CONVS = [  # kernel size, stride, padding, then the image's height and width
 ]
 
 
+# Of each way through the kernels one goes into a graph, too.
+GRAPH = pytest.mark.long
+
+
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
@@ -67,7 +71,14 @@ def test_gelu_of_float16_is_rounded_once(both_modes: str) -> None:
     np.testing.assert_allclose(found.astype(np.float64), exact, rtol=2**-11, atol=2e-6)
 
 
-@pytest.mark.parametrize(("height", "width"), SIDES)
+@pytest.mark.parametrize(
+    ("height", "width", "both_modes"),
+    [
+        *((height, width, "pynative") for height, width in SIDES),
+        *(pytest.param(*sides, "graph", marks=GRAPH) for sides in ((32, 33), (33, 32))),
+    ],
+    indirect=["both_modes"],
+)
 def test_pooling_and_its_gradient(height: int, width: int, both_modes: str) -> None:
     x, dout = draw(2, height, width, 5), draw(2, height, width, 5, seed=1)
     expected, transposed = np.empty(x.shape), np.zeros(x.shape)
@@ -130,7 +141,14 @@ def check_conv(conv: nn.Conv2d, x: np.ndarray, size: int, stride: int, padding: 
     np.testing.assert_allclose(of_bias, dout.astype(np.float64).sum((0, 1, 2)), atol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "stride", "padding", "height", "width"), CONVS)
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "height", "width", "both_modes"),
+    [
+        *((*conv, "pynative") for conv in CONVS),
+        *(pytest.param(*conv, "graph", marks=GRAPH) for conv in (CONVS[2], CONVS[5], CONVS[6])),
+    ],
+    indirect=["both_modes"],
+)
 def test_strided_conv(
     size: int, stride: int, padding: int, height: int, width: int, both_modes: str
 ) -> None:
@@ -146,7 +164,11 @@ def test_float16_of_four_channels_stays_in_place() -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.01 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8)])
+@pytest.mark.parametrize(
+    ("height", "width", "both_modes"),
+    [(1, 1, "pynative"), (5, 8, "pynative"), pytest.param(5, 8, "graph", marks=GRAPH)],
+    indirect=["both_modes"],
+)
 def test_pointwise_conv(height: int, width: int, both_modes: str) -> None:
     check_conv(PointwiseConv(7, 4), draw(2, height, width, 7), 1, 1, 0)
 
