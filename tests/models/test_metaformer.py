@@ -12,6 +12,7 @@ from gradients import gradients_in_both_modes
 from mindspore import Tensor
 from mindspore.nn.utils import no_init_parameters
 from official import EXACT, OUTPUTS, SHAPES, load_official_weights, official_name, rounding_of
+from op_by_op import op_by_op
 
 from mindcv_poolformer.models import VARIANTS, MetaFormer, default_cfgs
 from mindcv_poolformer.models.deploy import to_deploy
@@ -24,9 +25,9 @@ from mindcv_poolformer.runtime.amp import mixed_precision
 
 SMALL = {"depths": (1, 1, 2, 1), "dims": (32, 32, 64, 64)}
 ONE_EACH = (1, 1, 1, 1)
+FIRST_AND_LAST = (1, 0, 0, 1)  # a block of either mixer, with residuals as they are and scaled
 METAFORMERS = [name for name, variant in VARIANTS.items() if variant.is_metaformer]
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
-LOGITS = [name for name in METAFORMERS if f"{name}/logits" in OUTPUTS]
 METAFORMER_FAMILIES = [f for f, parts in FAMILIES.items() if not parts.hybrid]
 SMALLEST = (
     "identityformer_s12",
@@ -35,6 +36,7 @@ SMALLEST = (
     "convformer_s18",
     "caformer_s18",
 )
+DEEP = "caformer_m36"
 
 
 def draw(*shape: int) -> np.ndarray:
@@ -46,12 +48,18 @@ def small(family: str, **settings: object) -> MetaFormer:
     return load_official_weights(network).set_train(False)
 
 
-def check_parameters_and_logits(name: str) -> None:
-    with no_init_parameters():  # all get the official values
+@pytest.mark.parametrize("name", [name for name in METAFORMERS if name in SHAPES])
+def test_parameters_are_the_official_ones(name: str) -> None:
+    with no_init_parameters():
         network = mindcv.create_model(name)
     shapes = {official_name(p.name): list(p.shape) for p in network.get_parameters()}
     assert shapes == SHAPES[name]
     assert sum(map(prod, shapes.values())) == VARIANTS[name].parameters
+
+
+def check_logits(name: str) -> None:
+    with no_init_parameters():  # all get the official values
+        network = mindcv.create_model(name)
     load_official_weights(network).set_train(False)
     logits = network(Tensor(IMAGES)).asnumpy()
     allowed = max(1e-4, 4 * rounding_of(name))
@@ -65,38 +73,32 @@ def check_parameters_and_logits(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.layout if name in SMALLEST else pytest.mark.long)
-        for name in LOGITS
+        *(pytest.param(name, marks=pytest.mark.layout) for name in SMALLEST),
+        pytest.param(DEEP, marks=pytest.mark.long),
     ],
 )
-def test_parameters_and_logits_are_the_official_ones_op_by_op(
-    name: str, pynative_mode: None
-) -> None:
-    check_parameters_and_logits(name)
+def test_logits_are_the_official_ones_op_by_op(name: str, pynative_mode: None) -> None:
+    check_logits(name)
 
 
+@pytest.mark.layout
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name",  # in the other layout the rest has its logits op by op and its deploy form's graph
-    [*SMALLEST[:-1], pytest.param(SMALLEST[-1], marks=pytest.mark.layout)],
-)
-def test_logits_of_a_graph_are_the_official_ones(name: str) -> None:
-    check_parameters_and_logits(name)
+def test_logits_of_a_graph_are_the_official_ones() -> None:
+    check_logits("caformer_s18")  # the others' graphs are compared with their operators below
 
 
 @pytest.mark.layout
 @pytest.mark.parametrize("family", METAFORMER_FAMILIES)
 def test_o3_and_the_deploy_form_give_the_same(family: str, both_modes: str) -> None:
     images = Tensor(draw(2, 3, 224, 224))
-    plain = small(family, depths=ONE_EACH)
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    logits = plain(images).asnumpy()
-    ms.set_context(mode=mode)
+    depths = FIRST_AND_LAST if both_modes == "graph" else ONE_EACH
+    plain = small(family, depths=depths)
+    logits = op_by_op(plain, images).asnumpy()
     assert np.ptp(logits) > 0.5
-    found = to_deploy(plain)(images).asnumpy()
-    np.testing.assert_allclose(found, logits, rtol=0, atol=2e-5)
-    for network in (plain, to_deploy(small(family, depths=ONE_EACH))):
+    if both_modes == "pynative":  # as a graph the tests of bundles have it
+        found = to_deploy(plain)(images).asnumpy()
+        np.testing.assert_allclose(found, logits, rtol=0, atol=2e-5)
+    for network in (plain, to_deploy(small(family, depths=depths))):
         found = mixed_precision(network, "O3")(images).asnumpy()
         np.testing.assert_allclose(found, logits, rtol=0, atol=0.05)
 
@@ -113,11 +115,11 @@ def test_o3_and_the_deploy_form_give_the_same(family: str, both_modes: str) -> N
     ],
 )
 def test_gradients_of_a_graph_are_those_op_by_op(family: str, size: int) -> None:
-    of_graph, op_by_op = gradients_in_both_modes(
-        small(family, depths=ONE_EACH), draw(4, 3, size, size)
+    of_graph, of_operators = gradients_in_both_modes(
+        small(family, depths=FIRST_AND_LAST), draw(4, 3, size, size)
     )
-    largest = max(np.abs(gradient).max() for gradient in op_by_op[1:])
-    for one, other in zip(of_graph, op_by_op, strict=True):
+    largest = max(np.abs(gradient).max() for gradient in of_operators[2:])
+    for one, other in zip(of_graph, of_operators, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-4 * largest)
 
 
@@ -164,7 +166,16 @@ def convolve(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize(("size", "height", "width"), [(7, 9, 5), (7, 3, 12), (3, 4, 4)])
+@pytest.mark.parametrize(
+    ("size", "height", "width", "both_modes"),
+    [
+        (7, 9, 5, "pynative"),
+        (7, 3, 12, "pynative"),
+        (3, 4, 4, "pynative"),
+        pytest.param(7, 9, 5, "graph", marks=pytest.mark.long),
+    ],
+    indirect=["both_modes"],
+)
 def test_depthwise_convolution_and_its_gradients(
     size: int, height: int, width: int, both_modes: str
 ) -> None:
