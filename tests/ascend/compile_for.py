@@ -6,7 +6,7 @@ compiles a graph for each line, and answers each with one of JSON. WHAT is train
 ranks), validate or export; DEVICE is Ascend910B2 or Ascend910A. Only MindSpore's front end
 compiles, which takes the device that Cells and operators ask for from one function: this one
 answers Ascend. The keys are of the recipe configs/MODEL_ascend.yaml; shallow leaves one block of
-each stage, which has the operators of all.
+the first stage and one of the last, which have the operators of all.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def tell(model: str, what: str, device: str, *words: str) -> str:
     if "shallow" in words:
         named = parse_recipe([], description="", default_config=recipe_file).model.model
         backbone = DETECTORS[named].backbone if named in DETECTORS else named.removeprefix(PREFIX)
-        register(f"shallow_{backbone}", replace(VARIANTS[backbone], depths=(1, 1, 1, 1)))
+        register(f"shallow_{backbone}", replace(VARIANTS[backbone], depths=(1, 0, 0, 1)))
         entry_points.register(f"shallow_{backbone}")
         keys.append(f"model={named.replace(backbone, f'shallow_{backbone}')}")
     flags = [word for key in keys for word in ("--" + key).split("=", 1)]

@@ -30,7 +30,10 @@ Compile = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Compile]:
-    """``compiled(model, what, device, *words)`` gives what compile_for.py tells of such a graph."""
+    """``compiled(model, what, device, *keys)`` gives what compile_for.py tells of such a graph.
+
+    Of one with a block in the first and in the last stage.
+    """
     words = [sys.executable, str(ROOT / "tests/ascend/compile_for.py")]
     with (
         tempfile.TemporaryFile("w+") as said,
@@ -41,7 +44,7 @@ def compiled() -> Iterator[Compile]:
 
         @cache
         def compile_graph(*words: str) -> dict[str, Any]:
-            print(*words, file=process.stdin, flush=True)
+            print(*words, "shallow", file=process.stdin, flush=True)
             answer = process.stdout.readline()
             said.seek(0)
             assert answer, said.read()[-3000:]
@@ -54,14 +57,12 @@ def compiled() -> Iterator[Compile]:
 GRAPHS = [
     ("poolformer_s12", "train", A2),
     ("poolformer_s12", "train", FIRST_910),
-    ("poolformer_s12", "train2", A2),
     ("poolformer_s12", "validate", A2),
     ("poolformer_s12", "export", A2),
     ("caformer_s18", "train", A2),
     ("caformer_s18", "validate", A2),
     ("caformer_s18", "validate", FIRST_910),
     ("caformer_s18", "export", A2),
-    ("convformer_s18", "train", A2),
     ("randformer_s12", "train", A2),
     ("metaformer_ppaa_s12_224", "train", A2),
     ("metaformer_ppff_s12_224", "validate", FIRST_910),
@@ -79,8 +80,7 @@ GRAPHS = [
 def test_every_operator_is_known_to_the_device(
     compiled: Compile, model: str, what: str, device: str
 ) -> None:
-    whole = (model, what, device) == GRAPHS[0]  # as it is needed below
-    graph = compiled(model, what, device, *([] if whole else ["shallow"]))
+    graph = compiled(model, what, device)
     assert graph["dynamic"] == []
     column = "910" if device == FIRST_910 else "A2"
     unknown = []
@@ -92,17 +92,16 @@ def test_every_operator_is_known_to_the_device(
     assert unknown == []
 
 
-def test_a_step_of_s12_moves_what_its_maps_need(compiled: Compile) -> None:
+def test_a_step_moves_what_its_maps_need(compiled: Compile) -> None:
     graph = compiled("poolformer_s12", "train", A2)
-    assert graph["operators"] <= 1200
-    assert graph["bytes"] <= 40e9
-    assert graph["kept"] <= 4 * 2**30
+    assert graph["operators"] <= 330
+    assert graph["bytes"] <= 10e9
+    assert graph["kept"] <= 1.0 * 2**30
 
 
 def test_o3_has_no_wide_map_in_float32(compiled: Compile) -> None:
     graph = compiled("poolformer_s12", "train", A2)
-    widths = {(4 * channels, 224 // stride) for channels, stride in [(64, 4), (128, 8)]}
-    widths |= {(4 * channels, 224 // stride) for channels, stride in [(320, 16), (512, 32)]}
+    widths = {(4 * channels, 224 // stride) for channels, stride in [(64, 4), (512, 32)]}
     wide = [
         (dtype, *shape)
         for (dtype, *shape), _ in graph["maps"]
@@ -125,13 +124,13 @@ def test_attention_is_one_operator_where_cann_documents_it(
     compiled: Compile, what: str, device: str, flash: str | None, there: bool
 ) -> None:
     keys = () if flash is None else (f"flash_attention={flash}",)
-    graph = compiled("caformer_s18", what, device, "shallow", *keys)
+    graph = compiled("caformer_s18", what, device, *keys)
     found = {primitive for (primitive, *_), _ in graph["primitives"]}
     assert ("FlashAttentionScore" in found) is there
 
 
 def test_an_exported_graph_has_no_operator_of_one_device_alone(compiled: Compile) -> None:
-    graph = compiled("poolformer_s12", "export", A2, "shallow")
+    graph = compiled("poolformer_s12", "export", A2)
     found = {name[0] for name, _ in graph["primitives"]}
     assert "GeluExt" not in found
     assert "Erf" in found
