@@ -68,7 +68,7 @@ def check_labels(official: Any, found: Tensor) -> None:
     assert (found.asnumpy()[0] == expected)[sure == 1].all()
 
 
-@pytest.mark.long
+@pytest.mark.rare
 def test_a_graph_segments_as_the_official_code() -> None:
     network = official_network().set_train(False)
     logits = network(official_images(100, 1, 3, 128, 160))
@@ -85,7 +85,7 @@ def test_gradients_are_the_official_ones(pynative_mode: None) -> None:
     check_training()
 
 
-@pytest.mark.long
+@pytest.mark.rare  # a minute; test_graphs.py has a small one
 def test_gradients_of_a_graph_are_the_official_ones() -> None:
     check_training()
 
