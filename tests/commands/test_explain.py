@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mindcv
@@ -15,7 +14,7 @@ from colours import tell_colours
 from mindspore import Tensor
 from PIL import Image
 from scripts import ROOT, Running
-from small_network import SMALL, small, small_is_known
+from small_network import SMALL, small
 
 import explain
 from mindcv_poolformer import classify
@@ -33,7 +32,7 @@ RED, GREEN = (120, 16, 152, 48), (56, 80, 88, 112)  # left, top, right, bottom
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def work(tmp_path_factory: pytest.TempPathFactory, small_is_known: None) -> Path:
     """A folder with a network that tells colours, one without classifier, and pictures.
 
     Of a picture of 240 x 160 the network sees the middle 128 x 128.
@@ -55,8 +54,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "bundle" / "model.json").write_text("{}")
     (folder / "photos").mkdir()
     (folder / "photos" / "mine.png").write_bytes(b"dear")
-    with small_is_known():
-        yield folder
+    return folder
 
 
 def change(folder: Path, name: str, box: tuple[int, int, int, int]) -> float:

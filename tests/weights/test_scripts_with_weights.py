@@ -14,13 +14,15 @@ import scripts
 from official import load_official_weights
 from scripts import Ended, write_workspace
 from server import Server, serving
-from small_network import SMALL, small, small_is_known
+from small_network import SMALL, small
 
 from mindcv_poolformer import classify
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.weights import ModelWeights, read_weights, write_weights
 from mindcv_poolformer.weights.read import Source
 from mindcv_poolformer.weights.recognise import recognise
+
+pytestmark = pytest.mark.usefixtures("small_is_known")
 
 FOLDERS = ("class0", "class1", "class2")
 LABELS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
@@ -44,12 +46,6 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("MINDCV_POOLFORMER_CACHE", str(tmp_path / "cache"))
         yield running
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _known() -> Iterator[None]:
-    with small_is_known():
-        yield
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_gradients_are_the_official_ones(pynative_mode: None) -> None:
     check_training()
 
 
-@pytest.mark.rare  # a minute; test_graphs.py has a small one
+@pytest.mark.rare  # a minute; test_dense_graphs.py has a small one
 def test_gradients_of_a_graph_are_the_official_ones() -> None:
     check_training()
 
