@@ -8,12 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..runtime.device_thread import DEVICE
+from ..runtime.device_thread import threads_for
 
 
 class BusyError(Exception):
@@ -33,12 +33,11 @@ class Batcher:
     does so until as many are there, or for ``seconds``.
 
     Args:
-        run: from (N, ...) images to N rows; called in the thread of :data:`DEVICE` alone, or for
-            several runs at once in as many threads of this batcher's own.
+        run: from (N, ...) images to N rows; called in the threads of :func:`threads_for`.
         size: images in one run; a request of more has a run of its own.
         seconds: the longest that a request waits for company.
         most: images under way at once, from :meth:`place` on.
-        at_once: runs under way at once.
+        at_once: runs under way at once, ``AT_ONCE`` at most.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Batcher:
     ) -> None:
         self._run, self._size, self._seconds, self._most = run, size, seconds, most
         self._at_once = at_once
-        self._threads = DEVICE if at_once == 1 else ThreadPoolExecutor(at_once, "run")
+        self._threads = threads_for(at_once)
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
         self._steps = 0  # on their way through the threads

@@ -13,6 +13,7 @@ from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 from ..data.pixels import resized_pixels
 from ..export.bundle import Bundle, load_bundle, softmax
 from ..runtime.cores import threads
+from ..runtime.device_thread import AT_ONCE
 from .batching import Batcher, quickest, sizes_up_to
 from .options import Options
 from .payload import BadRequestError, Pictures, Wanted, read_numbers
@@ -20,7 +21,6 @@ from .payload import BadRequestError, Pictures, Wanted, read_numbers
 IMAGES = "images"
 LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"
 TOP_K = 5
-AT_ONCE = 2  # runs of ONNX Runtime: while one waits for its last thread, the other has the core
 
 
 class ServedClassifier:

@@ -16,7 +16,7 @@ from mlserver.utils import get_model_uri
 from ..data.preprocess import silence_pillow
 from ..export.description import CLASSIFICATION, DETECTION, SEGMENTATION, read_description
 from ..export.runtimes import PACKAGES, chosen, set_up, version
-from ..runtime.device_thread import DEVICE
+from ..runtime.device_thread import DEVICE, threads_for
 from ..runtime.errors import UserError
 from .batching import Batcher, BusyError
 from .classifier import ServedClassifier
@@ -66,7 +66,7 @@ class PoolFormerRuntime(MLModel):
             served = await loop.run_in_executor(DEVICE, _read, folder, options)
             for shape in served.shapes:
                 # One job for each, so that a model that is serving has its turn in between.
-                await loop.run_in_executor(DEVICE, served.warm_up, shape)
+                await loop.run_in_executor(threads_for(served.at_once), served.warm_up, shape)
         except UserError as error:
             raise MLServerError(str(error), 422) from None
         silence_pillow()
