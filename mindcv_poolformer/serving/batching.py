@@ -89,23 +89,23 @@ class Batcher:
         waiting = _Waiting(images)
         with self._changed:
             self._queue.append(waiting)
-            self._changed.notify()
+            self._changed.notify_all()  # several steps may wait
             if self._steps < self._at_once:
-                self._steps += 1
                 self._threads.submit(self._step)
+                self._steps += 1
         return await asyncio.wrap_future(waiting.answer)
 
     def _step(self) -> None:
         """One run. Other models' runs, and the compilation of new ones, come in between."""
-        batch = [one for one in self._take() if one.answer.set_running_or_notify_cancel()]
-        if batch:
-            self._company = len(batch)
-            _answer(batch, self._run)
-        with self._changed:
-            if self._queue:
-                self._threads.submit(self._step)
-            else:
-                self._steps -= 1
+        try:
+            if batch := self._take():
+                _answer(batch, self._run)
+        finally:  # a step that stayed counted would be missing for good
+            with self._changed:
+                if self._queue:
+                    self._threads.submit(self._step)
+                else:
+                    self._steps -= 1
 
     def _take(self) -> list[_Waiting]:
         deadline = time.monotonic() + self._seconds
@@ -119,7 +119,9 @@ class Batcher:
             while self._queue and len(self._queue[0].images) <= room:
                 taken.append(self._queue.popleft())
                 room -= len(taken[-1].images)
-            return taken
+            batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
+            self._company = len(batch) or self._company
+            return batch
 
     def _is_worth_waiting(self) -> bool:
         images = sum(len(one.images) for one in self._queue)
@@ -128,15 +130,20 @@ class Batcher:
 
 def _answer(batch: Sequence[_Waiting], run: Callable[[np.ndarray], np.ndarray]) -> None:
     try:
-        rows = run(np.concatenate([one.images for one in batch]))
+        images = np.concatenate([one.images for one in batch])
+        rows = run(images)
+        if len(rows) != len(images):
+            raise ValueError(f"rows: found {len(rows)}, expected {len(images)}")
+        answers, start = [], 0
+        for one in batch:
+            answers.append(rows[start : start + len(one.images)])
+            start += len(one.images)
     except Exception as error:  # whatever it is belongs to those who asked
         for one in batch:
             one.answer.set_exception(error)
         return
-    start = 0
-    for one in batch:
-        one.answer.set_result(rows[start : start + len(one.images)])
-        start += len(one.images)
+    for one, answer in zip(batch, answers, strict=True):
+        one.answer.set_result(answer)
 
 
 def quickest(seconds: Mapping[int, float], up_to: int) -> list[tuple[int, ...]]:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,18 @@ def test_an_error_is_for_those_who_ran_and_the_next_run_goes_on() -> None:
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert answers[0] == [2] and answers[2] == [6]
         assert str(answers[1]) == "found a negative number"
+
+    run(test)
+
+
+@pytest.mark.parametrize("rows", [None, np.zeros(1)], ids=["none", "too few"])
+def test_a_run_that_gives_no_rows_is_an_error_and_the_next_goes_on(rows: Any) -> None:
+    async def test(network: Network) -> None:
+        given = [rows, np.ones(2)]
+        batcher = Batcher(lambda images: given.pop(0), 4, 0.0, 99)
+        with pytest.raises((TypeError, ValueError), match="len|found 1, expected 2"):
+            await ask(batcher, 1, 2)
+        assert list(await ask(batcher, 3, 4)) == [1, 1]
 
     run(test)
 
