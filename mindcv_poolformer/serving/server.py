@@ -203,8 +203,8 @@ class _Servicer(InferenceServicer):
 
     def _InsertHeaders(self, request: Any, context: grpc.ServicerContext) -> InferenceRequest:
         keyed = self._data_plane._response_cache is not None  # by JSON, which has lists alone
-        numbers = None if keyed else _taken_out(request)
         try:
+            numbers = None if keyed else _taken_out(request)
             payload = super()._InsertHeaders(request, context)
             if numbers is not None:
                 payload.inputs[0].data = TensorData.model_construct(root=numbers)
@@ -229,7 +229,7 @@ class _Servicer(InferenceServicer):
 def _taken_out(request: Any) -> array[Any] | None:
     """The numbers of a request's one input, if they came as so many bytes as its shape tells.
 
-    MLServer makes a list of them, which takes 8 ms of a core for an image of 224 px in FP32.
+    MLServer makes a list of them, which takes 7 ms of a core for an image of 224 px in FP32.
     """
     if len(request.inputs) != 1 or len(request.raw_input_contents) != 1:
         return None
