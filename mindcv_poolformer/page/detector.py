@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ..data.detection.objects import Detection
 from ..export.detector import DetectorBundle, load_detector_bundle
-from .device import load_on_device, timed_on_device
+from .device import LoadOptions, load_on_device, timed_on_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # of typing from Python 3.11 on
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,12 @@ class PageDetector:
         return Found(objects, prepared - started, seconds)
 
 
-def load_page_detector(folder: str | Path, **options: Any) -> PageDetector:
-    """Load a detector's bundle, as :func:`load_on_device`; compile it for each of its sizes."""
+def load_page_detector(folder: str | Path, **options: Unpack[LoadOptions]) -> PageDetector:
+    """Load a detector's bundle, as :func:`load_on_device`; compile it for each of its sizes.
+
+    Raises:
+        UserError: it cannot be read, or not run here.
+    """
     model = PageDetector(load_on_device(load_detector_bundle, folder, **options))
     for height, width in model.bundle.graphs:
         model.find(Image.new("RGB", (width, height)))

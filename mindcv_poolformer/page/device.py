@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar
 
 from ..export.bundle import Load
 from ..export.description import read_description
@@ -13,6 +13,14 @@ from ..export.runtimes import Runtime, chosen, set_up
 from ..runtime.device_thread import DEVICE
 
 T = TypeVar("T")
+
+
+class LoadOptions(TypedDict, total=False):
+    """Keywords of :func:`load_on_device`."""
+
+    runtime: Runtime
+    device_target: Literal["Ascend", "CPU"]
+    key_file: str | Path | None
 
 
 def load_on_device(

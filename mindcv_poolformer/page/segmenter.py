@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..export.label_map import label_map
 from ..export.segmenter import SegmenterBundle, load_segmenter_bundle
-from .device import load_on_device, timed_on_device
+from .device import LoadOptions, load_on_device, timed_on_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # of typing from Python 3.11 on
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,12 @@ class PageSegmenter:
         return Segments(labels, prepared - started, seconds, time.perf_counter() - answered)
 
 
-def load_page_segmenter(folder: str | Path, **options: Any) -> PageSegmenter:
-    """Load a segmenter's bundle, as :func:`load_on_device`; compile it for each of its sizes."""
+def load_page_segmenter(folder: str | Path, **options: Unpack[LoadOptions]) -> PageSegmenter:
+    """Load a segmenter's bundle, as :func:`load_on_device`; compile it for each of its sizes.
+
+    Raises:
+        UserError: it cannot be read, or not run here.
+    """
     model = PageSegmenter(load_on_device(load_segmenter_bundle, folder, **options))
     for height, width in model.bundle.graphs:
         model.segment(Image.new("RGB", (width, height)))
