@@ -20,7 +20,7 @@ from mindspore.ops.primitive import constexpr
 from ..parts.layout import lay_channels_last, lay_for_device
 
 FINEST = 56.0  # pixels: see level_of
-MOST = 2**26  # numbers that are there at once: 256 MB in float32
+MOST = 2**26  # numbers in the largest array that is there at once: 256 MB in float32
 
 
 def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int, reach: float = 1.0) -> Tensor:
@@ -38,15 +38,26 @@ def roi_align(x: Tensor, boxes: Tensor, scale: float, size: int, reach: float = 
     x = lay_channels_last(x)
     images, height, width, channels = x.shape
     boxes = ops.stop_gradient(boxes.astype(ms.float32)) * scale - 0.5
-    parts = _parts(boxes.shape[1], images * size * width * channels)
+    parts = _parts(
+        boxes.shape[1],
+        images * size * width * channels,  # W_y map
+        images * size * _points(size, height, reach) * height,
+        images * size * _points(size, width, reach) * width,
+    )
     found = [_aligned(x, boxes[:, begin:end], size, reach) for begin, end in parts]
     found = found[0] if len(found) == 1 else ops.concat(found, 1)
     return lay_for_device(found.reshape(-1, size, size, channels))
 
 
 def _aligned(x: Tensor, boxes: Tensor, size: int, reach: float) -> Tensor:
-    """As :func:`roi_align`, of a map (N, H, W, C) and boxes in its cells, from the middle of the
-    first one: (N, n, size, size, C)."""
+    """Give what :func:`roi_align` does as (N, n, size, size, C), all boxes at once.
+
+    Args:
+        x: (N, H, W, C).
+        boxes: (N, n, 4) in cells, from the middle of the first one.
+        size: bins along each axis.
+        reach: how many times as long as the map a box may be.
+    """
     images, height, width, channels = x.shape
     boxes = boxes.reshape(-1, 4)
     rows = axis_weights(boxes[:, 1], boxes[:, 3], size, height, reach).astype(x.dtype)
@@ -60,10 +71,19 @@ def _aligned(x: Tensor, boxes: Tensor, size: int, reach: float) -> Tensor:
 
 
 @constexpr
-def _parts(count: int, numbers: int) -> tuple[tuple[int, int], ...]:
-    """Part so many boxes, each of so many numbers, into as many as may be there at once."""
-    at_once = max(1, MOST // numbers)
+def _parts(count: int, *numbers: int) -> tuple[tuple[int, int], ...]:
+    """Part so many boxes, with arrays of so many numbers each, into as many as fit at once."""
+    at_once = max(1, MOST // max(numbers))
     return tuple((begin, min(begin + at_once, count)) for begin in range(0, count, at_once))
+
+
+@constexpr
+def _points(bins: int, length: int, reach: float) -> int:
+    """Give the most points that a bin has along an axis, of those that :func:`axis_weights` weighs.
+
+    It has arrays (n, bins, points, length), the largest there are where channels are few.
+    """
+    return math.ceil(reach * length / bins) + 1
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -77,7 +97,13 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     _, height, width = masks.shape
     boxes = boxes.astype(ms.float32) - 0.5
     found = []
-    for begin, end in _parts(boxes.shape[0], 4 * height * width):
+    parts = _parts(
+        boxes.shape[0],
+        4 * height * width,  # the masks, with room for copies
+        size * _points(size, height, 1.0) * height,
+        size * _points(size, width, 1.0) * width,
+    )
+    for begin, end in parts:
         part, mask = boxes[begin:end], masks[begin:end].astype(ms.float32)
         rows = axis_weights(part[:, 1], part[:, 3], size, height)
         columns = axis_weights(part[:, 0], part[:, 2], size, width)
@@ -97,7 +123,7 @@ def axis_weights(begin: Tensor, end: Tensor, bins: int, length: int, reach: floa
     """
     step = ((end - begin) / bins).reshape(-1, 1, 1)
     count = ops.ceil(step)
-    number, point, cell = _places(bins, math.ceil(reach * length / bins) + 1, length)
+    number, point, cell = _places(bins, _points(bins, length, reach), length)
     at = begin.reshape(-1, 1, 1) + (number + (point + 0.5) / ops.maximum(count, 1.0)) * step
     real = (point < count).astype(ms.float32)
     real = real * (at >= -1.0).astype(ms.float32) * (at <= length).astype(ms.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from mindcv_poolformer.models.dense.box_coding import (
 )
 from mindcv_poolformer.models.dense.fpn import every_second_place
 from mindcv_poolformer.models.dense.losses import binary_cross_entropy, focal_loss
-from mindcv_poolformer.models.dense.roi_align import crop_masks, level_of, roi_align
+from mindcv_poolformer.models.dense.roi_align import axis_weights, crop_masks, level_of, roi_align
 from mindcv_poolformer.models.dense.sampling import sample
 from mindcv_poolformer.models.dense.selection import top
 from mindcv_poolformer.models.parts.layout import from_channels_first, to_channels_first
@@ -222,6 +224,25 @@ def test_roi_align_is_the_official_one(size: int, most: None, pynative_mode: Non
     np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=2e-5)
     expected = OPERATIONS[f"roi.grad{size}_sampling0"]
     np.testing.assert_allclose(gradient.asnumpy(), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 40, 9), (2, 1, 9, 40), (2, 99, 9, 9)])
+def test_no_array_of_roi_align_is_larger_than_the_most(
+    shape: tuple[int, ...], pynative_mode: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def weights(begin: Tensor, end: Tensor, bins: int, length: int, reach: float) -> Tensor:
+        points = math.ceil(reach * length / bins) + 1
+        seen.append(len(begin) * bins * points * length)
+        seen.append(len(begin) * bins * shape[3] * shape[1])
+        return axis_weights(begin, end, bins, length, reach)
+
+    monkeypatch.setattr(aligning, "MOST", 20_000)
+    monkeypatch.setattr(aligning, "axis_weights", weights)
+    boxes = np.tile(np.array([1, 1, 8, 8], np.float32), (2, 4, 1))
+    roi_align(from_channels_first(Tensor(np.ones(shape, np.float32))), Tensor(boxes), 1.0, 4, 2.0)
+    assert 10_000 < max(seen) <= 20_000
 
 
 def test_levels_of_boxes_are_the_official_ones(pynative_mode: None) -> None:
