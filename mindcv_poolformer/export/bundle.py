@@ -35,6 +35,7 @@ __all__ = [
     "Load",
     "PictureBundle",
     "load_bundle",
+    "load_sizes",
     "log_probabilities",
     "softmax",
 ]

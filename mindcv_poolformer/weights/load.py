@@ -14,6 +14,7 @@ from mindspore import Tensor
 from ..data.detection import transforms as detection
 from ..data.segmentation.transforms import official_test
 from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN, StagedClassifier, default_cfgs
+from ..models.dense import Dense
 from ..runtime.checkpoint_file import fill
 from ..runtime.errors import UserError
 from .labels import folders_of, respelled
@@ -27,7 +28,6 @@ from .names import (
 )
 from .variant import Kind
 
-Dense = SemanticFPN | RetinaNet | MaskRCNN
 Network = StagedClassifier | Dense
 
 

@@ -1,6 +1,6 @@
 """Networks of dense prediction. Importing this registers them with MindCV."""
 
-from .entry_points import default_cfgs
+from .entry_points import Dense, default_cfgs
 from .losses import SegmentationLoss
 from .mask_rcnn import MaskRCNN
 from .mask_rcnn_loss import MaskRCNNLoss
@@ -8,6 +8,7 @@ from .retinanet import RetinaNet, RetinaNetLoss
 from .semantic_fpn import SemanticFPN, label_map
 
 __all__ = [
+    "Dense",
     "MaskRCNN",
     "MaskRCNNLoss",
     "RetinaNet",
