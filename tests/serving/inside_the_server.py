@@ -1,0 +1,145 @@
+"""What the server's classes do where they run.
+
+test_serving_inside.py runs it in a process of its own: MLServer's messages and tritonclient's
+cannot both be imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+from mlserver import ModelSettings, Settings
+from mlserver.grpc.dataplane_pb2 import ModelInferRequest
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+from mlserver.registry import MultiModelRegistry
+from mlserver.repository import ModelRepositoryFactory
+from mlserver.settings import ModelParameters
+from mlserver.types import InferenceRequest, RequestInput
+
+from mindcv_poolformer.runtime.cores import THREADS
+from mindcv_poolformer.runtime.device_thread import AT_ONCE, DEVICE, SIDE_BY_SIDE
+from mindcv_poolformer.serving.classifier import ServedClassifier
+from mindcv_poolformer.serving.options import Options
+from mindcv_poolformer.serving.runtime import PoolFormerRuntime
+from mindcv_poolformer.serving.server import _Servicer, _taken_out
+
+BUNDLE = os.environ["BUNDLE"]  # a classifier's, of images of 32 px
+
+
+@pytest.mark.parametrize(
+    ("threads", "options", "at_once", "run_size", "shapes"),
+    [
+        (2, Options(max_batch_size=8), 2, 4, [4]),
+        (1, Options(max_batch_size=8), 1, 8, [8]),
+        (2, Options(max_batch_size=8, batch_sizes=(1, 4)), 1, 8, [1, 4]),
+        (2, Options(max_batch_size=1), 1, 1, [1]),
+    ],
+    ids=["two", "one thread", "fixed sizes", "one image"],
+)
+def test_runs_at_once(
+    threads: int,
+    options: Options,
+    at_once: int,
+    run_size: int,
+    shapes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(THREADS, str(threads))
+    served = ServedClassifier(BUNDLE, options)
+    assert (served.at_once, served.run_size, list(served.shapes)) == (at_once, run_size, shapes)
+    for shape in served.shapes:
+        served.warm_up(shape)
+    images = np.random.default_rng(0).normal(size=(9, 3, 32, 32)).astype(np.float32)
+    session = onnxruntime.InferenceSession(f"{BUNDLE}/model.onnx")
+    (logits,) = session.run(None, {"images": images})
+    np.testing.assert_allclose(served.run(images), logits, rtol=0, atol=1e-5)
+
+
+def test_unloading_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(THREADS, "2")
+    tensor = RequestInput(name="pixels", shape=[1, 1, 1, 3], datatype="UINT8", data=[1, 2, 3])
+    parameters = ModelParameters(uri=BUNDLE, extra={"max_batch_size": 8})
+    settings = ModelSettings(name="one", implementation=PoolFormerRuntime, parameters=parameters)
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        together = threading.Barrier(AT_ONCE)
+        for started in [SIDE_BY_SIDE.submit(together.wait, 20) for _ in range(AT_ONCE)]:
+            started.result()
+        DEVICE.submit(int).result()
+        await asyncio.to_thread(int)
+        process = psutil.Process()
+        before = process.num_threads()
+        model = PoolFormerRuntime(settings)
+        await model.load()
+        await asyncio.gather(*(model.predict(InferenceRequest(inputs=[tensor])) for _ in range(9)))
+        assert process.num_threads() > before  # ONNX Runtime's
+        await model.unload()
+        deadline = time.monotonic() + 10  # one that has ended is still counted for a moment
+        while process.num_threads() > before and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert process.num_threads() == before
+
+    asyncio.run(test())
+
+
+def asked(*raw: bytes, inputs: int = 1, datatype: str = "FP32", **contents: Any) -> Any:
+    """A request for inputs of three numbers."""
+    one = ModelInferRequest.InferInputTensor(name="images", datatype=datatype, shape=[1, 3])
+    for name, values in contents.items():
+        getattr(one.contents, name).extend(values)
+    return ModelInferRequest(inputs=[one] * inputs, raw_input_contents=raw)
+
+
+NUMBERS = array("f", [1.5, -2.0, 3.25])
+
+
+def test_bytes_that_fit_are_taken_as_they_are() -> None:
+    request = asked(NUMBERS.tobytes())
+    assert _taken_out(request) == NUMBERS
+    assert not request.raw_input_contents  # MLServer would make a list of them
+    assert _taken_out(asked(b"\1\2\xff", datatype="UINT8")) == array("B", [1, 2, 255])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked(NUMBERS.tobytes()[:-1]),
+        asked(NUMBERS.tobytes() + b"\0\0\0\0"),
+        asked(),
+        asked(NUMBERS.tobytes(), NUMBERS.tobytes(), inputs=2),
+        asked(NUMBERS.tobytes(), NUMBERS.tobytes()),
+        asked(b"\0" * 12, datatype="BYTES"),
+        asked(NUMBERS.tobytes(), fp32_contents=[1.0, 2.0, 3.0]),
+    ],
+    ids=["short", "long", "none", "two inputs", "two contents", "bytes", "contents"],
+)
+def test_others_are_left_to_mlserver(request_: Any) -> None:
+    before = request_.SerializeToString()
+    assert _taken_out(request_) is None
+    assert request_.SerializeToString() == before
+
+
+def test_where_answers_are_kept_numbers_are_the_list_that_they_are_kept_by() -> None:
+    registry = MultiModelRegistry()
+    settings = Settings(cache_enabled=True)
+    plane = DataPlane(settings, registry)
+    repository = ModelRepositoryFactory.resolve_model_repository(settings)
+    servicer = _Servicer(plane, ModelRepositoryHandlers(repository, registry))
+    context: Any = SimpleNamespace(invocation_metadata=lambda: ())
+    read = [servicer._InsertHeaders(asked(NUMBERS.tobytes()), context)]
+    plane._response_cache = None
+    read.append(servicer._InsertHeaders(asked(NUMBERS.tobytes()), context))
+    assert [one.inputs[0].data.root for one in read] == [list(NUMBERS), NUMBERS]
+    assert [type(one.inputs[0].data.root) for one in read] == [list, array]
