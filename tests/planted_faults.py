@@ -120,6 +120,18 @@ FAULTS = (
         "resize_channels_first(logits, original_size)",
         f"{DENSE} -k maps_and_labels",
     ),
+    Fault(
+        "/models/dense/roi_align.py",
+        "MOST // max(numbers)",
+        "MOST // min(numbers)",
+        f"{DENSE}/test_detection_parts.py -k roi_align",
+    ),
+    Fault(
+        "/models/dense/roi_align.py",
+        "range(0, count, at_once)",
+        "range(0, count, at_once + 1)",
+        f"{DENSE}/test_detection_parts.py -k roi_align",
+    ),
     # models/parts
     Fault("/models/parts/pooling.py", "near / near.sum(1, keepdims=True)", "near / 3", KERNELS),
     Fault(
@@ -499,6 +511,12 @@ FAULTS = (
         'self.node("Sub", x, self.constant(transform.mean))',
         'self.node("Sub", x, self.constant(transform.std))',
         "tests/export/test_onnx.py -k pixels",
+    ),
+    Fault(
+        "/export/onnx/builder.py",
+        "values.dtype.str, values.shape, hashlib",
+        "values.dtype.str, hashlib",
+        "tests/export/test_onnx.py -k once",
     ),
     Fault(
         "/export/onnx/metaformer.py",
@@ -948,6 +966,43 @@ FAULTS = (
         "if self._under_way > self._most:",
         "tests/serving/test_serving_batching.py",
         hangs=True,
+    ),
+    Fault(
+        "/serving/batching.py",
+        "if len(rows) != len(images):",
+        "if False:",
+        "tests/serving/test_serving_batching.py -k no_rows",
+    ),
+    Fault(
+        "/serving/batching.py",
+        "self._steps -= 1",
+        "pass",
+        "tests/serving/test_serving_batching.py -k makes_room",
+        hangs=True,
+    ),
+    Fault(
+        "/runtime/device_thread.py",
+        "else SIDE_BY_SIDE",
+        "else ThreadPoolExecutor(AT_ONCE)",
+        "tests/serving/test_serving_batching.py -k side_by_side",
+    ),
+    Fault(
+        "/serving/classifier.py",
+        "self.run_size = most // self.at_once",
+        "self.run_size = most",
+        "tests/serving/test_serving_inside.py",
+    ),
+    Fault(
+        "/serving/server.py",
+        "!= math.prod(tensor.shape) * numbers.itemsize:",
+        "% numbers.itemsize:",
+        "tests/serving/test_serving_inside.py",
+    ),
+    Fault(
+        "/serving/server.py",
+        "None if keyed else _taken_out(request)",
+        "_taken_out(request)",
+        "tests/serving/test_serving_inside.py",
     ),
     Fault(
         "/serving/edge.py",

@@ -20,6 +20,7 @@ from mindcv_poolformer.export.bundle import load_bundle
 from mindcv_poolformer.export.choices import Choices
 from mindcv_poolformer.export.golden import self_test
 from mindcv_poolformer.export.mindir import Trained, write_bundle
+from mindcv_poolformer.export.onnx.builder import Builder
 from mindcv_poolformer.export.onnx.write import write_onnx
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.models.deploy import to_deploy
@@ -142,6 +143,15 @@ def test_a_damaged_graph(
     with pytest.raises(UserError, match=message) as caught:
         load_bundle(tmp_path / "bundle", runtime="onnx")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_equal_weights_of_one_shape_are_written_once(half: bool) -> None:
+    graph = Builder(half)
+    wide, high = np.zeros((2, 3)), np.zeros((3, 2))
+    names = [graph.constant(values) for values in (wide, high, wide, wide + 1, wide[0])]
+    assert names[0] == names[2] and len(set(names)) == 4
+    assert [tuple(weight.dims) for weight in graph.weights] == [(2, 3), (3, 2), (2, 3), (3,)]
 
 
 @pytest.mark.parametrize(
