@@ -12,6 +12,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from ..runtime.amp import mixed_precision
+from ..runtime.device import in_mode
 from .description import CIPHER, AnyTransform
 from .ends import End
 
@@ -153,13 +154,12 @@ def _compiling_in(folder: Path) -> Iterator[None]:
     ms.export refuses paths with a blank or an accent in them. And it compiles in any mode, while
     the Cells ask for the mode: in PyNative they would give the operators that fuse to nothing.
     """
-    before, mode = Path.cwd(), ms.get_context("mode")
+    before = Path.cwd()
     os.chdir(folder)
-    ms.set_context(mode=ms.GRAPH_MODE)
     try:
-        yield
+        with in_mode(ms.GRAPH_MODE):
+            yield
     finally:
-        ms.set_context(mode=mode)
         os.chdir(before)
 
 

@@ -17,6 +17,7 @@ from ..models.deploy import leave_out_ascend_operators, to_deploy
 from ..models.parts.layout import layout
 from ..models.parts.mixers import choose_attention
 from ..runtime.cpu import unfused
+from ..runtime.device import in_mode
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_folder
 from .choices import Choices
@@ -93,7 +94,8 @@ def write_bundle(
     if trained.task == DETECTION:
         choices = choices.for_detector()
     network = trained.network.set_train(False)
-    with unfused():
+    # Compiled for one run it would take longer, and a Mask R-CNN's graph ten times the memory.
+    with in_mode(ms.PYNATIVE_MODE):
         goldens = [golden_of(trained, each) for each in (samples, *further)]
     # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
     fusing = unfused() if choices.layout == "NCHW" else contextlib.nullcontext()

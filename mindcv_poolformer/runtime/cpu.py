@@ -120,10 +120,7 @@ def _may_fuse() -> bool:
 
 @contextlib.contextmanager
 def unfused() -> Iterator[None]:
-    """Within the block graphs are compiled without graph kernels: sooner, for one that runs once.
-
-    Compiling a hundred of them takes longer than any single run.
-    """
+    """Within the block graphs are compiled without graph kernels."""
     import mindspore as ms
 
     if not ms.get_context("enable_graph_kernel"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import mindspore as ms
@@ -48,6 +50,17 @@ def set_up_device(
     ms.set_context(mode=mode)
     if jit_level is not None:
         ms.set_context(jit_config={"jit_level": jit_level})  # which amp.all_finite reads
+
+
+@contextlib.contextmanager
+def in_mode(mode: int) -> Iterator[None]:
+    """Within the block MindSpore runs graphs (0), or operators one by one (1)."""
+    before = ms.get_context("mode")
+    ms.set_context(mode=mode)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=before)
 
 
 def _check_ascend(world: World) -> None:
