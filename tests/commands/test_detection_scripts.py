@@ -55,6 +55,7 @@ ckpt_save_policy: top_k
 log_interval: 1
 """
 GRAPH = {"mode": 0}  # compiling takes longer than all else, so a graph is there for its own sake
+GRAPH_RUN = {"val_while_train": False, "ckpt_save_policy": None, **GRAPH}
 
 
 def write_split(root: Path, split: str, count: int) -> None:
@@ -105,14 +106,29 @@ def test_it_follows_the_schedule(workspace: Path) -> None:
     assert len({row["loss"] for row in rows}) == 4
 
 
-def test_a_graph_learns_as_its_operators_do(workspace: Path) -> None:
-    keys = {"epoch_size": 1, "val_while_train": False, "ckpt_save_policy": None, **GRAPH}
-    ended = forked.run("train.py", workspace, ckpt_save_dir="graph", **keys)
+@pytest.fixture(scope="module")
+def graph(workspace: Path) -> Path:
+    """The folder of a run as a graph."""
+    ended = forked.run("train.py", workspace, ckpt_save_dir="graph", **GRAPH_RUN)
     assert (ended.code, ended.err) == (0, "")
-    found = [row["loss"] for row in records(workspace / "graph")]
-    expected = [row["loss"] for row in records(workspace / "whole")[:2]]
-    assert len(found) == 2
+    return workspace / "graph"
+
+
+def test_a_graph_learns_as_its_operators_do(workspace: Path, graph: Path) -> None:
+    """The last two of four losses are of weights that have been trained."""
+    expected = [row["loss"] for row in records(workspace / "whole") if row["kind"] == "train"]
+    found = [row["loss"] for row in records(graph)]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_graph_goes_on_within_an_epoch(workspace: Path, graph: Path) -> None:
+    """As a run that has been killed before its last step."""
+    shutil.copytree(graph, workspace / "going_on")
+    (workspace / "going_on" / "previous.ckpt").replace(workspace / "going_on" / "last.ckpt")
+    ended = forked.run("train.py", workspace, ckpt_save_dir="going_on", **GRAPH_RUN)
+    assert (ended.code, ended.err) == (0, "") and "going on after step 3" in ended.out
+    assert_equal_weights(workspace / "going_on" / "last.ckpt", graph / "last.ckpt")
+    assert records(workspace / "going_on") == records(graph)
 
 
 def test_killed_within_an_epoch(workspace: Path) -> None:
