@@ -58,7 +58,8 @@ test-all: lint $(addprefix .venv/installed-,test parity serving)
 test-layout: .venv/installed-test
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --layout NCHW -m layout -n 2 --dist loadfile
 
-# What CI has no time for: the notebook's outputs, and that the benchmark's contenders agree.
+# What CI has no time for: the logits of every variant, whole networks as graphs, the notebook's
+# outputs, and that the benchmark's contenders agree.
 test-rare: $(addprefix .venv/installed-,test parity serving)
 	$(BIN)/python -m pytest -m rare -n 2
 

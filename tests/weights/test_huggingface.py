@@ -15,12 +15,13 @@ from official import official_weight
 from PIL import Image
 
 from mindcv_poolformer.data.preprocess import EvalTransform
-from mindcv_poolformer.models import VARIANTS
+from mindcv_poolformer.models import POOLFORMERS, VARIANTS
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.weights import read_weights, write_weights
 from mindcv_poolformer.weights.names import HUGGINGFACE
 
 pytestmark = pytest.mark.long
+SMALLEST = ("poolformer_s12", "poolformer_s24")
 
 torch = pytest.importorskip("torch", reason="needs torch to compare with")
 transformers = pytest.importorskip("transformers", reason="needs transformers to compare with")
@@ -47,7 +48,11 @@ def run(model: Any, images: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize(
-    "variant", ["poolformer_s12", pytest.param("poolformer_s24", marks=pytest.mark.long)]
+    "variant",
+    [
+        pytest.param(name, marks=() if name in SMALLEST else pytest.mark.rare)
+        for name in POOLFORMERS
+    ],
 )
 def test_there_and_back(variant: str, tmp_path: Path, pynative_mode: None) -> None:
     theirs = their_model(variant, num_labels=7)

@@ -19,6 +19,8 @@ from mindcv_poolformer.weights.read import Source, read_source
 from mindcv_poolformer.weights.recognise import recognise
 from mindcv_poolformer.weights.variant import variant_of
 
+MARKS = {"poolformer_s12": (), "poolformer_s24": pytest.mark.long}
+
 
 def build(weights: ModelWeights, folder: Path) -> ms.nn.Cell:
     """The network that the weights make, by way of a checkpoint."""
@@ -59,7 +61,7 @@ def test_names_and_the_stem_tell_variants_apart(variant: str, naming: Naming) ->
 
 
 @pytest.mark.parametrize(
-    "variant", ["poolformer_s12", pytest.param("poolformer_s24", marks=pytest.mark.long)]
+    "variant", [pytest.param(name, marks=MARKS.get(name, pytest.mark.rare)) for name in POOLFORMERS]
 )
 def test_timm_weights_give_timm_logits(variant: str, pynative_mode: None) -> None:
     network = mindcv.create_model(variant, head="pool_norm").set_train(False)
