@@ -65,7 +65,11 @@ def started(folder: Path, words: Sequence[str]) -> Iterator[tuple[Process, list[
         given = (folder, words, environment, code, streams)
         process = _processes.Process(target=_run, args=given)
         process.start()
-        yield process, told_in
+        try:
+            yield process, told_in
+        finally:
+            process.kill()
+            process.join()
 
 
 def _run(

@@ -35,7 +35,16 @@ def live(folder: Path, until: Callable[[forked.Process, Path], None]) -> tuple[i
         process.kill()
         process.join()
         saving = staging_file(folder, process).exists()
-        return int(code.read_text()) if code.exists() else None, saving
+        told = code.read_text() if code.exists() else ""  # empty where it was to be written
+        return int(told) if told else None, saving
+
+
+def wait(process: forked.Process, pause: float, there: Callable[[], bool]) -> None:
+    """Look each ``pause`` seconds if it is there, as long as the process lives."""
+    deadline = time.monotonic() + forked.SECONDS
+    while process.is_alive() and not there():
+        assert time.monotonic() < deadline
+        time.sleep(pause)
 
 
 def staging_file(folder: Path, process: forked.Process) -> Path:
@@ -46,13 +55,11 @@ def test_a_storm_of_kills_changes_nothing(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def a_while_after_the_first_step(process: forked.Process, out: Path) -> None:
-        while process.is_alive() and not (out.exists() and "  step " in out.read_text()):
-            time.sleep(0.01)
+        wait(process, 0.01, lambda: out.exists() and "  step " in out.read_text())
         process.join(rng.uniform(0, SECONDS))
 
     def a_moment_after_a_save_began(process: forked.Process, out: Path) -> None:
-        while process.is_alive() and not staging_file(tmp_path, process).exists():
-            time.sleep(0.001)
+        wait(process, 0.001, staging_file(tmp_path, process).exists)
         time.sleep(rng.uniform(0, 0.1))
 
     write_workspace(tmp_path, 22, WIDE)
