@@ -345,7 +345,7 @@ def test_an_existing_report_stops_before_the_work(workspace: Path) -> None:
 
 
 @pytest.mark.long
-def test_two_ranks_write_the_report_of_one(workspace: Path, alone: Ended) -> None:
+def test_two_ranks_write_the_tables_of_one(workspace: Path, alone: Ended) -> None:
     ended = validate(workspace, ranks=2, **OF_BOTH, report="reports/two")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.count("report: ") == 1
