@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from mindcv_poolformer.runtime.arrival import after_import
+from mindcv_poolformer.runtime.cpu import FUSION_SWITCH, SWITCH
 
 ROOT = Path(__file__).parents[2]
+SWITCHES = (SWITCH, FUSION_SWITCH, "MS_SIMULATION_LEVEL")
 
 
 def run(code: str) -> list[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    kept = {name: value for name, value in os.environ.items() if name not in SWITCHES}
+    environment = kept | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
     )
