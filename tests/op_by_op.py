@@ -8,12 +8,10 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor
 
+from mindcv_poolformer.runtime.device import in_mode
+
 
 def op_by_op(call: Callable[..., Any], *inputs: Tensor) -> Any:
     """Call a Cell or one of its methods in PyNative mode, and leave the mode as it was."""
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    try:
+    with in_mode(ms.PYNATIVE_MODE):
         return call(*inputs)
-    finally:
-        ms.set_context(mode=mode)

@@ -94,7 +94,7 @@ def write_bundle(
     if trained.task == DETECTION:
         choices = choices.for_detector()
     network = trained.network.set_train(False)
-    # Compiled for one run it would take longer, and a Mask R-CNN's graph ten times the memory.
+    # Compiled for one run it would take longer, and a Mask R-CNN several times the memory.
     with in_mode(ms.PYNATIVE_MODE):
         goldens = [golden_of(trained, each) for each in (samples, *further)]
     # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
