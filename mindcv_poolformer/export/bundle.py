@@ -209,6 +209,7 @@ def load_bundle(
     image_size: int | Size | None = None,
     runtime: Runtime = "auto",
     key_file: str | Path | None = None,
+    threads: int | None = None,
 ) -> Bundle:
     """Read a classifier's bundle that export.py has written.
 
@@ -218,6 +219,7 @@ def load_bundle(
         runtime: "mindspore", on the device that MindSpore is set to, "onnx" for ONNX Runtime on the
             CPU, or "auto", see :func:`chosen`.
         key_file: holds the key of an encrypted bundle.
+        threads: that compute one run in ONNX Runtime; None for all cores.
 
     Raises:
         UserError: the folder is no bundle, is damaged (its files are checked against their
@@ -227,8 +229,8 @@ def load_bundle(
     description = read_description(folder)
     description.check_task(CLASSIFICATION)
     size = description.image_sizes[0] if image_size is None else as_size(image_size)
-    graph = load_graph(description, size, runtime=runtime, key_file=key_file)
-    return Bundle(**vars(graph))
+    graphs = load_graphs(description, [size], runtime=runtime, key_file=key_file, threads=threads)
+    return Bundle(**vars(graphs[size]))
 
 
 def load_sizes(
@@ -274,13 +276,16 @@ def load_graphs(
     *,
     runtime: Runtime = "auto",
     key_file: str | Path | None = None,
+    threads: int | None = None,
 ) -> dict[Size, LoadedGraph[Any]]:
     """Load what a bundle holds for several image sizes, each graph once: one may be for all."""
     taken = chosen(description, runtime)
     key = read_key(description.folder, description.cipher, key_file)
     wanted = {size: description.graphs_for(taken, size) for size in image_sizes}
     files = {graph.file: graph for graphs in wanted.values() for graph in graphs}
-    networks = {name: _load(description, graph, taken, key) for name, graph in files.items()}
+    networks = {
+        name: _load(description, graph, taken, key, threads) for name, graph in files.items()
+    }
     return {
         size: _loaded(description, size, taken, graphs, networks) for size, graphs in wanted.items()
     }
@@ -332,12 +337,14 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
-def _load(description: Description, graph: Graph, runtime: Taken, key: bytes | None) -> Network:
+def _load(
+    description: Description, graph: Graph, runtime: Taken, key: bytes | None, threads: int | None
+) -> Network:
     # Each imported where it is wanted: the other need not be installed.
     if runtime == "onnx":
         from .onnx.run import load_onnx
 
-        return load_onnx(description, graph)
+        return load_onnx(description, graph, threads)
     from .run_mindir import load_mindir
 
     return load_mindir(description, graph, key)

@@ -1,15 +1,13 @@
 """The threads in which bundles run where several threads have work for them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
-# MindSpore compiles and runs in one thread; ONNX Runtime uses all cores for one run.
+# MindSpore compiles and runs in one thread; so does what has all cores for one run.
 DEVICE = ThreadPoolExecutor(1, "device")
 
-# Classifiers in ONNX Runtime: while one run waits for its last core, the other has the rest.
-AT_ONCE = 2
-SIDE_BY_SIDE = ThreadPoolExecutor(AT_ONCE, "side_by_side")
 
-
-def threads_for(at_once: int) -> ThreadPoolExecutor:
-    """Give the threads of what has so many runs at once: all that has several shares them."""
-    return DEVICE if at_once == 1 else SIDE_BY_SIDE
+@cache
+def threads_for(runs: int) -> ThreadPoolExecutor:
+    """Give the threads of what has so many runs at once: all that has as many shares them."""
+    return DEVICE if runs == 1 else ThreadPoolExecutor(runs, "side_by_side")

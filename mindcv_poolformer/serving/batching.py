@@ -20,6 +20,24 @@ class BusyError(Exception):
     """More images are under way than may be: come back later."""
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Runs of one core each, for when there are requests for all cores.
+
+    None waits for another, as the cores of one run do at the end of each operator: together they
+    answer more in a second.
+
+    Args:
+        run: as of :class:`Batcher`, on one core.
+        size: images in one run; a request of more has a run of its own.
+        count: runs at once, more than one.
+    """
+
+    run: Callable[[np.ndarray], np.ndarray]
+    size: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     images: np.ndarray
@@ -30,14 +48,15 @@ class Batcher:
     """Runs what waits together, up to a number of images; the rest waits for the next run.
 
     After a run of one request the next goes at once; after a run of several, the first to wait
-    does so until as many are there, or for ``seconds``.
+    does so until as many are there, or for ``seconds``. With ``side_by_side``, where requests that
+    wait and its runs under way are as many as it may have, each run takes its share of what waits.
 
     Args:
         run: from (N, ...) images to N rows; called in the threads of :func:`threads_for`.
         size: images in one run; a request of more has a run of its own.
         seconds: the longest that a request waits for company.
         most: images under way at once, from :meth:`place` on.
-        at_once: runs under way at once, ``AT_ONCE`` at most.
+        side_by_side: what runs instead where enough requests wait.
     """
 
     def __init__(
@@ -46,14 +65,17 @@ class Batcher:
         size: int,
         seconds: float,
         most: int,
-        at_once: int = 1,
+        side_by_side: SideBySide | None = None,
     ) -> None:
         self._run, self._size, self._seconds, self._most = run, size, seconds, most
-        self._at_once = at_once
-        self._threads = threads_for(at_once)
+        self._beside = side_by_side
+        self._at_once = side_by_side.count if side_by_side else 1
+        self._threads = threads_for(self._at_once)
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
         self._steps = 0  # on their way through the threads
+        self._running = 0  # of these
+        self._has_all_cores = False  # the one that is running
         self._company = 1  # requests in the last run
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -90,38 +112,54 @@ class Batcher:
         with self._changed:
             self._queue.append(waiting)
             self._changed.notify_all()  # several steps may wait
-            if self._steps < self._at_once:
-                self._threads.submit(self._step)
-                self._steps += 1
+            self._start()
         return await asyncio.wrap_future(waiting.answer)
+
+    def _start(self) -> None:
+        """Have a step for each request that waits, as far as there may be; in ``_changed``."""
+        free = 0 if self._has_all_cores else self._at_once - self._steps
+        for _ in range(min(len(self._queue), free)):
+            self._threads.submit(self._step)
+            self._steps += 1
 
     def _step(self) -> None:
         """One run. Other models' runs, and the compilation of new ones, come in between."""
+        taken = self._take()
         try:
-            if batch := self._take():
-                _answer(batch, self._run)
+            if taken:
+                _answer(*taken)
         finally:  # a step that stayed counted would be missing for good
             with self._changed:
-                if self._queue:
-                    self._threads.submit(self._step)
-                else:
-                    self._steps -= 1
+                self._steps -= 1
+                if taken:
+                    self._running, self._has_all_cores = self._running - 1, False
+                    self._start()
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> tuple[list[_Waiting], Callable[[np.ndarray], np.ndarray]] | None:
+        """What runs now, and by what; None while there is nothing to do but to wait for a run."""
         deadline = time.monotonic() + self._seconds
         with self._changed:
             while self._is_worth_waiting() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-            if not self._queue:  # another step has taken what this one was for
-                return []
+            beside, requests = self._beside, len(self._queue)
+            if not requests or self._has_all_cores:  # another step has taken what this was for
+                return None
+            run, size = self._run, self._size
+            if beside and requests + self._running >= beside.count:
+                run, size, requests = beside.run, beside.size, -(-requests // beside.count)
+            elif self._running:
+                return None
+            else:
+                self._has_all_cores = True
+            self._running += 1
             taken = [self._queue.popleft()]
-            room = self._size - len(taken[0].images)
-            while self._queue and len(self._queue[0].images) <= room:
+            room = size - len(taken[0].images)
+            while len(taken) < requests and len(self._queue[0].images) <= room:
                 taken.append(self._queue.popleft())
                 room -= len(taken[-1].images)
             batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
             self._company = len(batch) or self._company
-            return batch
+            return batch, run
 
     def _is_worth_waiting(self) -> bool:
         images = sum(len(one.images) for one in self._queue)
@@ -129,6 +167,8 @@ class Batcher:
 
 
 def _answer(batch: Sequence[_Waiting], run: Callable[[np.ndarray], np.ndarray]) -> None:
+    if not batch:  # all have left
+        return
     try:
         images = np.concatenate([one.images for one in batch])
         rows = run(images)

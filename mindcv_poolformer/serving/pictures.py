@@ -15,7 +15,7 @@ from ..export.detector import DetectorBundle
 from ..export.image_size import Size
 from ..export.segmenter import SegmenterBundle
 from ..runtime.errors import UserError
-from .batching import Batcher
+from .batching import Batcher, SideBySide
 from .options import Options
 from .payload import BadRequestError, Pictures, Wanted, texts
 
@@ -46,7 +46,8 @@ class ServedPictures(ABC):
         self.outputs = [
             MetadataTensor(name=name, datatype="BYTES", shape=[-1]) for name in self.names
         ]
-        self.run_size = self.at_once = 1
+        self.run_size = 1
+        self.side_by_side: SideBySide | None = None
         self.shapes: Sequence[Size] = tuple(bundle.graphs)
 
     @abstractmethod

@@ -16,7 +16,7 @@ from mlserver.utils import get_model_uri
 from ..data.preprocess import silence_pillow
 from ..export.description import CLASSIFICATION, DETECTION, SEGMENTATION, read_description
 from ..export.runtimes import PACKAGES, chosen, set_up, version
-from ..runtime.device_thread import DEVICE, threads_for
+from ..runtime.device_thread import DEVICE
 from ..runtime.errors import UserError
 from .batching import Batcher, BusyError
 from .classifier import ServedClassifier
@@ -66,15 +66,15 @@ class PoolFormerRuntime(MLModel):
             served = await loop.run_in_executor(DEVICE, _read, folder, options)
             for shape in served.shapes:
                 # One job for each, so that a model that is serving has its turn in between.
-                await loop.run_in_executor(threads_for(served.at_once), served.warm_up, shape)
+                await loop.run_in_executor(DEVICE, served.warm_up, shape)
         except UserError as error:
             raise MLServerError(str(error), 422) from None
         silence_pillow()
         self._most_images = options.max_images
-        # Beside another run, waiting for company would only leave cores idle.
-        seconds = options.max_batch_time if served.at_once == 1 else 0.0
-        most = options.max_queue
-        self._batcher = Batcher(served.run, served.run_size, seconds, most, served.at_once)
+        beside = served.side_by_side
+        # Where runs are side by side, waiting for company would only leave cores idle.
+        seconds = 0.0 if beside else options.max_batch_time
+        self._batcher = Batcher(served.run, served.run_size, seconds, options.max_queue, beside)
         self._served = served
         self.settings.platform = f"{served.runtime}_{served.precision}"
         self.settings.versions = [f"{PACKAGES[served.runtime]}/{version(served.runtime)}"]

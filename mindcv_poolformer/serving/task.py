@@ -9,7 +9,7 @@ import numpy as np
 from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 
 from ..export.runtimes import Taken
-from .batching import Batcher
+from .batching import Batcher, SideBySide
 from .payload import Wanted
 
 
@@ -22,7 +22,7 @@ class ServedBundle(Protocol):
         inputs: of which a request has one.
         outputs: of which a request names those it wants.
         run_size: images in one run.
-        at_once: runs under way at once.
+        side_by_side: what a Batcher runs instead where enough requests wait, if there is such.
         shapes: what is to be compiled before the bundle is ready, one :meth:`warm_up` each.
     """
 
@@ -31,14 +31,14 @@ class ServedBundle(Protocol):
     inputs: list[MetadataTensor]
     outputs: list[MetadataTensor]
     run_size: int
-    at_once: int
+    side_by_side: SideBySide | None
     shapes: Sequence[Any]
 
     def warm_up(self, shape: Any) -> None:
         """Compile for one of ``shapes``; called in the threads that :meth:`run` is called in."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run the network, which takes ``images``: what a Batcher runs, ``at_once`` at once."""
+        """Run the network, which takes ``images``: what a Batcher runs."""
 
     async def answer(
         self, tensor: RequestInput, wanted: Wanted, batcher: Batcher

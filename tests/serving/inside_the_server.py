@@ -28,7 +28,7 @@ from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, RequestInput
 
 from mindcv_poolformer.runtime.cores import THREADS
-from mindcv_poolformer.runtime.device_thread import AT_ONCE, DEVICE, SIDE_BY_SIDE
+from mindcv_poolformer.runtime.device_thread import DEVICE, threads_for
 from mindcv_poolformer.serving.classifier import ServedClassifier
 from mindcv_poolformer.serving.options import Options
 from mindcv_poolformer.serving.runtime import PoolFormerRuntime
@@ -38,32 +38,35 @@ BUNDLE = os.environ["BUNDLE"]  # a classifier's, of images of 32 px
 
 
 @pytest.mark.parametrize(
-    ("threads", "options", "at_once", "run_size", "shapes"),
+    ("threads", "options", "run_size", "beside", "shapes"),
     [
-        (2, Options(max_batch_size=8), 2, 4, [4]),
-        (1, Options(max_batch_size=8), 1, 8, [8]),
-        (2, Options(max_batch_size=8, batch_sizes=(1, 4)), 1, 8, [1, 4]),
-        (2, Options(max_batch_size=1), 1, 1, [1]),
+        (2, Options(max_batch_size=8), 8, (2, 4), [1]),
+        (1, Options(max_batch_size=8), 8, None, [8]),
+        (2, Options(max_batch_size=8, batch_sizes=(1, 4)), 8, None, [1, 4]),
+        (2, Options(max_batch_size=1), 1, (2, 1), [1]),
     ],
     ids=["two", "one thread", "fixed sizes", "one image"],
 )
-def test_runs_at_once(
+def test_runs_side_by_side(
     threads: int,
     options: Options,
-    at_once: int,
     run_size: int,
+    beside: tuple[int, int] | None,
     shapes: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(THREADS, str(threads))
     served = ServedClassifier(BUNDLE, options)
-    assert (served.at_once, served.run_size, list(served.shapes)) == (at_once, run_size, shapes)
+    assert (served.run_size, list(served.shapes)) == (run_size, shapes)
+    runs = served.side_by_side
+    assert (runs and (runs.count, runs.size)) == beside
     for shape in served.shapes:
         served.warm_up(shape)
     images = np.random.default_rng(0).normal(size=(9, 3, 32, 32)).astype(np.float32)
     session = onnxruntime.InferenceSession(f"{BUNDLE}/model.onnx")
     (logits,) = session.run(None, {"images": images})
-    np.testing.assert_allclose(served.run(images), logits, rtol=0, atol=1e-5)
+    for run in (served.run, runs.run) if runs else (served.run,):
+        np.testing.assert_allclose(run(images), logits, rtol=0, atol=1e-5)
 
 
 def test_unloading_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +77,8 @@ def test_unloading_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> N
 
     async def test() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        together = threading.Barrier(AT_ONCE)
-        for started in [SIDE_BY_SIDE.submit(together.wait, 20) for _ in range(AT_ONCE)]:
+        together, both = threading.Barrier(2), threads_for(2)
+        for started in [both.submit(together.wait, 20) for _ in range(2)]:
             started.result()
         DEVICE.submit(int).result()
         await asyncio.to_thread(int)

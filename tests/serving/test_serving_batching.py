@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindcv_poolformer.serving.batching import Batcher, BusyError, quickest, sizes_up_to
+from mindcv_poolformer.serving.batching import Batcher, BusyError, SideBySide, quickest, sizes_up_to
 
 
 class Network:
@@ -147,6 +147,10 @@ def test_waits_for_as_many_as_last_time() -> None:
     run(test)
 
 
+def refused(images: np.ndarray) -> np.ndarray:
+    raise AssertionError("expected runs of one core")
+
+
 def test_as_many_runs_as_may_go_side_by_side_whosever_they_are() -> None:
     async def test(network: Network) -> None:
         beside, lock, under_way = threading.Barrier(2), threading.Lock(), [0]
@@ -160,28 +164,50 @@ def test_as_many_runs_as_may_go_side_by_side_whosever_they_are() -> None:
                 under_way.append(under_way[-1] - 1)
             return images * 2
 
-        batchers = [Batcher(meet, 1, 0.0, 99, at_once=2) for _ in range(2)]
-        answers = await asyncio.gather(*(ask(batchers[number % 2], number) for number in range(6)))
+        batchers = [Batcher(meet, 1, 0.0, 99, SideBySide(meet, 1, 2)) for _ in range(2)]
+        asked = [ask(batchers[number // 3], number) for number in range(6)]
+        answers = await asyncio.gather(*asked)
         assert [list(rows) for rows in answers] == [[0], [2], [4], [6], [8], [10]]
         assert max(under_way) == 2
 
     run(test)
 
 
-def test_a_run_that_finds_its_requests_taken_makes_room() -> None:
+def test_one_request_has_all_cores_and_others_share_what_has_come_meanwhile() -> None:
     async def test(network: Network) -> None:
-        beside = threading.Barrier(2)
+        beside = Network()
+        batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 3, 2))
+        first = ask(batcher, 1)
+        await asyncio.sleep(0.1)  # it has all cores
+        asked = [ask(batcher, number) for number in range(9)]
+        await asyncio.sleep(0.1)
+        beside.go.release(2)
+        await asyncio.sleep(0.1)
+        assert not beside.runs
+        network.go.release()
+        assert list(await first) == [2]
+        await asyncio.sleep(0.1)
+        assert beside.runs == [3, 3]
+        beside.go.release(2)
+        answers = await asyncio.gather(*asked)
+        assert [list(rows) for rows in answers] == [[2 * number] for number in range(9)]
+        assert sorted(beside.runs[2:]) == [1, 2]  # half of those that waited, and the last
+        network.go.release()
+        assert list(await ask(batcher, 7)) == [14] and network.runs == [1, 1]
 
-        def meet(images: np.ndarray) -> np.ndarray:
-            if len(images) == 4:
-                beside.wait(10)
-            return images * 2
+    run(test)
 
-        batcher = Batcher(meet, 4, 0.0, 99, at_once=2)
-        for _ in range(20):  # the first run mostly takes all three
-            answers = await asyncio.gather(*(ask(batcher, number) for number in range(3)))
-            assert [list(rows) for rows in answers] == [[0], [2], [4]]
-        await asyncio.gather(ask(batcher, 1, 2, 3, 4), ask(batcher, 5, 6, 7, 8))
+
+def test_few_requests_have_all_cores_together() -> None:
+    async def test(network: Network) -> None:
+        batcher = Batcher(network, 8, 0.0, 99, SideBySide(refused, 8, 4))
+        first = ask(batcher, 1)
+        await asyncio.sleep(0.1)
+        asked = [ask(batcher, number) for number in (2, 3, 4)]
+        await asyncio.sleep(0.1)
+        network.go.release(2)
+        await asyncio.gather(first, *asked)
+        assert network.runs == [1, 3]
 
     run(test)
 

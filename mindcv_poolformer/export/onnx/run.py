@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ...runtime.cores import threads
+from ...runtime import cores
 from ...runtime.errors import UserError
 from ..description import DESCRIPTION, Description, Graph
 
@@ -17,9 +17,12 @@ _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "int32": "tensor
 
 
 def load_onnx(
-    description: Description, graph: Graph
+    description: Description, graph: Graph, threads: int | None = None
 ) -> Callable[..., np.ndarray | tuple[np.ndarray, ...]]:
     """Load an ONNX graph, whose file is whole and fits its description, into ONNX Runtime.
+
+    Args:
+        threads: that compute one run; None for :func:`~mindcv_poolformer.runtime.cores.threads`.
 
     Returns:
         what runs it: from its inputs to its output, or all of several.
@@ -32,7 +35,8 @@ def load_onnx(
     path = description.checked(graph.file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads()  # its own choice knows nothing of a container's quota
+    # Its own choice knows nothing of a container's quota.
+    options.intra_op_num_threads = threads or cores.threads()
     # A thread that spins while it waits takes the core of whoever decodes the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = False  # memory for each batch size, a third more in all
