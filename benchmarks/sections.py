@@ -60,9 +60,9 @@ class Plan:
         known = contenders(model, self.folder, self.photographs, self.caches, self.workers)
         return Contest(known, self.environment, self.folder)
 
-    def write_bundle(self) -> None:
-        """Have a bundle of MODEL, whose weights are there, where the contenders look for it."""
-        write_bundle(MODEL, self.folder, self.photographs, self.environment)
+    def write_bundle(self, model: str = MODEL) -> None:
+        """Have a bundle of a model, whose weights are there, where the contenders look for it."""
+        write_bundle(model, self.folder, self.photographs, self.environment)
 
 
 @dataclass
@@ -150,10 +150,11 @@ def scaling(plan: Plan) -> Measured:
 
 def variants(plan: Plan) -> Measured:
     """All five PoolFormers at batch 8."""
-    names = ("deploy", "evaluation", "hf")
+    names = ("onnx", "deploy", "evaluation", "hf")
     measured, rows = Measured(), []
     for model in POOLFORMERS:
         write_weights(model, plan.folder, plan.environment)
+        plan.write_bundle(model)
         with plan.contest(model) as contest:
             contest.start(dict.fromkeys(names, BATCH))
             check_agreement(contest)
@@ -165,11 +166,12 @@ def variants(plan: Plan) -> Measured:
 
 def families(plan: Plan) -> Measured:
     """The smallest MetaFormer of each family at batch 8."""
-    names = ("deploy", "evaluation", "timm")
-    references = dict.fromkeys(("evaluation", "deploy"), "timm")
+    names = ("onnx", "deploy", "evaluation", "timm")
+    references = dict.fromkeys(names[:-1], "timm")
     measured, rows = Measured(), []
     for model in SMALLEST:
         write_weights(model, plan.folder, plan.environment)
+        plan.write_bundle(model)
         with plan.contest(model) as contest:
             contest.start(dict.fromkeys(names, BATCH))
             check_agreement(contest, references, TIMM_TOLERANCE)
