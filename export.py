@@ -26,6 +26,7 @@ from mindcv_poolformer.export.image_size import as_size, read_size
 from mindcv_poolformer.export.image_size import shown as shown_size
 from mindcv_poolformer.export.mindir import write_bundle
 from mindcv_poolformer.export.proof import UnprovenError
+from mindcv_poolformer.runtime.counted import counted
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import UserError, run
 from mindcv_poolformer.runtime.launch import World
@@ -168,7 +169,7 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
     for proof in description["verification"]:
         print(
             f"{proof['file_format']} at {shown_size(as_size(proof['image_size']))} px: "
-            f"{proof['compared']} on {proof['images']} images within "
+            f"{proof['compared']} on {counted(proof['images'], 'image')} within "
             f"{proof['max_abs_difference']:.2g} of the checkpoint's (allowed "
             f"{proof['tolerance']:.2g}), {agreement(proof)}"
         )
@@ -177,7 +178,7 @@ def report(target: Path, description: dict[str, Any], seconds: float) -> None:
 def agreement(proof: dict[str, Any]) -> str:
     """On what share the classes are those of the checkpoint, or how many objects there are."""
     if "objects" in proof:
-        return f"{proof['objects']} objects"
+        return counted(proof["objects"], "object")
     if "label_agreement" in proof:
         return f"labels equal on {proof['label_agreement']:.3%} of the places"
     return f"top-1 equal on {proof['top1_agreement']:.1%}"

@@ -21,6 +21,7 @@ from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.data.corrupt import CorruptImages
 from mindcv_poolformer.data.pipeline import feed
 from mindcv_poolformer.runtime.collectives import barrier
+from mindcv_poolformer.runtime.counted import counted
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
 from mindcv_poolformer.runtime.interrupts import EXIT_CODE, StopRequest
@@ -108,8 +109,9 @@ def train(recipe: Recipe, world: World) -> None:
         batches = task.batches(len(rates), progress.step)
         progress.say(*task.notes)
         progress.say(
-            f"{recipe.model.model}: {len(images)} training images of {len(images.classes)} "
-            f"classes, {progress.epochs} epochs of {epoch_steps} steps of {global_batch} images, "
+            f"{recipe.model.model}: {counted(len(images), 'training image')} of "
+            f"{counted(len(images.classes), 'class')}, {counted(progress.epochs, 'epoch')} of "
+            f"{counted(epoch_steps, 'step')} of {counted(global_batch, 'image')}, "
             f"peak learning rate {peak:.3g}, run folder {folder}"
         )
         if found:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .export.bundle import DESCRIPTION, MINDIR
 from .runtime.arguments import OneLineParser
+from .runtime.counted import counted
 from .runtime.errors import UserError, run
 from .training.curves import SCORES, read_validations, score_of
 from .training.records import CURVES
@@ -45,7 +46,7 @@ def summarize(folder: Path) -> Iterator[str]:
                 yield f"{told:<13}{result[key]:.2f} %"
         if "agreement" in validation:
             pixels = "the pixels of " if key == "mIoU" else ""
-            of = f"{pixels}{validation['images']} images"
+            of = f"{pixels}{counted(validation['images'], 'image')}"
             yield f"agreement    {validation['agreement']:.2f} % of {of}"
     if bundle := _read(folder / BUNDLE / DESCRIPTION):
         size = bundle["files"][MINDIR]["size"] / 1e6

@@ -16,6 +16,7 @@ from multiprocessing import cpu_count
 from pathlib import Path
 
 from ..runtime.arguments import OneLineParser, at_least_one
+from ..runtime.counted import counted
 from ..runtime.errors import UnreadableError, UserError, run
 from .detection.check import check_coco, check_file, holds_annotations
 from .folder import files_below
@@ -114,7 +115,7 @@ def check_images(folder: Path, workers: int) -> int:
                 corrupt += 1
                 tell(path, reason)
     ignored = f", {left_out} ignored" if str(left_out) else ""
-    print(f"{folder}: {corrupt:,} of {len(paths):,} images cannot be read{ignored}")
+    print(f"{folder}: {corrupt:,} of {counted(len(paths), 'image')} cannot be read{ignored}")
     return corrupt
 
 

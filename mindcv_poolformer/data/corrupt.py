@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..config import Recipe
 from ..runtime.collectives import barrier
+from ..runtime.counted import counted
 from ..runtime.errors import UnreadableError, UserError
 from ..runtime.launch import World
 from . import draws
@@ -155,7 +156,7 @@ class CorruptImages:
             count = len(self.found())
         if 100 * count > TOLERATED_PERCENT * images:
             raise UserError(
-                f"on_corrupt: found {count:,} of {images:,} training images "
+                f"on_corrupt: found {count:,} of {counted(images, 'training image')} "
                 f"({100 * count / images:.2f} %) that cannot be read, listed in {self.path}, "
                 f"expected at most {TOLERATED_PERCENT} %; {_look(self._folder)}"
             )

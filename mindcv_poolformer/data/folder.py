@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .preprocess import open_image
 
@@ -60,7 +61,7 @@ class LeftOut:
             if count := self._counts.get(kind, 0):
                 more = ", …" if count > 1 else ""
                 name = "" if kind == OTHER else f" ({self._first[kind]}{more})"
-                parts.append(f"{count:,} {one if count == 1 else several}{name}")
+                parts.append(f"{counted(count, one, several)}{name}")
         return ", ".join(parts)
 
 
@@ -126,7 +127,7 @@ def scan_folder(root: str | Path, classes: Sequence[str] | None = None) -> Image
     for path in content.images:
         left_out.add(BESIDE, path)
     if not content.folders:
-        beside = f" but {len(content.images):,} images" if content.images else ""
+        beside = f" but {counted(len(content.images), 'image')}" if content.images else ""
         raise UserError(
             f"image folder {root} holds no class folder{beside}; expected one per class"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from . import draws
 
@@ -30,7 +31,7 @@ def steps_per_epoch(num_images: int, batch_size: int, shard_size: int, drop_rema
         return -(-num_images // global_batch)
     if num_images < global_batch:
         raise UserError(
-            f"training set has {num_images} images, expected at least {global_batch}: "
+            f"training set has {counted(num_images, 'image')}, expected at least {global_batch}: "
             f"batch_size {batch_size} on {shard_size} rank(s) with drop_remainder"
         )
     return num_images // global_batch

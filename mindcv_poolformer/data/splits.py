@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import DataConfig
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .digits import write_digits
 from .folder import ImageFolder, scan_folder
@@ -27,7 +28,7 @@ def training_images(data: DataConfig, num_classes: int | None) -> ImageFolder:
         )
     if num_classes is not None and len(images.classes) > num_classes:
         raise UserError(
-            f"num_classes: found {num_classes} with {len(images.classes)} classes in "
+            f"num_classes: found {num_classes} with {counted(len(images.classes), 'class')} in "
             f"{images.root}, expected at least as many"
         )
     return images

@@ -15,6 +15,7 @@ from ..data.detection.objects import Objects
 from ..data.preprocess import EvalTransform
 from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .ends import End, detector_ends, image_ends
 from .image_size import Size, as_size, read_size, shown, size_of
@@ -191,7 +192,10 @@ def read_description(folder: str | Path) -> Description:
     if description.objects is None and (outputs := values["output"]["shape"][1]) != len(
         description.classes
     ):
-        raise UserError(f"{path}: found {len(description.classes)} classes for {outputs} outputs")
+        raise UserError(
+            f"{path}: found {counted(len(description.classes), 'class')} for "
+            f"{counted(outputs, 'output')}"
+        )
     _check(path, description)
     return description
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.preprocess import normalize
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph, log_probabilities, softmax
 from .description import AnyTransform, Description, read_description
@@ -144,7 +145,8 @@ def self_test(bundle: LoadedGraph[Any]) -> str:
     sizes = ", ".join(map(str, bundle.batch_sizes)) or str(result.images)
     refuse_difference(result, golden.size)
     return (
-        f"self test at {shown(golden.size)} px: {result.compared} of {result.images} images, "
+        f"self test at {shown(golden.size)} px: {result.compared} of "
+        f"{counted(result.images, 'image')}, "
         f"batch size {sizes}, in {told(bundle.runtime)}, within {result.difference:.2g} of the "
         f"checkpoint's (allowed {result.tolerance:.2g}), "
         f"{AGREEMENT[golden.logits.ndim]} equal on {result.agreement:.0%}"
@@ -174,8 +176,8 @@ def refuse_difference(result: Comparison, size: Size) -> None:
     if not result.passes:
         raise UserError(
             f"self test at {shown(size)} px: found {result.compared} up to "
-            f"{result.difference:.3g} off the checkpoint's on {result.images} images, expected at "
-            f"most {result.tolerance:.3g}"
+            f"{result.difference:.3g} off the checkpoint's on {counted(result.images, 'image')}, "
+            f"expected at most {result.tolerance:.3g}"
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..data.detection.fitting import EvalTransform, padded
 from ..data.detection.objects import Objects
 from ..data.preprocess import normalize
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph
 from .description import Description, read_description
@@ -235,8 +236,9 @@ def self_test_objects(bundle: LoadedGraph[Any]) -> str:
     result = compare_objects(bundle, golden, description.objects)
     refuse_difference(result, golden.size)
     return (
-        f"self test at {shown(golden.size)} px: {result.objects} objects on {result.images} "
-        f"images, in {told(bundle.runtime)}, within {result.difference:.2g} of the checkpoint's "
+        f"self test at {shown(golden.size)} px: {counted(result.objects or 0, 'object')} on "
+        f"{counted(result.images, 'image')}, in {told(bundle.runtime)}, within "
+        f"{result.difference:.2g} of the checkpoint's "
         f"(allowed {result.tolerance:.2g})"
     )
 

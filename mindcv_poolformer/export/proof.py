@@ -11,6 +11,7 @@ from mindspore import Tensor
 
 from ..data.detection.fitting import EvalTransform as PictureTransform
 from ..models.dense.mask_rcnn import TwoPasses
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .bundle import LoadedGraph, load_graph
 from .choices import Choices
@@ -87,7 +88,8 @@ def prove(
             if not result.passes:
                 raise UnprovenError(
                     f"export: found {result.compared} of the {file_format} up to "
-                    f"{result.difference:.3g} off the checkpoint's on {result.images} images of "
+                    f"{result.difference:.3g} off the checkpoint's on "
+                    f"{counted(result.images, 'image')} of "
                     f"{size} px, expected at most {result.tolerance:.3g}; nothing is kept",
                     file_format,
                 )

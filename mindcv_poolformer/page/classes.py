@@ -13,6 +13,7 @@ from PIL import Image
 from ..data.pixels import resized_pixels
 from ..export.bundle import Bundle
 from ..export.runtimes import told
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .frame import BEGIN, SHARED, framed, latency, say, status_line
 from .image import read_image
@@ -123,6 +124,6 @@ def _facts(bundle: Bundle) -> str:
     edge = bundle.transform.image_size
     count = len(bundle.classes)
     return (
-        f"{count:,} classes, images of {edge} × {edge} pixels, {bundle.precision}, "
+        f"{counted(count, 'class')}, images of {edge} × {edge} pixels, {bundle.precision}, "
         f"in {told(bundle.runtime)}."
     )

@@ -14,6 +14,7 @@ from ..data.detection.drawing import ink_on
 from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.objects import THRESHOLD, Detection
 from ..data.segmentation.labelling import Colour
+from ..runtime.counted import counted
 from .detector import PageDetector
 from .frame import latency, say
 from .picture import (
@@ -42,7 +43,9 @@ def build(model: PageDetector, examples: Sequence[Path]) -> gr.Blocks:
     """Put the page together."""
     bundle = model.bundle
     least = bundle.objects.score_threshold
-    facts = f"Finds objects of {len(bundle.classes):,} classes; {told_graphs(bundle.graphs)}"
+    facts = (
+        f"Finds objects of {counted(len(bundle.classes), 'class')}; {told_graphs(bundle.graphs)}"
+    )
 
     def look(picture: Image.Image) -> list[str]:
         found = model.find(picture)

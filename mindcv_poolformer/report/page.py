@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..runtime.counted import counted
 from ..runtime.figures import printable
 from .findings import Findings
 
@@ -97,7 +98,7 @@ def _scores(findings: Findings, facts: Mapping[str, Any]) -> list[tuple[str, str
         level = facts["compared"]["amp_level"]
         rows += [
             (f"compared with {level}", str(findings.compared)),
-            ("predicted differently", f"{len(findings.disagreements):,} images"),
+            ("predicted differently", counted(len(findings.disagreements), "image")),
         ]
     return rows
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.preprocess import open_image
+from ..runtime.counted import counted
 from ..runtime.figures import drawn, short
 from .findings import BINS, Findings
 
@@ -37,7 +38,9 @@ def draw_confusion(path: Path, findings: Findings) -> None:
         axes = figure.subplots()
         axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal")
         axes.set(xlabel="predicted class", ylabel="class")
-        axes.set_title(f"top-1 {findings.result.top1:.2f} % of {len(findings.images)} images")
+        axes.set_title(
+            f"top-1 {findings.result.top1:.2f} % of {counted(len(findings.images), 'image')}"
+        )
         _name_axis(axes, findings.classes)
         side = max(0.93 * 72 * (edge - 1.6) / count, 1.8)  # points
         squares = axes.scatter(
@@ -93,7 +96,9 @@ def draw_per_class(path: Path, findings: Findings) -> None:
         axes.set(xlim=(0, 108), ylim=(len(worst) - 0.4, -0.6), xlabel="top-1 (%)")
         axes.set_ylabel("class (images)")
         few = f"the {len(worst)} worst of " if len(worst) < len(seen) else ""
-        axes.set_title(f"{few}{len(seen)} classes; dashed: all images, {findings.result.top1:.1f}")
+        axes.set_title(
+            f"{few}{counted(len(seen), 'class')}; dashed: all images, {findings.result.top1:.1f}"
+        )
 
 
 def draw_calibration(path: Path, findings: Findings) -> None:

@@ -150,7 +150,8 @@ def check_fit(
     if misfits:
         named = "; ".join(misfits[:10])
         more = f"; and {len(misfits) - 10} more" if len(misfits) > 10 else ""
-        raise UserError(f"{source}: {len(misfits)} parameters do not fit the model: {named}{more}")
+        do = "parameter does" if len(misfits) == 1 else "parameters do"
+        raise UserError(f"{source}: {len(misfits)} {do} not fit the model: {named}{more}")
 
 
 def _misfits(expected: Mapping[str, Shaped], found: Mapping[str, Shaped]) -> Iterable[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..runtime.counted import counted
 from ..runtime.device_thread import threads_for
 
 
@@ -90,7 +91,7 @@ class Batcher:
         """
         if self._under_way + count > self._most:
             raise BusyError(
-                f"queue: found {self._under_way} images under way and {count} more, "
+                f"queue: found {counted(self._under_way, 'image')} under way and {count} more, "
                 f"expected at most {self._most}"
             )
         self._under_way += count

@@ -27,6 +27,7 @@ from PIL import Image
 
 from ..data.preprocess import MODES, convert
 from ..export.picture_files import as_png
+from ..runtime.counted import counted
 
 PIXELS, ENCODED = "pixels", "encoded"
 OBJECTS = "objects"
@@ -237,8 +238,8 @@ def read_numbers(tensor: RequestInput) -> np.ndarray:
         ) from None
     if len(flat) != math.prod(tensor.shape):
         raise BadRequestError(
-            f"input {tensor.name}: found {len(flat)} numbers, expected {math.prod(tensor.shape)} "
-            f"for shape {tensor.shape}"
+            f"input {tensor.name}: found {counted(len(flat), 'number')}, expected "
+            f"{math.prod(tensor.shape)} for shape {tensor.shape}"
         )
     return flat.reshape(tensor.shape)
 

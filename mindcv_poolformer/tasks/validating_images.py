@@ -18,6 +18,7 @@ from ..export.runtimes import chosen, told
 from ..models.deploy import to_deploy
 from ..report.findings import Findings
 from ..report.outcome import Outcome
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
@@ -43,7 +44,7 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
         **result.scores,
     }
     form = ", deploy form" if options.deploy else ""
-    where = f"{weights.path} on {len(images)} images of {images.root}{form}"
+    where = f"{weights.path} on {counted(len(images), 'image')} of {images.root}{form}"
     lines = [*images.notes, where, *notes]
     lines.append(describe(level, result))
     other = None
@@ -99,7 +100,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     }
     names = ", ".join(str(bundle.folder / name) for name in bundle.checksums)
     lines = [
-        f"{names} on {len(images)} images of {images.root}, in {told(bundle.runtime)}",
+        f"{names} on {counted(len(images), 'image')} of {images.root}, in {told(bundle.runtime)}",
         describe(bundle.precision, result),
     ]
     return Outcome([*images.notes, *note, *lines], facts, Findings(images, bundle.classes, result))

@@ -28,6 +28,7 @@ from ..models import DETECTORS, MaskRCNN, RetinaNet
 from ..models.parts.mixers import choose_attention
 from ..report.detections import write_report
 from ..report.outcome import Outcome
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
@@ -44,7 +45,7 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     if recipe.model.num_classes not in (None, weights.num_classes):
         raise UserError(
             f"num_classes: found {recipe.model.num_classes} for {weights.path}, a network of "
-            f"{weights.num_classes} classes, expected null or that number"
+            f"{counted(weights.num_classes, 'class')}, expected null or that number"
         )
     masks = DETECTORS[recipe.model.model].masks
     pictures = pictures_to_validate_on(
@@ -74,7 +75,10 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
 
     notes = [*pictures.notes, *([weights.note] if weights.note else [])]
     padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
-    lines = [*notes, f"{weights.path} on {len(pictures)} pictures of {pictures.file.path}{padded}"]
+    lines = [
+        *notes,
+        f"{weights.path} on {counted(len(pictures), 'picture')} of {pictures.file.path}{padded}",
+    ]
     lines += [describe(level, results[0]), *tables(results[0])]
     if other_level:
         lines.append(describe(other_level, results[1]))
@@ -194,7 +198,10 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
     if options.report and world.is_main:
         write_report(Path(options.report), pictures, result, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
-    where = f"{names} on {len(pictures)} pictures of {pictures.file.path}, in {facts['runtime']}"
+    where = (
+        f"{names} on {counted(len(pictures), 'picture')} of {pictures.file.path}, in "
+        f"{facts['runtime']}"
+    )
     lines = [where, describe(facts["precision"], result), *tables(result)]
     return Outcome([*lines, *table(pictures.classes, result)], facts)
 

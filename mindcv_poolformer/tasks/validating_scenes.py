@@ -29,6 +29,7 @@ from ..models.deploy import to_deploy
 from ..models.parts.mixers import choose_attention
 from ..report.outcome import Outcome
 from ..report.scenes import SceneReport
+from ..runtime.counted import counted
 from ..runtime.launch import World
 from ..weights import ModelWeights, find_weights, load_weights
 from .class_table import class_table
@@ -68,7 +69,10 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
 
     deployed = ", deploy form" if options.deploy else ""
     notes = [*scenes.notes, *([weights.note] if weights.note else [])]
-    lines = [*notes, f"{weights.path} on {len(scenes)} scenes of {scenes.root}{deployed}"]
+    lines = [
+        *notes,
+        f"{weights.path} on {counted(len(scenes), 'scene')} of {scenes.root}{deployed}",
+    ]
     lines.append(describe(level, results[0]))
     if other_level:
         lines.append(describe(other_level, results[1]))
@@ -163,7 +167,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         if report:
             report.write(result.found, facts)
     names = ", ".join(str(bundle.folder / name) for name in facts["files"])
-    where = f"{names} on {len(scenes)} scenes of {scenes.root}, in {facts['runtime']}"
+    where = f"{names} on {counted(len(scenes), 'scene')} of {scenes.root}, in {facts['runtime']}"
     lines = [*scenes.notes, where]
     lines.append(describe(facts["precision"], result))
     facts["classes"] = per_class(scenes.classes, result)

@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..config import Recipe
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.graph_dump import GraphDump, dumped_graphs, read_dump
 from .step import TrainStep, WithLoss, build_step
@@ -55,7 +56,7 @@ def describe(recipe: Recipe, step: TrainStep, dump: GraphDump, images: Sequence[
     held = state + 4 * trained + dump.kept_for_backward
     return [
         f"{recipe.model.model}: {weights:,} parameters, {trained:,} of them trained; "
-        f"{count} images of {edges} px a step, "
+        f"{counted(count, 'image')} of {edges} px a step, "
         f"{recipe.system.amp_level}, for {recipe.system.device_target}",
         f"operators a step: {dump.operators:,}; unfused they read and write "
         f"{dump.bytes / 1e9:.1f} GB",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import ScheduleConfig
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 
 
@@ -36,7 +37,8 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
         warmup_epochs = schedule.warmup_steps / steps_per_epoch
         if schedule.warmup_steps >= len(epochs):
             raise UserError(
-                f"warmup_steps: found {schedule.warmup_steps} with a run of {len(epochs)} steps, "
+                f"warmup_steps: found {schedule.warmup_steps} with a run of "
+                f"{counted(len(epochs), 'step')}, "
                 "expected fewer"
             )
     if schedule.scheduler == "constant":

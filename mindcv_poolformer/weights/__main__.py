@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.checkpoint_file import read_checkpoint
+from ..runtime.counted import counted
 from ..runtime.errors import UserError, run
 from .model_weights import ModelWeights, average
 from .read import AVERAGES, read_source
@@ -108,8 +109,8 @@ def convert(arguments: argparse.Namespace) -> ModelWeights:
         kept = "all before it" if weights.is_dense else "the backbone"
         weights = weights.with_new_head(arguments.num_classes)
         print(
-            f"{arguments.dest}: the {part} {are} new and untrained, for {weights.num_classes} "
-            f"classes; {kept} is kept"
+            f"{arguments.dest}: the {part} {are} new and untrained, for "
+            f"{counted(weights.num_classes, 'class')}; {kept} is kept"
         )
     return weights
 

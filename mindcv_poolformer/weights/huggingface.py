@@ -9,6 +9,7 @@ from typing import Any
 
 from ..models import VARIANTS, default_cfgs
 from ..models.outputs import name_classes, placeholder
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 
 CONFIG = "config.json"
@@ -52,7 +53,8 @@ def read_classes(folder: Path, num_classes: int) -> tuple[str, ...]:
     numbers = {str(number) for number in range(num_classes)}
     if labels and set(labels) != numbers:
         raise UserError(
-            f"{path}: found {len(labels)} labels, expected one for each of {num_classes} classes"
+            f"{path}: found {counted(len(labels), 'label')}, expected one for each of "
+            f"{counted(num_classes, 'class')}"
         )
     classes = [labels[str(number)] for number in range(len(labels))]
     while classes and classes[-1] == placeholder(len(classes) - 1):
@@ -149,8 +151,8 @@ def preprocessor_config(
         mean, std = list(preprocessing["mean"]), list(preprocessing["std"])
         if in_channels != channels:
             raise UserError(
-                f"preprocessing: found none for {in_channels} input channels, expected it in the "
-                f"checkpoint's metadata; the published one is for {channels}"
+                f"preprocessing: found none for {counted(in_channels, 'input channel')}, expected "
+                f"it in the checkpoint's metadata; the published one is for {channels}"
             )
     return {
         "image_processor_type": "PoolFormerImageProcessor",

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from . import imagenet
 from .model_weights import ModelWeights
@@ -77,7 +78,10 @@ def match(
             "ImageNet-1K's, since the folders have its WordNet ids"
         )
     names = "such a name" if weights.classes else "a name"
-    fact = f"{len(found)} class folders, {outputs} outputs, not all of which have {names}"
+    fact = (
+        f"{counted(len(found), 'class folder')}, {counted(outputs, 'output')}, not all of "
+        f"which have {names}"
+    )
     if len(found) > outputs or (len(found) != outputs and not num_classes):
         remedy = f"; num_classes {outputs} takes the folders for the first {len(found)} of them"
         raise UserError(

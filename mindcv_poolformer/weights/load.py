@@ -16,6 +16,7 @@ from ..data.segmentation.transforms import official_test
 from ..models import VARIANTS, MaskRCNN, RetinaNet, SemanticFPN, StagedClassifier, default_cfgs
 from ..models.dense import Dense
 from ..runtime.checkpoint_file import fill
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from .labels import folders_of, respelled
 from .model_weights import ModelWeights
@@ -89,7 +90,7 @@ def start_from(
     line = [f"starting from {weights.path}: {weights}"]
     if any_channels and network.in_channels != weights.in_channels:
         weights = _at_channels(weights, network.in_channels)
-        line.append(f"the stem is adapted to {network.in_channels} input channels")
+        line.append(f"the stem is adapted to {counted(network.in_channels, 'input channel')}")
     if isinstance(network, StagedClassifier):
         note = _start_classifier(network, weights, classes)
         classifies = network.num_classes > 0 and not network.features_only
@@ -142,7 +143,7 @@ def _start_dense(network: Dense, weights: ModelWeights, classes: Sequence[str] |
     new = "the norms of its maps, neck and head" if norms else "neck and head"
     return (
         f"its backbone is taken, without {without}; {new} are new and untrained, for "
-        f"{network.num_classes} classes"
+        f"{counted(network.num_classes, 'class')}"
     )
 
 
@@ -159,7 +160,7 @@ def _heads(network: StagedClassifier) -> set[str]:
 def _change_of_head(num_classes: int, weights: ModelWeights, classes: Sequence[str] | None) -> str:
     """What becomes of the weights' head in a network for other classes; empty if it stays."""
     are = "are" if weights.kind == "Mask R-CNN" else "is"
-    new = f"the {weights.last_layer} {are} new and untrained, for {num_classes} classes"
+    new = f"the {weights.last_layer} {are} new and untrained, for {counted(num_classes, 'class')}"
     if num_classes != weights.num_classes:
         return new if num_classes else "the head is left out"
     if classes is None:

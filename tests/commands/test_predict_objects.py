@@ -111,7 +111,7 @@ def test_lines_for_people_and_a_bad_file(
 
 def test_the_self_test(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run("--self_test")
-    assert capsys.readouterr().out.startswith("self test at 64x96 px: 3 objects on 1 images, in ")
+    assert capsys.readouterr().out.startswith("self test at 64x96 px: 3 objects on 1 image, in ")
 
 
 @pytest.mark.parametrize(

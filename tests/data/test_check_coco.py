@@ -46,7 +46,7 @@ def test_pictures_and_objects_of_each_class_are_counted(data: Path) -> None:
     lines = [line.split() for line in ended.out.splitlines()[-5:-1]]
     assert ended.out.splitlines()[:-5] == [
         file.format("test") + "found no data/test2017, so it is left out",
-        file.format("train") + "objects left out: 1 of other categories, 1 crowds",
+        file.format("train") + "objects left out: 1 of other categories, 1 marked as crowd",
         file.format("train") + "pictures left out: 2 without an object",
         file.format("val") + "pictures left out: 1 without an object",
     ]
@@ -115,7 +115,7 @@ def test_a_file_of_ones_own(data: Path, place: str) -> None:
     ended = check(data.parent, f"data/{where}", *words)
     assert (ended.code, ended.err) == (0, "")
     assert (
-        f"data/{where}: 4 of 4 objects have no outline: boxes can be trained on, masks cannot\n"
+        f"data/{where}: 4 objects of 4 without an outline: boxes can be trained on, masks cannot\n"
     ) in ended.out
     assert ended.out.splitlines()[-1] == (
         f"data/{where}: 0 of 5 pictures cannot be used, 0 faults in 1 file of annotations"

@@ -70,8 +70,8 @@ def test_pictures_to_train_on(root: Path) -> None:
     assert pictures.most_objects == 2
     file = root / "annotations" / "instances_mine.json"
     assert pictures.notes == (
-        f"{file}: objects left out: 1 to be ignored, 2 outside of their pictures, 2 without area, "
-        "1 of other categories, 2 crowds",
+        f"{file}: objects left out: 1 to be ignored, 2 outside of the picture, 2 without area, "
+        "1 of other categories, 2 marked as crowd",
         f"{file}: pictures left out: 1 without an object, 1 below 32 pixels",
     )
     assert pictures.files(0) == (str(root / "mine" / "070.png"),)

@@ -115,7 +115,7 @@ def test_the_self_test_is_of_every_size(toy_folder: Path) -> None:
     bundle = load_detector_bundle(toy_folder)
     for size, shown in (((64, 96), "64x96"), ((96, 64), "96x64")):
         said = self_test_objects(bundle.graphs[size])
-        assert said.startswith(f"self test at {shown} px: 3 objects on 1 images, in MindSpore")
+        assert said.startswith(f"self test at {shown} px: 3 objects on 1 image, in MindSpore")
     alone = load_detector_bundle(toy_folder, image_size=(96, 64))
     assert list(alone.graphs) == [(96, 64)]
 

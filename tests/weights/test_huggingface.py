@@ -134,7 +134,7 @@ def test_other_channels_and_preprocessing(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "theirs")
     weights = read_weights(tmp_path / "theirs")
     assert (weights.in_channels, weights.num_classes) == (1, 2)
-    with pytest.raises(UserError, match="preprocessing: found none for 1 input channels"):
+    with pytest.raises(UserError, match="preprocessing: found none for 1 input channel"):
         write_weights(weights, tmp_path / "ours", "hf")
     assert not (tmp_path / "ours").exists()
     transform = EvalTransform(32, 1.0, "bilinear", (40.0,), (80.0,))
@@ -214,7 +214,7 @@ def test_no_config(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     for text, said in [
         ("{", "found no readable file"),
-        (json.dumps(config | {"id2label": {"0": "a"}}), "found 1 labels, expected .* 2 classes"),
+        (json.dumps(config | {"id2label": {"0": "a"}}), "found 1 label, expected .* 2 classes"),
     ]:
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match=said):

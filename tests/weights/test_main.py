@@ -23,7 +23,7 @@ def test_convert_tells_what_it_found(
 ) -> None:
     printed = command("convert", official_file, "new/s12.ckpt")
     assert printed == (
-        f"{official_file}: official (sail-sg) poolformer_s12, 1000 classes, 3 input channels, "
+        f"{official_file}: official (sail-sg) poolformer_s12, 1,000 classes, 3 input channels, "
         "head norm_pool\nnew/s12.ckpt: written as ckpt, 11,915,176 parameters\n"
     )
     converted = read_checkpoint(tmp_path / "new" / "s12.ckpt")

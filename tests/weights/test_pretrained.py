@@ -243,7 +243,7 @@ def test_a_segmenter_gets_its_backbone(
     server.files |= repository
     network = mindcv.create_model("semantic_fpn_poolformer_s12", pretrained=True, num_classes=3)
     said = (
-        "1000 classes, 3 input channels, head norm_pool; published for ImageNet, as "
+        "1,000 classes, 3 input channels, head norm_pool; published for ImageNet, as "
         "poolformer_s12; its backbone is taken, without norm and head; the norms of its maps, neck "
         "and head are new and untrained, for 3 classes"
     )

@@ -44,7 +44,7 @@ def test_official_weights_give_official_logits(
 ) -> None:
     weights = read_weights(official_file)
     assert str(weights) == (
-        "official (sail-sg) poolformer_s12, 1000 classes, 3 input channels, head norm_pool"
+        "official (sail-sg) poolformer_s12, 1,000 classes, 3 input channels, head norm_pool"
     )
     logits = build(weights, tmp_path)(images(2, 3, 224, 224)).asnumpy()
     np.testing.assert_allclose(logits, OUTPUTS["poolformer_s12/logits"], rtol=0, atol=1e-4)

@@ -174,7 +174,7 @@ def test_averages_beside_the_weights(tiny_segmenter: str) -> None:
     weights = recognise(source)
     assert_same(weights.values, our_values(tiny_segmenter))
     assert weights.note == "taken is state_dict; left out: ema_*"
-    with pytest.raises(UserError, match="1 parameters do not fit the model: ema_of_nothing is not"):
+    with pytest.raises(UserError, match="1 parameter does not fit the model: ema_of_nothing is"):
         recognise(replace(source, values=values | {"ema_of_nothing": np.ones(2, np.float32)}))
 
 
@@ -373,7 +373,7 @@ def test_a_segmenter_starts_from_a_classifier(
     grey = tiny(tiny_segmenter, in_channels=1)
     with pytest.raises(UserError, match="backbone.patch_embed.proj.weight found"):
         start_from(grey, of_classifier)
-    assert "adapted to 1 input channels" in start_from(grey, of_classifier, any_channels=True)
+    assert "adapted to 1 input channel" in start_from(grey, of_classifier, any_channels=True)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_tasks_are_not_mixed_up(
 def test_other_heads_on_the_same_backbone(tmp_path: Path, tiny_segmenter: str) -> None:
     values = official_values(tiny_segmenter)
     missing = {k: v for k, v in values.items() if "scale_heads.3.4.conv" not in k}
-    with pytest.raises(UserError, match="1 parameters do not fit .*3.4.conv.weight is missing$"):
+    with pytest.raises(UserError, match="1 parameter does not fit .*3.4.conv.weight is missing$"):
         recognise(Source(Path("x.pth"), missing, {}))
     other = {k: v for k, v in values.items() if "neck" not in k and "scale_heads" not in k}
     other["decode_head.psp_modules.0.1.conv.weight"] = np.zeros((4, 40, 1, 1), np.float32)

@@ -149,7 +149,7 @@ def test_two_networks_in_one_file(tmp_path: Path, torch: Any, official_s12: Valu
     )
     torch.save(both, tmp_path / "x.pth")
     with pytest.raises(
-        UserError, match="1 parameters do not fit the model: decoder.extra is not in"
+        UserError, match="1 parameter does not fit the model: decoder.extra is not in"
     ):
         read_weights(tmp_path / "x.pth")
 

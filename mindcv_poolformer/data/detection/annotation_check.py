@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...runtime.counted import counted
 from ...runtime.errors import UserError
 
 IMAGES, ANNOTATIONS, CATEGORIES = "images", "annotations", "categories"
@@ -201,8 +202,8 @@ def _outline_fault(outline: Any, height: int, width: int) -> str | None:
                 return f"found {OUTLINE} {shown(outline)}, expected a list of polygons"
             if len(part) < _FEWEST or len(part) % 2:
                 return (
-                    f"found a polygon of {len(part)} numbers, expected an even number of them, "
-                    f"{_FEWEST} or more"
+                    f"found a polygon of {counted(len(part), 'number')}, expected an even number "
+                    f"of them, {_FEWEST} or more"
                 )
             if not -_FARTHEST <= min(part) <= max(part) <= _FARTHEST or sum(part) != sum(part):
                 return f"found a polygon {shown(part.tolist())}, expected finite numbers"
@@ -219,7 +220,9 @@ def _outline_fault(outline: Any, height: int, width: int) -> str | None:
     counts = outline["counts"]
     if type(counts) is list and all(type(run) is int and run >= 0 for run in counts):
         if sum(counts) != height * width:
-            return f"found runs of {sum(counts):,} pixels, expected {height * width:,} in all"
+            return (
+                f"found runs of {counted(sum(counts), 'pixel')}, expected {height * width:,} in all"
+            )
     elif type(counts) is not str or not counts or not counts.isascii():
         return f"found counts {shown(counts)}, expected whole numbers, or text that codes them"
     return None

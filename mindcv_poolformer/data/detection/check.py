@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
 from ..reading import looked_at, tell
 from .annotation_check import ANNOTATIONS, AnnotationFaults
@@ -101,10 +102,9 @@ def _check(name: str, splits: dict[str, tuple[Path, Path]], notes: list[str], wo
                 tell(*unread)
     for line in (*notes, *_table(read)):
         print(line)
-    of_files = "1 file" if len(splits) == 1 else f"{len(splits)} files"
     print(
-        f"{name}: {unusable:,} of {len(tasks):,} pictures cannot be used, {faults:,} "
-        f"{'fault' if faults == 1 else 'faults'} in {of_files} of annotations"
+        f"{name}: {unusable:,} of {counted(len(tasks), 'picture')} cannot be used, "
+        f"{counted(faults, 'fault')} in {counted(len(splits), 'file')} of annotations"
     )
     return unusable + faults
 
@@ -119,8 +119,8 @@ def _notes(pictures: CocoPictures) -> list[str]:
     kept = pictures.labels >= 0
     if missing := (kept & (file.outlines.kinds == NONE)).sum():
         notes.append(
-            f"{file.path}: {missing:,} of {kept.sum():,} objects have no outline: boxes can be "
-            "trained on, masks cannot"
+            f"{file.path}: {counted(missing, 'object')} of {kept.sum():,} without an outline: "
+            "boxes can be trained on, masks cannot"
         )
     return notes
 

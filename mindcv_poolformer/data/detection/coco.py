@@ -288,10 +288,10 @@ def left_out(file: AnnotationFile, labels: np.ndarray) -> dict[str, np.ndarray]:
     inside_y = np.maximum(0, np.minimum(y + height, high) - np.maximum(y, 0))
     reasons = {
         "to be ignored": file.ignored,
-        "outside of their pictures": inside_x * inside_y == 0,
+        "outside of the picture": inside_x * inside_y == 0,
         "without area": (file.areas <= 0) | (width < 1) | (height < 1),
         "of other categories": labels < 0,
-        "crowds": file.crowds,
+        "marked as crowd": file.crowds,
     }
     taken = np.zeros(len(labels), bool)
     for what, there in reasons.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 
+from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
 from .. import draws
 from ..corrupt import SubstitutingReader
@@ -190,7 +191,8 @@ def training_batches(
     objects = max(1, pictures.most_objects) if max_objects is None else max_objects
     if objects < pictures.most_objects:
         raise UserError(
-            f"max_objects: found {objects} with a picture of {pictures.most_objects} objects in "
+            f"max_objects: found {objects} with a picture of "
+            f"{counted(pictures.most_objects, 'object')} in "
             f"{pictures.file.path}, expected at least as many"
         )
     workers = usable_workers(num_parallel_workers, shard.rank == 0)
@@ -285,8 +287,8 @@ def evaluation_batches(
     workers = usable_workers(num_parallel_workers, shard.rank == 0)
     if len(pictures) < shard.size:
         raise UserError(
-            f"{pictures.file.path}: found {len(pictures)} pictures for {shard.size} ranks, "
-            "expected at least one each"
+            f"{pictures.file.path}: found {counted(len(pictures), 'picture')} for {shard.size} "
+            "ranks, expected at least one each"
         )
     load = _LoadEvaluation(pictures, transform, canvas)
     own = range(shard.rank, len(pictures), shard.size)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ...runtime.counted import counted
+
 NONE, POLYGONS, RUNS, CODE = range(4)
 Outline = list[array] | list[int] | str | None  # of these kinds, in another order
 
@@ -99,7 +101,7 @@ def mask_of_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
         ValueError: the runs are not those of as many pixels.
     """
     if (runs < 0).any() or runs.sum() != height * width:
-        total = "a negative run" if (runs < 0).any() else f"runs of {runs.sum():,} pixels"
+        total = "a negative run" if (runs < 0).any() else f"runs of {counted(runs.sum(), 'pixel')}"
         raise ValueError(f"found {total}, expected {height * width:,} in all")
     values = (np.arange(len(runs)) % 2).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)

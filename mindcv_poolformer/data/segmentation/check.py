@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
 from ..folder import class_folders
 from ..reading import looked_at, tell
@@ -93,8 +94,8 @@ def check_scenes(root: Path, workers: int, reduce_zero_label: bool | None) -> in
     if (root / CLASSES).exists():
         origin = f"{CLASSES}, reduce_zero_label {str(zero).lower()}"
     print(
-        f"{root}: {faulty:,} of {total:,} scenes cannot be used, with the {len(classes)} classes "
-        f"of {origin}"
+        f"{root}: {faulty:,} of {counted(total, 'scene')} cannot be used, with the {len(classes)} "
+        f"classes of {origin}"
     )
     return faulty
 

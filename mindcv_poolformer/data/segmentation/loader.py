@@ -12,6 +12,7 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 
+from ...runtime.counted import counted
 from ...runtime.errors import UserError
 from .. import draws
 from ..corrupt import SubstitutingReader
@@ -177,8 +178,8 @@ def evaluation_scenes(
     workers = usable_workers(num_parallel_workers, shard.rank == 0)
     if len(scenes) < shard.size:
         raise UserError(
-            f"{scenes.root}: found {len(scenes)} scenes for {shard.size} ranks, expected at least "
-            "one each"
+            f"{scenes.root}: found {counted(len(scenes), 'scene')} for {shard.size} ranks, "
+            "expected at least one each"
         )
     load = _LoadEvaluation(scenes, transform)
     own = range(shard.rank, len(scenes), shard.size)

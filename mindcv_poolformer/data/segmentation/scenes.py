@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
 from ..folder import files_below
 from ..preprocess import open_image
@@ -160,7 +161,7 @@ def check_classes(root: Path, classes: Sequence[str], *, reduce_zero_label: bool
     """
     most = IGNORED - 1 if reduce_zero_label else IGNORED
     if not 0 < len(classes) <= most:
-        raise UserError(f"{root}: found {len(classes)} classes, expected 1 to {most}")
+        raise UserError(f"{root}: found {counted(len(classes), 'class')}, expected 1 to {most}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...config import Recipe
+from ...runtime.counted import counted
 from ...runtime.errors import UserError
 from .digit_scenes import write_digit_scenes
 from .scenes import SceneFolder, ade20k_scenes, own_scenes
@@ -40,8 +41,8 @@ def validation_scenes(recipe: Recipe, classes: Sequence[str] | None) -> SceneFol
     raise UserError(
         f"{scenes.root}: found the class {differing}, as in the weights"
         if differing
-        else f"{scenes.root}: found {len(scenes.classes)} classes, expected the {len(classes)} of "
-        "the weights"
+        else f"{scenes.root}: found {counted(len(scenes.classes), 'class')}, expected the "
+        f"{len(classes)} of the weights"
     )
 
 
@@ -57,7 +58,7 @@ def _scenes(recipe: Recipe, split: str) -> SceneFolder:
     count = recipe.model.num_classes
     if count is not None and len(scenes.classes) > count:
         raise UserError(
-            f"num_classes: found {count} with {len(scenes.classes)} classes in {root}, expected at "
-            "least as many"
+            f"num_classes: found {count} with {counted(len(scenes.classes), 'class')} in {root}, "
+            "expected at least as many"
         )
     return scenes
