@@ -268,6 +268,7 @@ class Detection:
             "in_channels": 3,
             "classes": self.images.classes,
             "category_ids": self.images.category_ids.tolist(),
+            "limits": validating_pictures.limits(self.recipe),
             "preprocessing": validating_pictures.eval_transform(self.recipe).to_dict(),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..models import VARIANTS
 from ..models.classifier import NORM_POOL, POOL_NORM
 from ..models.dense.retinanet import PRIOR
 from ..models.variants import FAMILIES
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from . import imagenet
 from .names import (
@@ -59,6 +60,8 @@ class ModelWeights:
         reduce_zero_label: of a segmentation model, whether 0 in the images of labels it was trained
             on stands for no class; None if unknown.
         category_ids: of a detector, the numbers of the classes in COCO's files, if known.
+        limits: of a detector, what counts as an object, by the keywords of the network, where that
+            is not as in the official ones.
     """
 
     values: dict[str, np.ndarray]
@@ -75,6 +78,7 @@ class ModelWeights:
     palette: Palette = ()
     reduce_zero_label: bool | None = None
     category_ids: tuple[int, ...] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -90,7 +94,9 @@ class ModelWeights:
     def settings(self) -> dict[str, Any]:
         """The keywords of ``mindcv.create_model`` that give a network these weights fit."""
         facts = {"num_classes": self.num_classes, "in_channels": self.in_channels}
-        return facts | (widths_in(self.values, self.kind) if self.is_dense else {"head": self.head})
+        if not self.is_dense:
+            return facts | {"head": self.head}
+        return facts | widths_in(self.values, self.kind) | dict(self.limits)
 
     @property
     def folders(self) -> tuple[str, ...] | None:
@@ -125,6 +131,8 @@ class ModelWeights:
             facts["reduce_zero_label"] = self.reduce_zero_label
         if self.category_ids:
             facts["category_ids"] = list(self.category_ids)
+        if self.limits:
+            facts["limits"] = dict(self.limits)
         if self.preprocessing:
             facts["preprocessing"] = self.preprocessing
         return facts
@@ -140,11 +148,12 @@ class ModelWeights:
         return replace(self, classes=names, for_people=True)
 
     def __str__(self) -> str:
-        classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        classes = counted(self.num_classes, "class") if self.num_classes else "no classifier"
         head = f", head {self.head}" if self.head else ""
         note = f"; {self.note}" if self.note else ""
         return (
-            f"{self.origin} {self.model}, {classes}, {self.in_channels} input channels{head}{note}"
+            f"{self.origin} {self.model}, {classes}, "
+            f"{counted(self.in_channels, 'input channel')}{head}{note}"
         )
 
     def check_kind(self, expected: Kind) -> None:
@@ -189,6 +198,7 @@ class ModelWeights:
             palette=(),
             reduce_zero_label=None,
             category_ids=(),
+            limits={},
         )
 
     @property

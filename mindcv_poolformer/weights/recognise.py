@@ -139,6 +139,7 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         palette=palette,
         reduce_zero_label=reduce_zero_label,
         category_ids=category_ids,
+        limits=_limits(source, getattr(network, "limits", {})),
     )
     if imagenet.published(source.path) and not source.metadata:
         return weights.with_imagenet_names()
@@ -189,6 +190,18 @@ def _object_classes(
     if not classes and num_classes == len(names):
         classes = names
     return classes, coco_categories.numbers() if classes == names else ()
+
+
+def _limits(source: Source, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """What counts as an object by a checkpoint's metadata, where it is not as usual."""
+    told = source.metadata.get("limits", {})
+    for key, value in told.items():
+        if type(value) is not type(usual.get(key)):
+            raise UserError(
+                f"{source.path}: found {key} {value!r} to limit the objects, expected numbers of "
+                f"{', '.join(usual) or 'none'}"
+            )
+    return {key: value for key, value in told.items() if value != usual[key]}
 
 
 def _head_order(source: Source) -> str:

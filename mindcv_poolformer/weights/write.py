@@ -81,7 +81,7 @@ def save_weights(network: Network, path: str | Path, form: Format | None = None)
 
     Args:
         network: of any variant, or a segmentation model or detector; its ``classes``, ``palette``
-            or ``category_ids``, and ``preprocessing`` are written too.
+            or ``category_ids`` and ``limits``, and ``preprocessing`` are written too.
         path: replaced if it exists; its suffix tells the format, see :func:`format_of`.
         form: the format, where the name of a Hugging Face folder has a dot.
 
@@ -100,6 +100,7 @@ def save_weights(network: Network, path: str | Path, form: Format | None = None)
         metadata |= {"classes": network.classes, "palette": network.palette}
     elif isinstance(network, RetinaNet | MaskRCNN):
         metadata |= {"classes": network.classes, "category_ids": network.category_ids}
+        metadata["limits"] = network.limits
     else:
         names = "labels" if network.for_people else "classes"
         metadata |= {"head": network.head_order, names: network.classes}

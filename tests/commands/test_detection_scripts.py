@@ -21,6 +21,8 @@ from pycocotools.cocoeval import COCOeval
 from scripts import Ended, Running, assert_equal_weights, command, run
 from small_network import SMALL_DETECTOR
 
+from mindcv_poolformer.weights import read_weights
+
 pytestmark = pytest.mark.long
 
 MASK_RCNN = SMALL_DETECTOR.replace("retinanet", "mask_rcnn")
@@ -208,6 +210,8 @@ def test_masks_are_trained_and_scored(workspace: Path) -> None:
     }
     ended = forked.run("train.py", workspace, ckpt_save_dir="masks", **keys)
     assert (ended.code, ended.err) == (0, "")
+    limits = {"proposals_per_level": 50, "proposals": 20, "score_threshold": 0.0, "detections": 20}
+    assert read_weights(workspace / "masks" / "best.ckpt").limits == limits
     (told,) = (row for row in records(workspace / "masks") if row["kind"] == "val")
     ended = forked.run(
         "validate.py",

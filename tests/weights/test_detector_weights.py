@@ -83,6 +83,7 @@ def weights_of(name: str) -> ModelWeights:
         "in_channels": 3,
         "classes": list(CLASSES),
         "category_ids": list(CATEGORY_IDS),
+        "limits": {"detections": 7},
         "preprocessing": PREPROCESSING,
     }
     found = recognise(Source(Path("best.ckpt"), values, metadata))
@@ -106,8 +107,10 @@ def test_a_checkpoint_of_ours(tmp_path: Path, name: str) -> None:
     weights = weights_of(name)
     write_weights(weights, tmp_path / "best.ckpt", "ckpt")
     found = find_weights(ModelConfig(model=name), tmp_path / "best.ckpt")
-    assert found.settings == {"num_classes": 3, "in_channels": 3, **WIDTHS[name]}
+    facts = {"num_classes": 3, "in_channels": 3, "detections": 7}
+    assert found.settings == {**facts, **WIDTHS[name]}
     network = mindcv.create_model(name, **found.settings)
+    assert network.limits == tiny(name).limits | {"detections": 7}
     load_weights(network, found)
     assert_same(values_of(network), weights.values)
     assert (network.classes, network.category_ids) == (CLASSES, CATEGORY_IDS)
@@ -292,10 +295,13 @@ def test_other_detectors() -> None:
     }
     with pytest.raises(UserError, match="^x.pth: found a detector's bbox_head, roi_head, rpn_"):
         recognise(replace(source, values=cascade))
+    told = {"model": MASK_RCNN, "limits": {"nms_pre": 50}}
+    with pytest.raises(UserError, match="^x.pth: found nms_pre 50 to limit .* numbers of propos"):
+        recognise(replace(source, metadata=told))
     resnet = {f"backbone.layer1.{n}.conv1.weight": np.ones((4, 3, 1, 1)) for n in range(3)}
     heads = {name: value for name, value in values.items() if not name.startswith("backbone.")}
     with pytest.raises(UserError, match="found parameters named backbone.layer1.0.conv1.weight"):
         recognise(replace(source, values=resnet | heads))
     missing = {name: value for name, value in values.items() if "fc_reg.weight" not in name}
-    with pytest.raises(UserError, match="1 parameters do not fit .*fc_reg.weight is missing$"):
+    with pytest.raises(UserError, match="1 parameter does not fit .*fc_reg.weight is missing$"):
         recognise(replace(source, values=missing))

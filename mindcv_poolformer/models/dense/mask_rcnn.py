@@ -9,6 +9,7 @@ trains it with MMDetection 2.19; parameter names are those of its checkpoints, b
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -222,6 +223,18 @@ class MaskRCNN(OnBackbone, TwoPasses):
         self.neck = FPN(self.widths, channels)
         self.rpn_head = RPNHead(channels, self.anchors.per_place)
         self.roi_head = RoIHead(channels, num_classes)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What counts as an object, by the names of the arguments."""
+        return {
+            "proposals_per_level": self.proposals_per_level,
+            "proposals": self.proposals,
+            "score_threshold": self.score_threshold,
+            "iou_threshold": self.iou_threshold,
+            "candidates": self.most_candidates,
+            "detections": self.detections,
+        }
 
     def anchors_on(self, height: int, width: int) -> int:
         """Tell how many anchors an image of a size in pixels has."""

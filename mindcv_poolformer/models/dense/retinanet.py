@@ -9,6 +9,7 @@ it with MMDetection 2.19; parameter names are those of its checkpoints, but for 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -123,6 +124,16 @@ class RetinaNet(OnBackbone):
         self.neck = FPN(self.widths, channels, coarser_levels=2)
         per_place = self.selection.anchors.per_place
         self.bbox_head = RetinaNetHead(channels, num_classes, per_place, stacked_convs)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What counts as an object, by the names of the arguments."""
+        return {
+            "score_threshold": self.selection.score_threshold,
+            "iou_threshold": self.selection.iou_threshold,
+            "candidates": self.selection.most_candidates,
+            "detections": self.selection.detections,
+        }
 
     def construct(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Give logits and box differences on five levels, at strides 8 to 128.
