@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from scripts import Ended, Running, assert_equal_weights, command, run
 from small_network import SMALL_DETECTOR
 
-from mindcv_poolformer.weights import read_weights
+from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 
 pytestmark = pytest.mark.long
 
@@ -210,8 +210,13 @@ def test_masks_are_trained_and_scored(workspace: Path) -> None:
     }
     ended = forked.run("train.py", workspace, ckpt_save_dir="masks", **keys)
     assert (ended.code, ended.err) == (0, "")
-    limits = {"proposals_per_level": 50, "proposals": 20, "score_threshold": 0.0, "detections": 20}
-    assert read_weights(workspace / "masks" / "best.ckpt").limits == limits
+    assert read_checkpoint(workspace / "masks" / "best.ckpt").metadata["limits"] == {
+        "proposals_per_level": 50,
+        "proposals": 20,
+        "score_threshold": 0.0,
+        "iou_threshold": 0.5,
+        "detections": 20,
+    }
     (told,) = (row for row in records(workspace / "masks") if row["kind"] == "val")
     ended = forked.run(
         "validate.py",
