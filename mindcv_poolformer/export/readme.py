@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..runtime.counted import counted
 from .description import CLASSIFICATION, DETECTION, ONNX, SEGMENTATION
 from .image_size import as_size, shown
 
@@ -13,7 +14,7 @@ README = "README.md"
 _TEXT = """\
 # {model}, {precision}, {form} form
 
-{classes} classes; written with MindSpore {mindspore} from {checkpoint}.
+{classes}; written with MindSpore {mindspore} from {checkpoint}.
 
 | | name | type | shape |
 |---|---|---|---|
@@ -113,7 +114,7 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
     """Write README.md for the content of model.json."""
     pixels = description["input"]["dtype"] == "uint8"
     facts = description | {
-        "classes": len(description["classes"]),
+        "classes": counted(len(description["classes"]), "class"),
         "checkpoint": f"`{description['checkpoint']['name']}`",
         "ends": _ends(description),
         "sizes": _sizes(description),

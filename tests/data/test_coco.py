@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mindcv_poolformer.config import DataConfig, Recipe
 from mindcv_poolformer.data.detection.annotation_check import AnnotationFaults
 from mindcv_poolformer.data.detection.annotation_file import read_annotations
 from mindcv_poolformer.data.detection.coco import (
@@ -22,6 +23,7 @@ from mindcv_poolformer.data.detection.coco import (
     training_pictures,
 )
 from mindcv_poolformer.data.detection.outlines import mask_of_runs, runs_of_code
+from mindcv_poolformer.data.detection.splits import pictures_to_validate_on
 from mindcv_poolformer.runtime.errors import UnreadableError, UserError
 
 IMAGES = [
@@ -101,12 +103,26 @@ def test_masks_are_those_of_pycocotools(root: Path) -> None:
 def test_all_pictures_for_validation(root: Path) -> None:
     pictures = evaluation_pictures(*split_paths(root, "mine"))
     assert pictures.ids.tolist() == [70, 9, 50, 8, 7]
+    file = root / "annotations" / "instances_mine.json"
+    assert pictures.notes == (f"{file}: objects left out: 1 of other categories",)
     assert [len(pictures.read(index).labels) for index in range(5)] == [2, 0, 1, 0, 1]
     chosen = evaluation_pictures(*split_paths(root, "mine"), classes=["brush", "person"])
     assert chosen.category_ids.tolist() == [90, 1]
     assert chosen.read(0).labels.tolist() == [1, 0]
     with pytest.raises(UserError, match="found no category dog among 3, expected the classes dog"):
         evaluation_pictures(*split_paths(root, "mine"), classes=["dog"])
+
+
+def test_masks_of_what_training_leaves_out_are_compared_with(root: Path) -> None:
+    """So each has to have an outline, which is told before the work."""
+    content = copy.deepcopy(CONTENT)
+    (crowd,) = (row for row in content["annotations"] if row["id"] == 5)
+    crowd["segmentation"] = []
+    write(root / "annotations" / "instances_mine.json", content)
+    recipe = Recipe(data=DataConfig(dataset="coco", data_dir=str(root), val_split="mine"))
+    assert len(pictures_to_validate_on(recipe, None, 3, masks=False)) == 5
+    with pytest.raises(UserError, match="picture 9, annotation 5: found no outline, expected"):
+        pictures_to_validate_on(recipe, None, 3, masks=True)
 
 
 def test_runs_of_any_length() -> None:
@@ -137,7 +153,7 @@ def test_coded_runs_and_files_that_tell_less(root: Path) -> None:
         training_pictures(*split_paths(root, "mine"), masks=True)
     assert str(error.value) == (
         f"{path}: picture 70, annotation 12: found no outline, expected one of each object for "
-        "its mask (1 have none)"
+        "its mask (1 without one)"
     )
     assert training_pictures(*split_paths(root, "mine"), masks=False).ids.tolist() == [70]
 

@@ -198,9 +198,9 @@ def training_pictures(
     """
     listed = _listed(annotations, images, masks, classes)
     file = listed.file
-    known = _classes_of(listed)
+    known = classes_of(listed)
     if masks:
-        want_outlines(listed)
+        want_outlines(listed, listed.labels)
     has_object = np.zeros(len(file.names), bool)
     has_object[file.pictures[known >= 0]] = True
     large = file.sizes.min(axis=1) >= SMALLEST
@@ -231,9 +231,13 @@ def evaluation_pictures(
 ) -> CocoPictures:
     """List all pictures of a file; takes its arguments, and raises, as :func:`training_pictures`.
 
-    With the network's classes as ``classes``, their indices are the network's.
+    With the network's classes as ``classes``, their indices are the network's. What training leaves
+    out is compared with all the same, but for what is of another category.
     """
-    return _listed(annotations, images, False, classes)
+    listed = _listed(annotations, images, False, classes)
+    others = int((classes_of(listed) < 0).sum())
+    told = f"{listed.file.path}: objects left out: {others:,} of other categories"
+    return replace(listed, notes=(told,) if others else ())
 
 
 def _listed(
@@ -267,11 +271,11 @@ def _listed(
         np.zeros(0, np.int32),
         masks,
     )
-    reasons = left_out(file, _classes_of(everything))
+    reasons = left_out(file, classes_of(everything))
     kept = np.logical_not(np.logical_or.reduce(list(reasons.values())))
     counted = [f"{reasons[what].sum():,} {what}" for what in reasons if reasons[what].any()]
     notes = [f"{file.path}: objects left out: {', '.join(counted)}"] if counted else []
-    labels = np.where(kept, _classes_of(everything), -1).astype(np.int32)
+    labels = np.where(kept, classes_of(everything), -1).astype(np.int32)
     return replace(everything, labels=labels, notes=tuple(notes))
 
 
@@ -300,7 +304,7 @@ def left_out(file: AnnotationFile, labels: np.ndarray) -> dict[str, np.ndarray]:
     return reasons
 
 
-def _classes_of(pictures: CocoPictures) -> np.ndarray:
+def classes_of(pictures: CocoPictures) -> np.ndarray:
     """The class of each of the file's objects, (A,) int32, -1 for none of the classes."""
     file = pictures.file
     index_of = {name: index for index, name in enumerate(pictures.classes)}
@@ -308,18 +312,22 @@ def _classes_of(pictures: CocoPictures) -> np.ndarray:
     return np.array([*of_category, -1], np.int32)[file.categories]
 
 
-def want_outlines(pictures: CocoPictures) -> None:
+def want_outlines(pictures: CocoPictures, labels: np.ndarray) -> None:
     """Refuse pictures with an object that has no outline.
+
+    Args:
+        pictures: of a file.
+        labels: (A,), negative for the file's objects that need none.
 
     Raises:
         UserError: there is one.
     """
     file = pictures.file
-    missing = np.flatnonzero((pictures.labels >= 0) & (file.outlines.kinds == NONE))
+    missing = np.flatnonzero((labels >= 0) & (file.outlines.kinds == NONE))
     if len(missing):
         number = missing[0]
         picture = file.picture_ids[file.pictures[number]]
         raise UserError(
             f"{file.path}: picture {picture}, annotation {file.ids[number]}: found no outline, "
-            f"expected one of each object for its mask ({len(missing):,} have none)"
+            f"expected one of each object for its mask ({len(missing):,} without one)"
         )

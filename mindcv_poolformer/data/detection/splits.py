@@ -9,6 +9,7 @@ from ...config import Recipe
 from ...runtime.errors import UserError
 from .coco import (
     CocoPictures,
+    classes_of,
     evaluation_pictures,
     split_paths,
     training_pictures,
@@ -56,7 +57,7 @@ def pictures_to_validate_on(
     pictures = evaluation_pictures(annotations, images, classes=classes)
     _check_count(pictures, num_classes, "classes of the weights")
     if masks:
-        want_outlines(pictures)
+        want_outlines(pictures, classes_of(pictures))  # what training leaves out counts here
     return pictures
 
 
