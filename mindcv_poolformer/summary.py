@@ -58,7 +58,9 @@ def summarize(folder: Path) -> Iterator[str]:
 
 
 def _told(prediction: dict[str, Any]) -> str:
-    """The class of an image, or where its overlay is."""
+    """The class of an image, or where its overlay is, or why there is neither."""
+    if "error" in prediction:
+        return str(prediction["error"])
     if "files" in prediction:
         return str(prediction["files"]["overlay"])
     first = prediction["predictions"][0]

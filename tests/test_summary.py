@@ -26,11 +26,13 @@ def test_a_run_of_segmentation(tmp_path: Path) -> None:
         )
     )
     prediction = {"image": "a.png", "files": {"labels": "p/a.png", "overlay": "p/a_overlay.png"}}
-    (tmp_path / "prediction.json").write_text(json.dumps([prediction]))
+    unread = {"image": "b.png", "error": "image b.png does not exist"}
+    (tmp_path / "prediction.json").write_text(json.dumps([prediction, unread]))
     assert list(summarize(tmp_path)) == [
         "training     best mIoU 42.50 % after epoch 2",
         "mIoU in O0   42.50 %",
         "mIoU in O3   42.25 %",
         "agreement    99.50 % of the pixels of 4 images",
         "prediction   a.png: p/a_overlay.png",
+        "prediction   b.png: image b.png does not exist",
     ]

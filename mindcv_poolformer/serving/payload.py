@@ -96,8 +96,8 @@ class Pictures:
         data = _listed(tensor)
         if len(data) != tensor.shape[0]:
             raise BadRequestError(
-                f"input {ENCODED}: found {len(data)} elements, expected {tensor.shape[0]} for "
-                f"shape {tensor.shape}"
+                f"input {ENCODED}: found {counted(len(data), 'element')}, expected "
+                f"{tensor.shape[0]} for shape {tensor.shape}"
             )
         is_base64 = tensor.parameters is not None and tensor.parameters.content_type == "base64"
         for index, element in enumerate(data):

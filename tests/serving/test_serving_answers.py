@@ -168,7 +168,7 @@ def text(content: bytes) -> str:
         ({**ONE, "datatype": "FP32", "data": [1]}, 400, "found datatype 'FP32', expected BYTES"),
         ({**ONE, "shape": [1, 1], "data": [""]}, 400, "found shape [1, 1], expected [-1]"),
         ({**ONE, "shape": [0], "data": []}, 400, "found shape [0], expected [-1]"),
-        ({**ONE, "shape": [2], "data": ["eA=="]}, 400, "found 1 elements, expected 2"),
+        ({**ONE, "shape": [2], "data": ["eA=="]}, 400, "found 1 element, expected 2"),
         ({**ONE, "data": [7]}, 400, "image 0: found no bytes"),
         ({**ONE, "data": "eA=="}, 400, "found no list as data"),
         ({**ONE, "data": ["é"]}, 400, "image 0: found no base64"),
