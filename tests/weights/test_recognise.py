@@ -176,7 +176,7 @@ def test_misfits_are_named_as_the_file_names_them(official_file: Path) -> None:
 def test_half_a_classifier(official_file: Path, name: str) -> None:
     source = read_source(official_file)
     del source.values[name]
-    with pytest.raises(UserError, match="parameters do not fit"):
+    with pytest.raises(UserError, match="1 parameter does not fit"):
         recognise(source)
 
 
