@@ -12,6 +12,7 @@ import mindspore as ms
 del os.environ["MINDCV_POOLFORMER_GRAPH_KERNELS"]
 
 # isort: split
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _layout(request: pytest.FixtureRequest) -> Iterator[None]:
     with layout(request.config.getoption("--layout")):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> None:
+    """Keep what is imported out of garbage collections: MindSpore asks for one at each compile."""
+    if not gc.get_freeze_count():  # at first, and once data workers were forked: see data/loader.py
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import mindcv
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from mindspore.nn.utils import no_init_parameters
 
 from mindcv_poolformer.models import PoolFormer
 from mindcv_poolformer.weights.names import HUGGINGFACE
@@ -92,6 +94,12 @@ def _for_detectors(name: str, value: np.ndarray) -> np.ndarray:
     if (layer, leaf) == ("retina_cls", "bias"):
         return value - 3
     return factors.get(layer, 1) * value if leaf == "weight" else value
+
+
+def without_values(name: str, **settings: Any) -> nn.Cell:
+    """Create a model of which nothing is drawn: for its shapes, or for values that are to come."""
+    with no_init_parameters():
+        return mindcv.create_model(name, **settings)
 
 
 def load_official_weights(network: nn.Cell) -> nn.Cell:

@@ -11,11 +11,15 @@ from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.models.variants import Variant
 
 
-def small_segmenter(family: str | None = None, num_classes: int = 5) -> SemanticFPN:
-    """On four blocks of a family, PoolFormer's for None; norms far from 1 and 0."""
+def small_segmenter(
+    family: str | None = None,
+    num_classes: int = 5,
+    depths: tuple[int, int, int, int] = (1, 1, 1, 1),
+) -> SemanticFPN:
+    """On blocks of a family, PoolFormer's for None; norms far from 1 and 0."""
     metaformer = family is not None and not family.startswith("metaformer")
     variant = Variant(
-        (1, 1, 1, 1),
+        depths,
         (8, 16, 32, 32),
         drop_path_rate=0,
         crop_pct=1,

@@ -9,8 +9,7 @@ import pytest
 from gradients import gradients_in_both_modes
 from hybrids import HYBRID_OUTPUTS, HYBRIDS, hybrid_shapes
 from mindspore import Parameter, Tensor
-from mindspore.nn.utils import no_init_parameters
-from official import load_official_weights, official_name
+from official import load_official_weights, official_name, without_values
 from op_by_op import op_by_op
 
 from mindcv_poolformer.explaining.gradcam import GradCam
@@ -62,8 +61,7 @@ def test_the_table_has_the_official_hybrids() -> None:
 
 
 def check_logits(name: str) -> None:
-    with no_init_parameters():  # all get the official values
-        network = mindcv.create_model(name)
+    network = without_values(name)
     shapes = {official_name(p.name): p.shape for p in network.get_parameters()}
     assert shapes == hybrid_shapes(name)
     assert sum(p.size for p in network.get_parameters()) == VARIANTS[name].parameters
@@ -238,7 +236,7 @@ def test_head_has_one_order() -> None:
 
 
 def test_layers_count_from_the_stem_to_the_head() -> None:
-    network = mindcv.create_model("metaformer_ppaa_s12_224")
+    network = without_values("metaformer_ppaa_s12_224")
     layers = {
         "patch_embed.proj.weight": 0,
         "network.0.1.layer_scale_1": 2,

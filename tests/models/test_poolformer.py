@@ -8,8 +8,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from mindspore.nn.utils import no_init_parameters
-from official import OUTPUTS, SHAPES, load_official_weights, official_name
+from official import OUTPUTS, SHAPES, load_official_weights, official_name, without_values
 from op_by_op import op_by_op
 
 from mindcv_poolformer.models import POOLFORMERS, VARIANTS, PoolFormer
@@ -27,8 +26,7 @@ def random_images(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("name", POOLFORMERS)
 def test_parameters_are_the_official_ones(name: str) -> None:
-    with no_init_parameters():
-        network = mindcv.create_model(name)
+    network = without_values(name)
     shapes = {official_name(p.name): list(p.shape) for p in network.get_parameters()}
     if name in SHAPES:
         assert shapes == SHAPES[name]
@@ -55,9 +53,7 @@ def test_logits_of_a_graph_are_the_official_ones() -> None:
 
 
 def check_logits(name: str) -> None:
-    with no_init_parameters():  # all get the official values
-        network = mindcv.create_model(name)
-    load_official_weights(network).set_train(False)
+    network = load_official_weights(without_values(name)).set_train(False)
     images = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
     logits = network(Tensor(images)).asnumpy()
     np.testing.assert_allclose(logits, OUTPUTS[f"{name}/logits"], rtol=0, atol=1e-4)
@@ -208,7 +204,7 @@ def test_equal_seeds_give_equal_weights() -> None:
 
 
 def test_drop_path_rises_linearly() -> None:
-    network = mindcv.create_model("poolformer_s12", drop_path_rate=0.1)
+    network = without_values("poolformer_s12", drop_path_rate=0.1)
     np.testing.assert_allclose(network.drop_path_rates, np.linspace(0, 0.1, 12))
     keeps = [block.drop_path.keep for stage in network.network[::2] for block in stage]
     np.testing.assert_allclose(keeps, 1 - np.linspace(0, 0.1, 12))
@@ -278,7 +274,7 @@ def test_head_that_pools_first(pynative_mode: None) -> None:
 
 
 def test_layers_count_from_the_stem_to_the_head() -> None:
-    network = mindcv.create_model("poolformer_s12")
+    network = without_values("poolformer_s12")
     layers = {
         "patch_embed.proj.weight": 0,
         "network.0.0.norm1.gamma": 1,

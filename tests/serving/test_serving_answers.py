@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,14 @@ def grey(width: int, height: int, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("L", (width, height)).save(file, kind)
     return file.getvalue()
+
+
+def headed(width: int, height: int) -> bytes:
+    """A small PNG whose header tells another size: all that a server may read before it refuses."""
+    content = bytearray(grey(9, 9))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
 
 
 def infer(service: Service, tensor: dict[str, Any], **more: Any) -> tuple[int, dict[str, Any]]:
@@ -177,13 +187,13 @@ def text(content: bytes) -> str:
         ({**ONE, "data": [text(grey(9, 9, "BMP"))]}, 400, "image 0: found no JPEG or PNG"),
         ({**ONE, "data": [text(grey(99, 99)[:60])]}, 400, "image 0: cannot be read (image file is"),
         (
-            {**ONE, "data": [text(grey(6000, 6000))]},
+            {**ONE, "data": [text(headed(6000, 6000))]},
             413,
             "found 36,000,000 pixels expected at most",
         ),
-        ({**ONE, "data": [text(grey(20000, 20000))]}, 413, "image 0: found too many pixels"),
+        ({**ONE, "data": [text(headed(20000, 20000))]}, 413, "image 0: found too many pixels"),
         (
-            {**ONE, "data": [text(grey(1, 60000))]},
+            {**ONE, "data": [text(headed(1, 60000))]},
             413,
             "found 96,000,000 pixels, resized, expected",
         ),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from detectors import small_mask_rcnn
 from mindspore import Tensor, nn
-from official import load_official_weights, official_name
+from official import load_official_weights, official_name, without_values
 from official_dense import (
     DENSE,
     DETECTOR_SHAPES,
@@ -23,13 +23,12 @@ from official_dense import (
 from op_by_op import op_by_op
 
 from mindcv_poolformer.data.detection.mask_pasting import paste_masks
-from mindcv_poolformer.models import VARIANTS, MaskRCNN
+from mindcv_poolformer.models import MaskRCNN
 from mindcv_poolformer.models.dense import MaskRCNNLoss
 from mindcv_poolformer.models.dense.box_coding import OF_PROPOSALS, encode
 from mindcv_poolformer.models.dense.mask_rcnn_heads import BOX_SIZE, MASK_SIZE, values_within
 from mindcv_poolformer.models.dense.roi_align import level_of
 from mindcv_poolformer.models.parts.layout import from_channels_first, to_channels_first
-from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.runtime.amp import mixed_precision
 
 # Seed, height and width of the images, and what of them is no padding.
@@ -38,7 +37,7 @@ LENGTH, SAMPLED = 5, 64  # of the true boxes, filled up, and proposals of each i
 
 
 def official_network() -> MaskRCNN:
-    return load_official_weights(mindcv.create_model("mask_rcnn_poolformer_s12", num_classes=80))
+    return load_official_weights(without_values("mask_rcnn_poolformer_s12", num_classes=80))
 
 
 @lru_cache
@@ -53,7 +52,7 @@ def official_training() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["mask_rcnn_poolformer_s12", "mask_rcnn_poolformer_s36"])
 def test_parameters_are_the_official_ones(name: str) -> None:
-    network = mindcv.create_model(name, num_classes=80)
+    network = without_values(name, num_classes=80)
     found = {official_name(p.name): list(p.shape) for p in network.get_parameters()}
     assert found == DETECTOR_SHAPES[name]
 
@@ -252,8 +251,8 @@ def test_initial_values_are_the_official_ones() -> None:
 
 def test_a_backbone_gives_all_maps() -> None:
     with pytest.raises(ValueError, match="^backbone: found a classifier"):
-        MaskRCNN(build(VARIANTS["poolformer_s12"]))
-    three = build(VARIANTS["poolformer_s12"], features_only=True, out_indices=(1, 2, 3))
+        MaskRCNN(without_values("poolformer_s12"))
+    three = without_values("poolformer_s12", features_only=True, out_indices=(1, 2, 3))
     with pytest.raises(ValueError, match=r"found out_indices \(1, 2, 3\), expected \(0, 1, 2, 3\)"):
         MaskRCNN(three)
 

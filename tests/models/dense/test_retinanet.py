@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from detectors import small_detector
 from mindspore import Tensor, nn
-from official import load_official_weights, official_name
+from official import load_official_weights, official_name, without_values
 from official_dense import (
     DENSE,
     DETECTOR_SHAPES,
@@ -21,9 +21,8 @@ from official_dense import (
     padded,
 )
 
-from mindcv_poolformer.models import DETECTORS, POOLFORMERS, VARIANTS, RetinaNet, find_variant
+from mindcv_poolformer.models import DETECTORS, POOLFORMERS, RetinaNet, find_variant
 from mindcv_poolformer.models.dense import RetinaNetLoss
-from mindcv_poolformer.models.registry import build
 from mindcv_poolformer.models.variants import find_segmenter
 from mindcv_poolformer.runtime.errors import UserError
 
@@ -33,13 +32,13 @@ UNUSED = "backbone.norm0."  # RetinaNet has no use for the first map, nor for it
 
 
 def official_network() -> RetinaNet:
-    return load_official_weights(mindcv.create_model("retinanet_poolformer_s12", num_classes=80))
+    return load_official_weights(without_values("retinanet_poolformer_s12", num_classes=80))
 
 
 @pytest.mark.parametrize("name", ["retinanet_poolformer_s12", "retinanet_poolformer_s36"])
 def test_parameters_are_the_official_ones(name: str) -> None:
     shapes = {n: s for n, s in DETECTOR_SHAPES[name].items() if not n.startswith(UNUSED)}
-    network = mindcv.create_model(name, num_classes=80)
+    network = without_values(name, num_classes=80)
     assert {official_name(p.name): list(p.shape) for p in network.get_parameters()} == shapes
 
 
@@ -200,8 +199,8 @@ def test_initial_values_are_the_official_ones() -> None:
 
 def test_a_backbone_gives_the_last_three_maps() -> None:
     with pytest.raises(ValueError, match="^backbone: found a classifier"):
-        RetinaNet(build(VARIANTS["poolformer_s12"]))
-    four = build(VARIANTS["poolformer_s12"], features_only=True)
+        RetinaNet(without_values("poolformer_s12"))
+    four = without_values("poolformer_s12", features_only=True)
     with pytest.raises(ValueError, match=r"found out_indices \(0, 1, 2, 3\), expected \(1, 2, 3\)"):
         RetinaNet(four)
 

@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from official import load_official_weights, official_name
+from official import load_official_weights, official_name, without_values
 from official_dense import DENSE, check_gradients, check_map, official_images
 
 from mindcv_poolformer.models import POOLFORMERS, SEGMENTERS, VARIANTS, SemanticFPN, find_variant
@@ -29,7 +29,7 @@ SMALL = {"depths": (1, 1, 1, 1), "dims": (8, 8, 32, 32)}
 
 
 def official_network() -> SemanticFPN:
-    return load_official_weights(mindcv.create_model("semantic_fpn_poolformer_s12", 150))
+    return load_official_weights(without_values("semantic_fpn_poolformer_s12", num_classes=150))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def official_network() -> SemanticFPN:
 )
 def test_parameters_are_the_official_ones(name: str) -> None:
     shapes = {n: s for n, s in SHAPES[name].items() if not n.endswith("num_batches_tracked")}
-    network = mindcv.create_model(name, num_classes=150)
+    network = without_values(name, num_classes=150)
     assert {official_name(p.name): list(p.shape) for p in network.get_parameters()} == shapes
 
 
@@ -174,7 +174,7 @@ def test_a_call_and_a_segmentation_of_images(pynative_mode: None) -> None:
 
 def test_a_classifier_is_no_backbone() -> None:
     with pytest.raises(ValueError, match="^backbone: found a classifier"):
-        SemanticFPN(build(VARIANTS["poolformer_s12"]))
+        SemanticFPN(without_values("poolformer_s12"))
 
 
 @pytest.mark.layout
