@@ -105,7 +105,7 @@ def test_other_masks_fail_the_self_test(folder: Path) -> None:
         *others, masks = graph.network(*inputs)
         return *others, masks.transpose(0, 1, 3, 2)
 
-    with pytest.raises(UserError, match="found objects up to 0.* off .* expected at most 0.0001"):
+    with pytest.raises(UserError, match="found objects up to 0.* off .* expected at most 0.001"):
         self_test_objects(replace(graph, network=run))
 
 
