@@ -21,7 +21,7 @@ from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_gather, all_reduce_sum
 from ..runtime.errors import UserError
 from ..runtime.launch import World
-from .remedies import DAMAGED, OVERFLOW
+from .remedies import DAMAGED, remedy_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class Evaluator:
             batches,
             world_size=self.world.size,
             bar=self.world.is_main,
-            remedy=DAMAGED if self._level == "O0" else f"{OVERFLOW}; try --val_amp_level O0",
+            remedy=remedy_at(self._level),
         )
 
 

@@ -23,7 +23,7 @@ from ..runtime.collectives import all_reduce_sum
 from ..runtime.errors import UserError
 from .coco import Detections
 from .coco_scores import DetectionScores
-from .remedies import DAMAGED, OVERFLOW
+from .remedies import remedy_at
 
 # What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,), and of a network
 # with masks the probability of each object's pixels within its box (n, h, w).
@@ -150,7 +150,7 @@ class DetectionEvaluator:
 
 
 def _detector(detecting: Detecting, level: str) -> Detector:
-    remedy = DAMAGED if level == "O0" else f"{OVERFLOW}; try --val_amp_level O0"
+    remedy = remedy_at(level)
 
     def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
         finite, boxes, scores, labels, count, *masks = detecting(images, shapes, scale_factors)

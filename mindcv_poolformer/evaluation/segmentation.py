@@ -18,7 +18,7 @@ from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
 from ..runtime.errors import UserError
 from .miou import Confusion, SegmentationScores
-from .remedies import DAMAGED, OVERFLOW
+from .remedies import remedy_at
 
 # Images (1, 3, h, w) and the height and width of the answer to the class of each place, (1, H, W).
 Labeller = Callable[[Tensor, tuple[int, int]], np.ndarray]
@@ -118,7 +118,7 @@ class SegmentationEvaluator:
 
 
 def _labeller(runner: nn.Cell, level: str) -> Labeller:
-    remedy = DAMAGED if level == "O0" else f"{OVERFLOW}; try --val_amp_level O0"
+    remedy = remedy_at(level)
 
     def label(images: Tensor, size: tuple[int, int]) -> np.ndarray:
         logits = runner(images)

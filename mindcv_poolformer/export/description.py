@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from ..data.segmentation.fitting import EvalTransform as SceneTransform
 from ..data.segmentation.labelling import Labelling
 from ..runtime.counted import counted
 from ..runtime.errors import UserError
+from ..runtime.files import sha256
 from .ends import End, detector_ends, image_ends
 from .image_size import Size, as_size, read_size, shown, size_of
 
@@ -198,15 +198,6 @@ def read_description(folder: str | Path) -> Description:
         )
     _check(path, description)
     return description
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_version(path: Path, written_with: str, here: str) -> None:

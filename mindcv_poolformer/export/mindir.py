@@ -19,7 +19,7 @@ from ..models.parts.mixers import choose_attention
 from ..runtime.cpu import unfused
 from ..runtime.device import in_mode
 from ..runtime.errors import UserError
-from ..runtime.files import replaced_folder
+from ..runtime.files import replaced_folder, sha256
 from .choices import Choices
 from .description import (
     CIPHER,
@@ -29,7 +29,6 @@ from .description import (
     MINDIR,
     ONNX,
     SEGMENTATION,
-    sha256,
 )
 from .ends import End, detector_ends, image_ends
 from .graph import (

@@ -1,8 +1,9 @@
-"""Putting files and folders in place so that whatever interrupts this, they are whole."""
+"""Files: read, told apart by their content, and put in place whole whatever interrupts this."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -12,6 +13,33 @@ from pathlib import Path
 from .errors import UserError
 
 READABLE = 0o644  # MindSpore and safetensors let only the owner read
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Read a user's text in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of it.
+        expected: what it is to hold, for the errors.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: found {error.strerror}, expected {expected}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: found bytes that are not UTF-8, expected {expected}") from None
 
 
 @contextlib.contextmanager

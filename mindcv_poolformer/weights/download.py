@@ -16,6 +16,7 @@ from huggingface_hub.file_download import HfFileMetadata, get_hf_file_metadata, 
 from huggingface_hub.utils import WeakFileLock
 
 from ..runtime.errors import UserError
+from ..runtime.files import sha256
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -70,7 +71,7 @@ def _transfer(url: str, place: Path, about: HfFileMetadata, by_hand: str) -> Non
     with unfinished.open("wb" if about.size is None else "ab") as file:
         _receive(url, file, about.size)
     if about.etag and _SHA256.fullmatch(about.etag):
-        found = _sha256(unfinished)
+        found = sha256(unfinished)
         if found != about.etag:
             unfinished.unlink()
             raise UserError(
@@ -91,14 +92,6 @@ def _receive(url: str, file: BinaryIO, size: int | None) -> None:
     http_get(url, file, resume_size=file.tell(), expected_size=size)
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.errors import UserError
+from ...runtime.files import read_text
 from .annotation_check import (
     ANNOTATIONS,
     CATEGORIES,
@@ -94,14 +94,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: found {error.strerror}, expected COCO annotations") from None
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: found bytes that are not UTF-8, expected COCO annotations"
-        ) from None
+    text = read_text(path, "COCO annotations")
     try:
         content = json.loads(text, object_hook=_compacted)
     except json.JSONDecodeError as error:

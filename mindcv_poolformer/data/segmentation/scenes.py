@@ -12,6 +12,7 @@ from PIL import Image
 
 from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
+from ...runtime.files import read_text
 from ..folder import files_below
 from ..preprocess import open_image
 from . import ade20k
@@ -111,14 +112,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file cannot be read, or a line is empty or there twice.
     """
-    try:
-        lines = path.read_text("utf-8-sig").rstrip().splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: found {error.strerror}, expected a class name a line") from None
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: found bytes that are not UTF-8, expected a class name a line"
-        ) from None
+    lines = read_text(path, "a class name a line").rstrip().splitlines()
     names: list[str] = []
     for number, name in enumerate(map(str.strip, lines), start=1):
         if not name:
