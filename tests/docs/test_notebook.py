@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mindcv
 import nbformat
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
+
+from mindcv_poolformer.models import VARIANTS
 
 ROOT = Path(__file__).parents[2]
 TOUR = ROOT / "notebooks" / "tour.ipynb"
@@ -87,6 +90,12 @@ def test_it_finds_the_clone_and_goes_to_a_temporary_folder(place: str, tmp_path:
     root, here, first = ended.stdout.splitlines()
     assert root == first == str(ROOT)
     assert Path(here).parent == tmp_path
+
+
+def test_it_lists_the_classifiers(capsys: pytest.CaptureFixture[str]) -> None:
+    (cell,) = [cell for cell in CELLS if cell.id == "list"]
+    exec(cell.source, {"mindcv": mindcv, "VARIANTS": VARIANTS})
+    assert capsys.readouterr().out == text_of(cell)
 
 
 @pytest.fixture(scope="module")
