@@ -20,10 +20,9 @@ from ..models.dense import MaskRCNN, RetinaNet
 from ..models.dense.levels import all_finite
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
-from ..runtime.errors import UserError
 from .coco import Detections
 from .coco_scores import DetectionScores
-from .remedies import remedy_at
+from .remedies import check_finite
 
 # What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,), and of a network
 # with masks the probability of each object's pixels within its box (n, h, w).
@@ -150,14 +149,9 @@ class DetectionEvaluator:
 
 
 def _detector(detecting: Detecting, level: str) -> Detector:
-    remedy = remedy_at(level)
-
     def detect(images: Tensor, shapes: Tensor, scale_factors: Tensor) -> Found:
         finite, boxes, scores, labels, count, *masks = detecting(images, shapes, scale_factors)
-        if not finite.asnumpy():
-            raise UserError(
-                f"validation: found logits that are not finite, expected finite ones: {remedy}"
-            )
+        check_finite(bool(finite.asnumpy()), level)
         n = int(count.asnumpy()[0])
         # Copied: the next run may use the memory.
         return tuple(x.asnumpy()[0, :n].copy() for x in (boxes, scores, labels, *masks))

@@ -16,9 +16,8 @@ from ..data import loader
 from ..models.dense import SemanticFPN, label_map
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
-from ..runtime.errors import UserError
 from .miou import Confusion, SegmentationScores
-from .remedies import remedy_at
+from .remedies import check_finite
 
 # Images (1, 3, h, w) and the height and width of the answer to the class of each place, (1, H, W).
 Labeller = Callable[[Tensor, tuple[int, int]], np.ndarray]
@@ -118,14 +117,9 @@ class SegmentationEvaluator:
 
 
 def _labeller(runner: nn.Cell, level: str) -> Labeller:
-    remedy = remedy_at(level)
-
     def label(images: Tensor, size: tuple[int, int]) -> np.ndarray:
         logits = runner(images)
-        if not np.isfinite(logits.asnumpy()).all():
-            raise UserError(
-                "validation: found logits that are not finite, expected finite ones: " + remedy
-            )
+        check_finite(bool(np.isfinite(logits.asnumpy()).all()), level)
         return label_map(logits, (images.shape[2], images.shape[3]), size).asnumpy()
 
     return label
