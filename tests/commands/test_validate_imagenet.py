@@ -94,7 +94,7 @@ def test_some_classes_are_taken_in_their_order_only_where_asked_for(
         replace(published, classes=names, for_people=bool(names)),
         recipe_in(workspace),
     )
-    with pytest.raises(UserError, match="3 class folders, 1000 outputs.*; num_classes 1000 takes"):
+    with pytest.raises(UserError, match="3 class folders, 1,000 outputs.*; num_classes 1000 takes"):
         validating_images.images_for_weights(weights, recipe)
     asked = replace(recipe, model=replace(recipe.model, num_classes=1000))
     images, (said,) = validating_images.images_for_weights(weights, asked)
