@@ -37,7 +37,8 @@ def detect(
     Args:
         images: paths, Pillow images or arrays, see :meth:`ImageProcessor.open`.
         model: as :func:`load_detector` takes or gives it. A path is read anew at each call.
-        threshold: scores that an object exceeds; none below the model's own, 0.05, are found.
+        threshold: scores that an object exceeds; none below the model's own are found, which is
+            0.05 unless its recipe says otherwise.
 
     Returns:
         a result in the picture's own pixels; a list of them for several. A class without a name is

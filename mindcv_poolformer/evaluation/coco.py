@@ -20,6 +20,7 @@ from ..data.detection.mask_pasting import PastedMasks
 from ..data.detection.outlines import POLYGONS, RUNS
 from ..data.order import Shard
 from ..runtime.collectives import all_gather_bytes
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file
 from .coco_scores import MAX_DETECTIONS, DetectionScores, Scores
@@ -141,8 +142,8 @@ class Detections:
         file = self.pictures.file
         if not (_objects(self.pictures, self.pictures.category_ids) & ~file.crowds).any():
             raise UserError(
-                f"{file.path}: found no object of the {len(self.pictures.classes)} classes, "
-                "expected some to compare with"
+                f"{file.path}: found no object of the "
+                f"{counted(len(self.pictures.classes), 'class')}, expected some to compare with"
             )
         boxes = self._scores("bbox", shard, max_detections)
         masks = self._scores("segm", shard, max_detections) if self.masks else None

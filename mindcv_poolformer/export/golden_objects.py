@@ -31,8 +31,8 @@ from .golden import (
 from .image_size import Size, shown
 from .runtimes import told
 
-# Of a score, and of a box as a part of its size: exponentials magnify the rounding of deltas. A Mask
-# R-CNN of random weights measures 2.5e-4 at 800 x 1344 px.
+# Of a score, and of a box as a part of its size: exponentials magnify the rounding of deltas. A
+# Mask R-CNN of random weights measures 2.5e-4 at 800 x 1344 px.
 FP32_TOLERANCE = 1e-3
 SMALLEST = 32  # pixels: differences of boxes are told as parts of their longer edge, at least this
 CLOSE_IOU = 0.01  # moved apart by label, float32 boxes overlap by so much more or less at most

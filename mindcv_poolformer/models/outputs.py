@@ -8,6 +8,8 @@ from typing import NamedTuple
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from ..runtime.counted import counted
+
 IGNORED = -100
 
 
@@ -38,7 +40,7 @@ def name_classes(classes: Sequence[str], num_classes: int) -> list[str]:
         ValueError: there are more names than classes.
     """
     if len(classes) > num_classes:
-        raise ValueError(f"classes: found {len(classes)} names for {num_classes} classes")
+        raise ValueError(f"classes: found {len(classes)} names for {counted(num_classes, 'class')}")
     return [*classes, *map(placeholder, range(len(classes), num_classes))]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.files import replaced_file
 from ..runtime.launch import World
@@ -76,8 +77,9 @@ class Outcome:
             print(f"results: {targets.result_file}")
         if findings:
             write_report(Path(targets.report), findings, self.facts)
+            mistakes = counted(len(findings.mistakes), "mistake")
             print(
-                f"report: {Path(targets.report) / PAGE}, {len(findings.mistakes)} mistakes, "
+                f"report: {Path(targets.report) / PAGE}, {mistakes}, "
                 f"expected calibration error {findings.calibration_error:.2%}"
             )
         elif targets.report:

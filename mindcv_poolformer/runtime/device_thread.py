@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-# MindSpore compiles and runs in one thread; so does what has all cores for one run.
+# MindSpore compiles and runs in one thread. So does what has one run at once in ONNX Runtime.
 DEVICE = ThreadPoolExecutor(1, "device")
 
 

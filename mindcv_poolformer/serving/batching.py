@@ -30,7 +30,7 @@ class SideBySide:
 
     Args:
         run: as of :class:`Batcher`, on one core.
-        size: images in one run; a request of more has a run of its own.
+        size: images in one run; a request of more has all cores.
         count: runs at once, more than one.
     """
 
@@ -124,31 +124,40 @@ class Batcher:
             self._steps += 1
 
     def _step(self) -> None:
-        """One run. Other models' runs, and the compilation of new ones, come in between."""
+        """One run, if there is any to do. Other models' steps come in between."""
         taken = self._take()
+        if taken is None:
+            return
         try:
-            if taken:
-                _answer(*taken)
+            _answer(*taken)
         finally:  # a step that stayed counted would be missing for good
             with self._changed:
-                self._steps -= 1
-                if taken:
-                    self._running, self._has_all_cores = self._running - 1, False
-                    self._start()
+                self._steps, self._running = self._steps - 1, self._running - 1
+                self._has_all_cores = False
+                self._start()
 
     def _take(self) -> tuple[list[_Waiting], Callable[[np.ndarray], np.ndarray]] | None:
-        """What runs now, and by what; None while there is nothing to do but to wait for a run."""
+        """What runs now, and by what; None where that is nothing, and this step is over.
+
+        Another step has taken the requests then, or the end of the run under way starts others.
+        """
         deadline = time.monotonic() + self._seconds
         with self._changed:
             while self._is_worth_waiting() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             beside, requests = self._beside, len(self._queue)
-            if not requests or self._has_all_cores:  # another step has taken what this was for
-                return None
             run, size = self._run, self._size
-            if beside and requests + self._running >= beside.count:
+            if not requests or self._has_all_cores:
+                self._steps -= 1
+                return None
+            if (
+                beside
+                and requests + self._running >= beside.count
+                and len(self._queue[0].images) <= beside.size
+            ):
                 run, size, requests = beside.run, beside.size, -(-requests // beside.count)
             elif self._running:
+                self._steps -= 1
                 return None
             else:
                 self._has_all_cores = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
@@ -13,6 +13,7 @@ from mlserver.types import MetadataTensor, RequestInput, ResponseOutput
 from ..data.pixels import resized_pixels
 from ..export.bundle import Bundle, load_bundle, softmax
 from ..runtime.cores import threads
+from ..runtime.errors import UserError
 from .batching import Batcher, SideBySide, quickest, sizes_up_to
 from .options import Options
 from .payload import BadRequestError, Pictures, Wanted, read_numbers
@@ -53,7 +54,9 @@ class ServedClassifier:
                 one = load_bundle(
                     folder, runtime=options.runtime, key_file=options.key_file, threads=1
                 )
-                self.side_by_side = SideBySide(partial(_run_in_parts, one, size), size, cores)
+                if one.checksums != bundle.checksums:
+                    raise UserError(f"{folder}: found another graph than at the start of its load")
+                self.side_by_side = SideBySide(one.outputs, size, cores)
         self._seconds: dict[int, float] = {}
         self._most = max(self.run_size, options.max_images)
 
@@ -76,12 +79,16 @@ class ServedClassifier:
     def _plans(self) -> list[tuple[int, ...]]:
         return quickest(self._seconds, self._most)
 
+    def _plan(self, count: int) -> Sequence[int]:
+        """Sizes of the runs that take so many images."""
+        if not self._fits:
+            return self._plans[count]
+        return [min(self.run_size, count - start) for start in range(0, count, self.run_size)]
+
     def run(self, images: np.ndarray) -> np.ndarray:
         """From what the network takes to (N, classes) float32."""
-        if self._fits:
-            return _run_in_parts(self._bundle, self.run_size, images)
         rows, start = [], 0
-        for size in self._plans[len(images)]:
+        for size in self._plan(len(images)):
             rows.append(self._bundle.outputs(images[start : start + size], size))
             start += size
         return np.concatenate(rows)
@@ -130,11 +137,6 @@ class ServedClassifier:
             )
             for name in wanted.names or usual
         ]
-
-
-def _run_in_parts(bundle: Bundle, size: int, images: np.ndarray) -> np.ndarray:
-    parts = range(0, len(images), size)
-    return np.concatenate([bundle.outputs(images[start : start + size]) for start in parts])
 
 
 def _normalised(bundle: Bundle) -> list[MetadataTensor]:

@@ -17,10 +17,10 @@ class Options:
     """`parameters.extra` of model-settings.json.
 
     Args:
-        max_batch_size: images that a classifier runs at once, all in one run or, in ONNX Runtime
-            on several cores, in two side by side.
-        max_batch_time: seconds that its request waits for company at most; 0 for no waiting. Where
-            runs go side by side none waits.
+        max_batch_size: images that a classifier runs at once: in one run, or in ONNX Runtime on
+            several cores in one on each.
+        max_batch_time: seconds that its request waits for company at most; 0 for no waiting. In
+            ONNX Runtime on several cores none waits.
         batch_sizes: that a classifier is compiled for before the model is ready; others are put
             together of these. Empty for 1, 2, 4, ... max_batch_size, or the bundle's own.
         max_images: in one request.

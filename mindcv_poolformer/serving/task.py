@@ -35,7 +35,7 @@ class ServedBundle(Protocol):
     shapes: Sequence[Any]
 
     def warm_up(self, shape: Any) -> None:
-        """Compile for one of ``shapes``; called in the threads that :meth:`run` is called in."""
+        """Compile for one of ``shapes``; called in the thread of DEVICE."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Run the network, which takes ``images``: what a Batcher runs."""

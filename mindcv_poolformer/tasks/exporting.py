@@ -63,6 +63,8 @@ def _detector(recipe: Recipe, sizes: Sequence[Size], sample_images: str) -> Prep
     find_detector(name)
     weights = _weights(recipe)
     network = validating_pictures.restored(recipe, weights)
+    if note := validating_pictures.limits_note(recipe, weights):
+        print(note)
     transform = validating_pictures.eval_transform(recipe)
     trained = trained_detector(network, name, weights, transform)
     assert isinstance(trained.transform, PictureTransform)

@@ -73,7 +73,8 @@ def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcom
     if options.report and world.is_main:
         write_report(Path(options.report), pictures, results[0], facts)
 
-    notes = [*pictures.notes, *([weights.note] if weights.note else [])]
+    told = (weights.note, limits_note(recipe, weights))
+    notes = [*pictures.notes, *(note for note in told if note)]
     padded = ", padded to a canvas" if recipe.detection.val_canvas else ""
     lines = [
         *notes,
@@ -95,6 +96,14 @@ def restored(recipe: Recipe, weights: ModelWeights) -> RetinaNet | MaskRCNN:
     choose_attention(network, recipe.system.flash_attention)
     load_weights(network, weights)
     return network
+
+
+def limits_note(recipe: Recipe, weights: ModelWeights) -> str:
+    """Tell which of the recipe's limits count in the place of a checkpoint's; empty for none."""
+    counts, kept = limits(recipe), weights.limits
+    other = {key: value for key, value in kept.items() if counts.get(key, value) != value}
+    told = [f"{key} {counts[key]} instead of {value}" for key, value in other.items()]
+    return f"{weights.path}: the recipe's limits count, {', '.join(told)}" if told else ""
 
 
 def limits(recipe: Recipe) -> dict[str, Any]:

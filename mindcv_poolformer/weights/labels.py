@@ -74,8 +74,8 @@ def match(
     ids = imagenet.folders()
     if not weights.classes and outputs == len(ids) and set(ids).issuperset(found):
         return ids, (
-            f"labels: the weights name none of their {outputs} outputs, which are taken for "
-            "ImageNet-1K's, since the folders have its WordNet ids"
+            f"labels: the weights name none of their {counted(outputs, 'output')}, which are taken "
+            "for ImageNet-1K's, since the folders have its WordNet ids"
         )
     names = "such a name" if weights.classes else "a name"
     fact = (

@@ -17,6 +17,7 @@ from mindspore import Parameter
 from safetensors import SafetensorError, safe_open
 
 from ..runtime.checkpoint_file import read_checkpoint
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 
 PICKLES = (".bin", ".pth", ".pt", ".tar")
@@ -205,8 +206,8 @@ def _read_pickle(path: Path) -> Source:
     ]
     if others:
         raise UserError(
-            f"{path}: found {len(others)} entries that are no named tensors, such as "
-            f"{others[0]!r}, expected a state dict{_BY_HAND}"
+            f"{path}: found {counted(len(others), 'entry', 'entries')} other than named tensors, "
+            f"such as {others[0]!r}, expected a state dict{_BY_HAND}"
         )
     values = {}
     for name, value in content.items():

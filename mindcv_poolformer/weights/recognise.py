@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -195,13 +196,16 @@ def _object_classes(
 def _limits(source: Source, usual: Mapping[str, Any]) -> dict[str, Any]:
     """What counts as an object by a checkpoint's metadata, where it is not as usual."""
     told = source.metadata.get("limits", {})
-    for key, value in told.items():
-        if type(value) is not type(usual.get(key)):
+    limits = {}
+    for key, value in told.items() if isinstance(told, Mapping) else [("limits", told)]:
+        kind = Integral if isinstance(usual.get(key), int) else Real
+        if key not in usual or isinstance(value, bool) or not isinstance(value, kind):
             raise UserError(
                 f"{source.path}: found {key} {value!r} to limit the objects, expected numbers of "
                 f"{', '.join(usual) or 'none'}"
             )
-    return {key: value for key, value in told.items() if value != usual[key]}
+        limits[key] = type(usual[key])(value)
+    return {key: value for key, value in limits.items() if value != usual[key]}
 
 
 def _head_order(source: Source) -> str:

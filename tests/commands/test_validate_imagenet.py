@@ -81,7 +81,7 @@ def test_outputs_without_names_are_said_to_be_imagenets(
     nameless = replace(published, classes=(), for_people=False)
     images, (said,) = validating_images.images_for_weights(nameless, recipe_in(workspace))
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
-    assert said.startswith("labels: the weights name none of their 1000 outputs")
+    assert said.startswith("labels: the weights name none of their 1,000 outputs")
 
 
 @pytest.mark.parametrize("names", [(), imagenet.names()])

@@ -99,7 +99,7 @@ def test_names_of_classes() -> None:
     network.reset_classifier(1)
     assert network.id2label == {0: "LABEL_0"}
     network.classes = ("cat", "dog")
-    with pytest.raises(ValueError, match="found 2 names for 1 classes"):
+    with pytest.raises(ValueError, match="found 2 names for 1 class$"):
         _ = network.id2label
 
 

@@ -212,6 +212,51 @@ def test_few_requests_have_all_cores_together() -> None:
     run(test)
 
 
+def test_a_large_request_has_all_cores_once_those_under_way_have_ended() -> None:
+    async def test(network: Network) -> None:
+        beside = Network()
+        batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 2, 2))
+        asked = [ask(batcher, 0)]
+        await asyncio.sleep(0.1)
+        asked += [ask(batcher, *numbers) for numbers in ([1], [2], [3, 4, 5], [6])]
+        leaves = ask(batcher, 7)
+        await asyncio.sleep(0.1)
+        leaves.cancel()
+        network.go.release(2)
+        await asyncio.sleep(0.1)
+        assert network.runs == [1]
+        beside.go.release()
+        answers = await asyncio.gather(*asked)
+        assert [list(rows) for rows in answers] == [[0], [2], [4], [6, 8, 10], [12]]
+        assert (beside.runs, network.runs) == ([2], [1, 4])
+        await batcher.drained()
+
+    run(test)
+
+
+def test_fewer_requests_than_cores_wait_for_all_of_them() -> None:
+    async def test(network: Network) -> None:
+        beside = Network()
+        batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 2, 3))
+        asked = [ask(batcher, 0)]
+        await asyncio.sleep(0.1)
+        asked += [ask(batcher, number) for number in (1, 2, 3)]
+        beside.go.release(2)
+        network.go.release(2)
+        await asyncio.gather(asked[0])
+        asked.append(ask(batcher, 4))
+        await asyncio.sleep(0.1)
+        assert (beside.runs, network.runs) == ([1, 1], [1])
+        asked.append(ask(batcher, 5))  # which makes three with the one under way
+        await asyncio.sleep(0.1)
+        beside.go.release(3)
+        answers = await asyncio.gather(*asked)
+        assert [list(rows) for rows in answers] == [[2 * number] for number in range(6)]
+        assert (beside.runs, network.runs) == ([1] * 5, [1])
+
+    run(test)
+
+
 def test_quickest_runs() -> None:
     flat = quickest({1: 1.0, 2: 2.0, 4: 4.0}, 7)  # filling up costs, splitting does not
     assert [sum(sizes) for sizes in flat] == list(range(8))

@@ -295,9 +295,20 @@ def test_other_detectors() -> None:
     }
     with pytest.raises(UserError, match="^x.pth: found a detector's bbox_head, roi_head, rpn_"):
         recognise(replace(source, values=cascade))
-    told = {"model": MASK_RCNN, "limits": {"nms_pre": 50}}
-    with pytest.raises(UserError, match="^x.pth: found nms_pre 50 to limit .* numbers of propos"):
-        recognise(replace(source, metadata=told))
+    for limits, found in (
+        ({"nms_pre": 50}, "nms_pre 50"),
+        ({"proposals": 0.5}, "proposals 0.5"),
+        ({"score_threshold": True}, "score_threshold True"),
+        ([50], r"limits \[50\]"),
+    ):
+        told = {"model": MASK_RCNN, "limits": limits}
+        with pytest.raises(UserError, match=f"^x.pth: found {found} to limit .* numbers of propos"):
+            recognise(replace(source, metadata=told))
+    told = {"model": MASK_RCNN, "limits": {"score_threshold": 0, "proposals": np.int64(50)}}
+    assert recognise(replace(source, metadata=told)).limits == {
+        "score_threshold": 0.0,
+        "proposals": 50,
+    }
     resnet = {f"backbone.layer1.{n}.conv1.weight": np.ones((4, 3, 1, 1)) for n in range(3)}
     heads = {name: value for name, value in values.items() if not name.startswith("backbone.")}
     with pytest.raises(UserError, match="found parameters named backbone.layer1.0.conv1.weight"):

@@ -138,7 +138,7 @@ def test_a_pickle_of_other_things(tmp_path: Path, torch: Any) -> None:
         ({"args": argparse.Namespace(lr=1)}, "found no state dict"),
         ([torch.zeros(1)], "found no state dict"),
         ({"state_dict": {}}, "found no state dict"),
-        ({"a": torch.zeros(1), "epoch": 3}, "1 entries that are no named tensors, such as 'epoch'"),
+        ({"a": torch.zeros(1), "epoch": 3}, "1 entry other than named tensors, such as 'epoch'"),
         ({3: torch.zeros(1)}, "such as 3"),
         ({"a": torch.zeros(1, dtype=torch.float8_e4m3fn)}, "found a in float8_e4m3fn, expected"),
         ({"a": torch.full((1,), 1e39, dtype=torch.float64)}, "a in float64 beyond the range of"),

@@ -115,7 +115,7 @@ def _notes(pictures: CocoPictures) -> list[str]:
     try:
         notes = list(training_pictures(file, pictures.root, masks=False).notes)
     except UserError as error:  # such as a file without annotations, for a test
-        notes = [str(error)]
+        notes = [*pictures.notes, str(error)]
     kept = pictures.labels >= 0
     if missing := (kept & (file.outlines.kinds == NONE)).sum():
         notes.append(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...config import Recipe
+from ...runtime.counted import counted
 from ...runtime.errors import UserError
 from .coco import (
     CocoPictures,
@@ -73,6 +74,6 @@ def _check_count(pictures: CocoPictures, count: int | None, what: str) -> None:
     found = len(pictures.classes)
     if count not in (None, found):
         raise UserError(
-            f"{what}: found {count} with {found} categories in {pictures.file.path}, expected "
-            f"{found}"
+            f"{what}: found {count} with {counted(found, 'category', 'categories')} in "
+            f"{pictures.file.path}, expected {found}"
         )

@@ -94,8 +94,8 @@ def check_scenes(root: Path, workers: int, reduce_zero_label: bool | None) -> in
     if (root / CLASSES).exists():
         origin = f"{CLASSES}, reduce_zero_label {str(zero).lower()}"
     print(
-        f"{root}: {faulty:,} of {counted(total, 'scene')} cannot be used, with the {len(classes)} "
-        f"classes of {origin}"
+        f"{root}: {faulty:,} of {counted(total, 'scene')} cannot be used, with the "
+        f"{counted(len(classes), 'class')} of {origin}"
     )
     return faulty
 
