@@ -975,10 +975,28 @@ FAULTS = (
     ),
     Fault(
         "/serving/batching.py",
-        "self._steps -= 1",
-        "pass",
+        "self._steps, self._running = self._steps - 1, self._running - 1",
+        "self._running -= 1",
         "tests/serving/test_serving_batching.py -k side_by_side",
         hangs=True,
+    ),
+    Fault(
+        "/serving/batching.py",
+        "and requests + self._running >= beside.count",
+        "and requests >= beside.count",
+        "tests/serving/test_serving_batching.py -k one_request_has_all",
+    ),
+    Fault(
+        "/serving/batching.py",
+        "-(-requests // beside.count)",
+        "requests",
+        "tests/serving/test_serving_batching.py -k one_request_has_all",
+    ),
+    Fault(
+        "/serving/batching.py",
+        "and len(self._queue[0].images) <= beside.size",
+        "",
+        "tests/serving/test_serving_batching.py -k large_request_has_all",
     ),
     Fault(
         "/runtime/device_thread.py",

@@ -181,11 +181,10 @@ def test_one_request_has_all_cores_and_others_share_what_has_come_meanwhile() ->
         await asyncio.sleep(0.1)  # it has all cores
         asked = [ask(batcher, number) for number in range(9)]
         await asyncio.sleep(0.1)
-        beside.go.release(2)
-        await asyncio.sleep(0.1)
-        assert not beside.runs
         network.go.release()
-        assert list(await first) == [2]
+        assert list(await first) == [2] and network.runs == [1]
+        await asyncio.sleep(0.1)  # both run
+        beside.go.release(2)
         await asyncio.sleep(0.1)
         assert beside.runs == [3, 3]
         beside.go.release(2)
@@ -241,9 +240,11 @@ def test_fewer_requests_than_cores_wait_for_all_of_them() -> None:
         asked = [ask(batcher, 0)]
         await asyncio.sleep(0.1)
         asked += [ask(batcher, number) for number in (1, 2, 3)]
-        beside.go.release(2)
+        await asyncio.sleep(0.1)
         network.go.release(2)
-        await asyncio.gather(asked[0])
+        await asyncio.sleep(0.1)  # all three run
+        beside.go.release(2)
+        await asyncio.sleep(0.1)
         asked.append(ask(batcher, 4))
         await asyncio.sleep(0.1)
         assert (beside.runs, network.runs) == ([1, 1], [1])

@@ -14,11 +14,12 @@ import pytest
 from official import load_official_weights, official_name, official_weight
 from official_dense import DETECTOR_SHAPES
 
-from mindcv_poolformer.config import ModelConfig
+from mindcv_poolformer.config import ModelConfig, parse_recipe
 from mindcv_poolformer.data.detection.transforms import official_test
 from mindcv_poolformer.models import MaskRCNN, RetinaNet
 from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.tasks.validating_pictures import limits_note
 from mindcv_poolformer.weights import (
     ModelWeights,
     find_weights,
@@ -34,6 +35,7 @@ from mindcv_poolformer.weights.read import Source
 from mindcv_poolformer.weights.recognise import recognise
 from mindcv_poolformer.weights.variant import variant_of
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 RETINANET, MASK_RCNN = "retinanet_poolformer_tiny", "mask_rcnn_poolformer_tiny"
 BOTH = (RETINANET, MASK_RCNN)
 CLASSES = ("disc", "bar", "ring")
@@ -316,3 +318,14 @@ def test_other_detectors() -> None:
     missing = {name: value for name, value in values.items() if "fc_reg.weight" not in name}
     with pytest.raises(UserError, match="1 parameter does not fit .*fc_reg.weight is missing$"):
         recognise(replace(source, values=missing))
+
+
+def test_where_the_recipes_limits_count_that_is_said() -> None:
+    flags = ["--config", str(CONFIGS / "mask_rcnn_poolformer_s12_digits.yaml")]
+    recipe = parse_recipe(flags, description="A test.", default_config="none")
+    told = {"model": MASK_RCNN, "limits": {"proposals": 64, "proposals_per_level": 100}}
+    weights = recognise(Source(Path("x.ckpt"), values_of_official(MASK_RCNN), told))
+    assert limits_note(recipe, weights) == (
+        "x.ckpt: the recipe's limits count, proposals_per_level 64 instead of 100"
+    )
+    assert not limits_note(recipe, replace(weights, limits={"proposals": 64}))
