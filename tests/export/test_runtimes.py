@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,10 @@ def test_what_is_not_installed_is_not_taken(
         "--file_format ONNX writes it, of the deploy form and not encrypted; and mindspore with no "
         "package mindspore, expected it: pip install -r requirements.txt"
     )
+
+
+def test_onnx_runtime_tells_nobody_and_leaves_no_file(tmp_path: Path) -> None:
+    import_it = [sys.executable, "-c", "import mindcv_poolformer.export.onnx.run"]
+    usual = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(import_it, env={**usual, "TMPDIR": str(tmp_path)}, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
