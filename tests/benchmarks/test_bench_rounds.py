@@ -122,6 +122,9 @@ def test_goes_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     try:
         assert parent.stdout.readline() == b"started\n"
         process = child_of(parent.pid)
+        deadline = time.monotonic() + 10
+        while state_and_ticks(process)[0] != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)  # the kernel tells those that are stopped by then
     finally:
         parent.kill()
         parent.communicate()

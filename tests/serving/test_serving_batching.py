@@ -18,15 +18,25 @@ class Network:
     """Doubles numbers, one run at a time, each of which waits for `go`."""
 
     def __init__(self) -> None:
+        self.begun: list[int] = []
         self.runs: list[int] = []
         self.go = threading.Semaphore(0)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.begun.append(len(images))
         self.go.acquire(timeout=20)
         self.runs.append(len(images))
         if (images < 0).any():
             raise ValueError("found a negative number")
         return images * 2
+
+
+async def begun(network: Network, sizes: list[int]) -> None:
+    """Wait until runs of these sizes have begun, and no others."""
+    deadline = time.monotonic() + 20
+    while len(network.begun) < len(sizes) and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert network.begun == sizes
 
 
 def ask(batcher: Batcher, *numbers: float) -> asyncio.Task[np.ndarray]:
@@ -177,20 +187,18 @@ def test_one_request_has_all_cores_and_others_share_what_has_come_meanwhile() ->
     async def test(network: Network) -> None:
         beside = Network()
         batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 3, 2))
-        first = ask(batcher, 1)
-        await asyncio.sleep(0.1)  # it has all cores
-        asked = [ask(batcher, number) for number in range(9)]
+        asked = [ask(batcher, 0)]
+        await begun(network, [1])
+        asked += [ask(batcher, number) for number in range(1, 10)]
         await asyncio.sleep(0.1)
+        await begun(beside, [])
         network.go.release()
-        assert list(await first) == [2] and network.runs == [1]
-        await asyncio.sleep(0.1)  # both run
+        await begun(beside, [3, 3])
         beside.go.release(2)
-        await asyncio.sleep(0.1)
-        assert beside.runs == [3, 3]
+        await begun(beside, [3, 3, 2, 1])  # half of those that waited, and the last
         beside.go.release(2)
         answers = await asyncio.gather(*asked)
-        assert [list(rows) for rows in answers] == [[2 * number] for number in range(9)]
-        assert sorted(beside.runs[2:]) == [1, 2]  # half of those that waited, and the last
+        assert [list(rows) for rows in answers] == [[2 * number] for number in range(10)]
         network.go.release()
         assert list(await ask(batcher, 7)) == [14] and network.runs == [1, 1]
 
@@ -216,14 +224,15 @@ def test_a_large_request_has_all_cores_once_those_under_way_have_ended() -> None
         beside = Network()
         batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 2, 2))
         asked = [ask(batcher, 0)]
-        await asyncio.sleep(0.1)
+        await begun(network, [1])
         asked += [ask(batcher, *numbers) for numbers in ([1], [2], [3, 4, 5], [6])]
         leaves = ask(batcher, 7)
         await asyncio.sleep(0.1)
         leaves.cancel()
         network.go.release(2)
+        await begun(beside, [2])
         await asyncio.sleep(0.1)
-        assert network.runs == [1]
+        await begun(network, [1])
         beside.go.release()
         answers = await asyncio.gather(*asked)
         assert [list(rows) for rows in answers] == [[0], [2], [4], [6, 8, 10], [12]]
@@ -238,22 +247,22 @@ def test_fewer_requests_than_cores_wait_for_all_of_them() -> None:
         beside = Network()
         batcher = Batcher(network, 8, 0.0, 99, SideBySide(beside, 2, 3))
         asked = [ask(batcher, 0)]
-        await asyncio.sleep(0.1)
+        await begun(network, [1])
         asked += [ask(batcher, number) for number in (1, 2, 3)]
         await asyncio.sleep(0.1)
         network.go.release(2)
-        await asyncio.sleep(0.1)  # all three run
+        await begun(beside, [1, 1, 1])
         beside.go.release(2)
         await asyncio.sleep(0.1)
         asked.append(ask(batcher, 4))
         await asyncio.sleep(0.1)
-        assert (beside.runs, network.runs) == ([1, 1], [1])
+        await begun(beside, [1, 1, 1])
         asked.append(ask(batcher, 5))  # which makes three with the one under way
-        await asyncio.sleep(0.1)
+        await begun(beside, [1] * 5)
         beside.go.release(3)
         answers = await asyncio.gather(*asked)
         assert [list(rows) for rows in answers] == [[2 * number] for number in range(6)]
-        assert (beside.runs, network.runs) == ([1] * 5, [1])
+        assert network.runs == [1]
 
     run(test)
 
