@@ -321,12 +321,6 @@ FAULTS = (
         "tests/data/test_scene_transforms.py -k numpy",
     ),
     Fault(
-        "/data/bilinear.py",
-        "right[(columns < 0) | (columns >= width - 1)] = 0",
-        "pass",
-        "tests/data/test_scene_transforms.py -k numpy",
-    ),
-    Fault(
         "/data/segmentation/palette.py",
         "numbers >> (3 * place + channel) & 1",
         "numbers >> (3 * place + 2 - channel) & 1",

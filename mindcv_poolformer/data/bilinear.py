@@ -22,7 +22,6 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         fours = image.reshape(size[0], 2, size[1], 2, -1).sum((1, 3), dtype=np.uint16)
         return ((fours + 2) >> 2).astype(np.uint8)
     columns, right = _places(width, size[1])
-    right[(columns < 0) | (columns >= width - 1)] = 0  # beyond the edge there is the edge alone
     rows, below = _places(height, size[0])
 
     # Each row of the picture that is wanted, once, and its pixels side by side.
@@ -52,7 +51,7 @@ def _places(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _between(source: np.ndarray, columns: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(H, width, C) int32: two neighbours of each row, by their weights."""
+    """(H, width, C) int32: two neighbours of each row, of an edge twice it, by their weights."""
     last = source.shape[1] - 1
     pixels = source.take(columns.clip(0, last), axis=1).astype(np.int32)
     pixels *= _weights(1 - right)[:, None]
