@@ -11,6 +11,7 @@ import numpy as np
 from .data.preprocess import EvalTransform
 from .data.processor import AnyImage, ImageProcessor, are_several
 from .export.bundle import DESCRIPTION, Bundle, load_bundle
+from .runtime.counted import counted
 from .runtime.environment import check_mindspore
 from .runtime.errors import UserError
 
@@ -113,8 +114,9 @@ def processor_for(model: StagedClassifier | Bundle) -> ImageProcessor:
         return ImageProcessor.from_transform(transform)
     if not model.variant or model.in_channels != 3:
         raise UserError(
-            f"preprocessing: found none for depths {model.depths} and {model.in_channels} input "
-            "channels, expected it in the checkpoint, or as processor="
+            f"preprocessing: found none for depths {model.depths} and "
+            f"{counted(model.in_channels, 'input channel')}, expected it in the checkpoint, or as "
+            "processor="
         )
     return ImageProcessor.for_model(model.variant)
 

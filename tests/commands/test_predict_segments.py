@@ -120,7 +120,7 @@ def test_the_self_test_is_of_every_size_or_one(
         "self test at 64 px",
     ]
     run("--self_test", "--image_size", "64x96")
-    assert capsys.readouterr().out.startswith("self test at 64x96 px: logits of 1 image")
+    assert capsys.readouterr().out.startswith("self test at 64x96 px: logits of 1 image, ")
 
 
 @pytest.mark.parametrize(

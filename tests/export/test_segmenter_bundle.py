@@ -140,7 +140,7 @@ def test_a_picture_goes_to_the_graph_of_its_shape(toy_folder: Path, toy: Trained
         found = bundle.label_map(np.asarray(image))
         assert found.shape == shape and len(np.unique(found)) > 1
         assert (found == labels).mean() > 0.999
-    assert self_test(bundle.graphs[64, 64]).startswith("self test at 64 px: logits of 1 image")
+    assert self_test(bundle.graphs[64, 64]).startswith("self test at 64 px: logits of 1 image, ")
     assert self_test(bundle.graphs[64, 96]).endswith("labels equal on 100%")
 
 

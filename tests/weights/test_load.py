@@ -177,7 +177,8 @@ def test_other_channels_only_where_they_are_asked_for(weights: ModelWeights) -> 
     network = PoolFormer(**SMALL, num_classes=5, in_channels=1)
     with pytest.raises(UserError, match="patch_embed.proj.weight found"):
         start_from(network, weights)
-    assert "adapted to 1 input channel" in start_from(network, weights, any_channels=True)
+    said = start_from(network, weights, any_channels=True)
+    assert said.endswith("adapted to 1 input channel")
     # A grey image gives what the same image gives in three equal channels.
     colour = PoolFormer(**SMALL, num_classes=5)
     load_weights(colour, weights)

@@ -373,7 +373,7 @@ def test_a_segmenter_starts_from_a_classifier(
     grey = tiny(tiny_segmenter, in_channels=1)
     with pytest.raises(UserError, match="backbone.patch_embed.proj.weight found"):
         start_from(grey, of_classifier)
-    assert "adapted to 1 input channel" in start_from(grey, of_classifier, any_channels=True)
+    assert "adapted to 1 input channel;" in start_from(grey, of_classifier, any_channels=True)
 
 
 @pytest.mark.parametrize(
