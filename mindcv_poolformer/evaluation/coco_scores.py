@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_DETECTIONS = (1, 10, 100)
 OVERLAPS = np.linspace(0.5, 0.95, 10)  # of boxes or masks, at which AP is the mean
 RECALLS = np.linspace(0, 1, 101)
-# Of COCO's table: the name, the overlap, the size of the objects, which of MAX_DETECTIONS.
+# Of COCO's table: the name, the overlap, the size of the objects, and how many of the surest
+# detections of a class on a picture count.
 _ROWS = (
-    ("AP", "0.50:0.95", "all", 2),
-    ("AP50", "0.50", "all", 2),
-    ("AP75", "0.75", "all", 2),
-    ("APs", "0.50:0.95", "small", 2),
-    ("APm", "0.50:0.95", "medium", 2),
-    ("APl", "0.50:0.95", "large", 2),
-    ("AR1", "0.50:0.95", "all", 0),
-    ("AR10", "0.50:0.95", "all", 1),
-    ("AR100", "0.50:0.95", "all", 2),
-    ("ARs", "0.50:0.95", "small", 2),
-    ("ARm", "0.50:0.95", "medium", 2),
-    ("ARl", "0.50:0.95", "large", 2),
+    ("AP", "0.50:0.95", "all", 100),
+    ("AP50", "0.50", "all", 100),
+    ("AP75", "0.75", "all", 100),
+    ("APs", "0.50:0.95", "small", 100),
+    ("APm", "0.50:0.95", "medium", 100),
+    ("APl", "0.50:0.95", "large", 100),
+    ("AR1", "0.50:0.95", "all", 1),
+    ("AR10", "0.50:0.95", "all", 10),
+    ("AR100", "0.50:0.95", "all", 100),
+    ("ARs", "0.50:0.95", "small", 100),
+    ("ARm", "0.50:0.95", "medium", 100),
+    ("ARl", "0.50:0.95", "large", 100),
 )
 NAMES = tuple(name for name, *_ in _ROWS)
 
@@ -37,13 +37,11 @@ class Scores:
         by_class: (K,) float64, the AP of each class.
         curves: (10, 101) float64, precision at each of OVERLAPS and RECALLS, from 0 to 1, the mean
             over the classes of which there are objects.
-        max_detections: on a picture and of a class, that the recalls are of.
     """
 
     values: np.ndarray
     by_class: np.ndarray
     curves: np.ndarray
-    max_detections: tuple[int, int, int] = MAX_DETECTIONS
 
     @property
     def ap(self) -> float:
@@ -53,19 +51,13 @@ class Scores:
     def table(self) -> str:
         """Give COCO's table: a line for each number."""
         lines = [f"{'':<6} {'IoU':<9}  {'objects':<7}  {'at most':>7}  {'%':>6}"]
-        for (_, overlap, area, place), (name, value) in zip(_ROWS, self.named(), strict=True):
-            most = self.max_detections[place]
+        for (_, overlap, area, most), (name, value) in zip(_ROWS, self.named(), strict=True):
             lines.append(f"{name:<6} {overlap:<9}  {area:<7}  {most:>7}  {value:>6}")
         return "\n".join(lines)
 
     def named(self) -> list[tuple[str, str]]:
         """Give each number's name and the number, - where there is no such object."""
-        rows = []
-        for (name, _, _, place), value in zip(_ROWS, self.values, strict=True):
-            if name.startswith("AR") and name[2:].isdecimal():
-                name = f"AR{self.max_detections[place]}"
-            rows.append((name, _shown(value)))
-        return rows
+        return [(name, _shown(value)) for name, value in zip(NAMES, self.values, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

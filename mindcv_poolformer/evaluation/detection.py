@@ -20,8 +20,9 @@ from ..models.dense import MaskRCNN, RetinaNet
 from ..models.dense.levels import all_finite
 from ..runtime.amp import mixed_precision
 from ..runtime.collectives import all_reduce_sum
-from .coco import Detections
+from .coco import score
 from .coco_scores import DetectionScores
+from .detections import Detections
 from .remedies import check_finite
 
 # What is found on a picture: boxes (n, 4) in its pixels, scores (n,), labels (n,), and of a network
@@ -200,6 +201,6 @@ def evaluate_pictures(
             found[index].add(number, boxes, scores, labels, *pasted)
     rates = all_reduce_sum(total / np.maximum(seconds, 1e-9), shard.size)
     return [
-        DetectionEvaluation(len(pictures), one.scores(shard), one, float(rate))
+        DetectionEvaluation(len(pictures), score(one, shard), one, float(rate))
         for one, rate in zip(found, rates, strict=True)
     ]

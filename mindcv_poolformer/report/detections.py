@@ -12,9 +12,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..data.detection.coco import CocoPictures
-from ..evaluation.coco import Detections
 from ..evaluation.coco_scores import OVERLAPS, RECALLS
 from ..evaluation.detection import DetectionEvaluation
+from ..evaluation.detections import Detections
 from ..runtime.figures import drawn, short
 from ..runtime.files import replaced_folder
 from .folder import DESCRIPTION

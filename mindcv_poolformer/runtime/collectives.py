@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -28,13 +30,24 @@ def all_gather(array: np.ndarray, size: int) -> np.ndarray:
     )
 
 
-def all_gather_bytes(content: bytes, size: int) -> list[bytes]:
-    """Gives every rank the bytes of all ranks, of any lengths, in the order of the ranks.
+def all_gather_arrays(arrays: Mapping[str, np.ndarray], size: int) -> list[dict[str, np.ndarray]]:
+    """Gives every rank the named arrays of all ranks, of any shapes, in the order of the ranks.
 
     Args:
-        content: of this rank.
+        arrays: of this rank.
         size: number of ranks in the job.
     """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    gathered = []
+    for content in _all_gather_bytes(buffer.getvalue(), size):
+        with np.load(io.BytesIO(content)) as loaded:
+            gathered.append({name: loaded[name] for name in loaded.files})
+    return gathered
+
+
+def _all_gather_bytes(content: bytes, size: int) -> list[bytes]:
+    """Gives every rank the bytes of all ranks, of any lengths, in the order of the ranks."""
     lengths = all_gather(np.array([len(content)], np.int64), size)[:, 0].tolist()
     words = np.zeros(max(1, -(-max(lengths) // 2)), np.uint16)
     words.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)

@@ -17,8 +17,10 @@ from pycocotools.cocoeval import COCOeval
 from mindcv_poolformer.data.detection.coco import CocoPictures, evaluation_pictures
 from mindcv_poolformer.data.order import Shard
 from mindcv_poolformer.evaluation import coco
-from mindcv_poolformer.evaluation.coco import Detections
-from mindcv_poolformer.evaluation.coco_scores import MAX_DETECTIONS, NAMES, DetectionScores
+from mindcv_poolformer.evaluation import detections as detections_module
+from mindcv_poolformer.evaluation.coco import score
+from mindcv_poolformer.evaluation.coco_scores import NAMES, DetectionScores
+from mindcv_poolformer.evaluation.detections import Detections
 from mindcv_poolformer.runtime.errors import UserError
 
 OFFICIAL = FIXTURES / "coco"
@@ -61,15 +63,13 @@ def detections(pictures: CocoPictures, numbers: Any = None, *, masks: bool = Tru
     return found
 
 
-@pytest.mark.parametrize("name", ["", "_mmdet_maxDets_100_300_1000"])
 def test_the_numbers_are_the_official_ones(
-    pictures: CocoPictures, name: str, capfd: pytest.CaptureFixture[str]
+    pictures: CocoPictures, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    most = {"": (1, 10, 100)}.get(name, (100, 300, 1000))
-    scores = detections(pictures).scores(max_detections=most)
+    scores = score(detections(pictures))
     assert EXPECTED["names"] == list(NAMES)
     for kind, found in (("bbox", scores.boxes), ("segm", scores.masks)):
-        np.testing.assert_allclose(found.values / 100, EXPECTED[f"{kind}{name}"], rtol=1e-12)
+        np.testing.assert_allclose(found.values / 100, EXPECTED[kind], rtol=1e-12)
         by_class = dict(zip(pictures.classes, found.by_class / 100, strict=True))
         assert by_class == pytest.approx(EXPECTED[f"{kind}_per_class"], rel=1e-12)
     assert capfd.readouterr() == ("", "")  # nothing of pycocotools
@@ -93,7 +93,7 @@ def test_results_are_the_official_files(pictures: CocoPictures, tmp_path: Path) 
 
 
 def test_tables(pictures: CocoPictures) -> None:
-    scores = detections(pictures).scores()
+    scores = score(detections(pictures))
     assert str(scores) == "box AP 29.7 %, mask AP 26.1 %"
     assert scores.table(pictures.classes).splitlines() == [
         "class        box AP  mask AP",
@@ -105,9 +105,8 @@ def test_tables(pictures: CocoPictures) -> None:
     assert lines[0].split() == ["IoU", "objects", "at", "most", "%"] and len(lines) == 13
     assert lines[1].split() == ["AP", "0.50:0.95", "all", "100", "29.66"]
     assert lines[8].split() == ["AR10", "0.50:0.95", "all", "10", "41.58"]
-    boxes = detections(pictures, masks=False).scores(max_detections=(100, 300, 1000))
+    boxes = score(detections(pictures, masks=False))
     assert str(boxes) == "box AP 29.7 %" and boxes.masks is None
-    assert boxes.boxes.table().splitlines()[9].split()[:4] == ["AR1000", "0.50:0.95", "all", "1000"]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +125,8 @@ def test_ranks_add_up_without_what_is_there_twice(
     for number in set(shares[0]) & set(shares[1]):
         ranks[1].add(number, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [])
     count = len(ranks)
-    payloads = [coco._packed(rank._found) for rank in ranks]
-    monkeypatch.setattr(coco, "all_gather_bytes", lambda content, size: payloads)
+    own = [detections_module._packed(rank._found) for rank in ranks]
+    monkeypatch.setattr(detections_module, "all_gather_arrays", lambda arrays, size: own)
     alone = detections(pictures)
     for rank in ranks:
         rank.gather(count)
@@ -135,13 +134,13 @@ def test_ranks_add_up_without_what_is_there_twice(
             assert list(rank.results(kind)) == list(alone.results(kind))
     categories = np.sort(pictures.category_ids)
     for kind in ("bbox", "segm"):
-        expected = alone._scores(kind, Shard(), MAX_DETECTIONS)
-        payloads = [
-            coco._saved(rank._parts(kind, categories[number::count], MAX_DETECTIONS))
-            for number, rank in enumerate(ranks)
+        expected = coco._score(alone, kind, Shard())
+        parts = [
+            coco._parts(rank, kind, categories[number::count]) for number, rank in enumerate(ranks)
         ]
+        monkeypatch.setattr(coco, "all_gather_arrays", lambda arrays, size, parts=parts: parts)
         for number, rank in enumerate(ranks):
-            found = rank._scores(kind, Shard(number, count), MAX_DETECTIONS)
+            found = coco._score(rank, kind, Shard(number, count))
             assert found.values.tolist() == expected.values.tolist()
             assert found.by_class.tolist() == expected.by_class.tolist()
 
@@ -156,7 +155,7 @@ def nothing(pictures: CocoPictures, masks: bool) -> Detections:
 
 def test_nothing_found(pictures: CocoPictures, tmp_path: Path) -> None:
     found = nothing(pictures, True)
-    scores = found.scores()
+    scores = score(found)
     assert scores.boxes.values.tolist() == [0] * 12 == scores.masks.values.tolist()
     assert [json.loads(path.read_text()) for path in found.write(tmp_path)] == [[], []]
 
@@ -178,7 +177,7 @@ def one_person(pictures: CocoPictures) -> DetectionScores:
     label = pictures.classes.index("person")
     found.add(0, np.array([[10, 10, 50, 50]]), np.array([0.9]), np.array([label]), mask)
     found.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), mask[:0])
-    return found.scores()
+    return score(found)
 
 
 def test_an_object_numbered_0_is_found(tmp_path: Path) -> None:
@@ -214,7 +213,7 @@ def test_what_training_leaves_out_is_looked_for(tmp_path: Path) -> None:
     evaluation.accumulate()
     evaluation.summarize()
     expected = np.where(evaluation.stats < 0, np.nan, 100 * evaluation.stats)
-    np.testing.assert_allclose(found.scores().boxes.values, expected, rtol=1e-12)
+    np.testing.assert_allclose(score(found).boxes.values, expected, rtol=1e-12)
     assert 0 < expected[0] < 100
 
 
@@ -253,6 +252,6 @@ def test_results_that_are_none(pictures, boxes, scores, labels, masks, said: str
     with pytest.raises(ValueError, match=said):
         found.add(0, np.array(boxes), np.array(scores), np.array(labels), masks)
     with pytest.raises(ValueError, match="16 of 16 pictures not looked at"):
-        found.scores()
+        score(found)
     with pytest.raises(ValueError, match=r"a mask of \(2, 3\) on a picture of \(400, 300\)"):
         Detections(pictures, masks=True).add(0, [[0, 0, 1, 1]], [1], [0], np.ones((1, 2, 3)))

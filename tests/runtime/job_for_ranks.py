@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcv_poolformer.runtime.collectives import (
     all_gather,
-    all_gather_bytes,
+    all_gather_arrays,
     all_reduce_sum,
     assert_identical,
     barrier,
@@ -44,8 +44,15 @@ def check_collectives(world: World) -> None:
     assert thirds.dtype == np.float64 and thirds[0] == sum([1 / 3] * world.size)
     odd = np.array([np.nan, -0.0, 1e300 * (world.rank + 1)])
     assert all_gather(odd, world.size)[world.rank].tobytes() == odd.tobytes()
-    own = [bytes(range(256)) * rank + b"\xff" * (rank > 1) for rank in range(world.size)]
-    assert all_gather_bytes(own[world.rank], world.size) == own
+    own = [
+        {"places": np.arange(255 * rank, dtype=np.uint8).reshape(-1, 5), "thirds": thirds / rank}
+        for rank in range(1, world.size + 1)
+    ]
+    gathered = all_gather_arrays(own[world.rank], world.size)
+    for found, expected_arrays in zip(gathered, own, strict=True):
+        assert found.keys() == expected_arrays.keys()
+        for name, array in expected_arrays.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)
 
 
 def check_identical(world: World) -> None:
