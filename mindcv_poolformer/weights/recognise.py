@@ -10,6 +10,7 @@ from typing import Any
 
 import mindcv
 import numpy as np
+from mindspore import nn
 
 from ..data.detection import coco_categories
 from ..data.segmentation import ade20k
@@ -73,48 +74,86 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
     naming, prefix = find_network(source)
     _refuse_other_detectors(naming, source)
     source = unwrap(source, prefix)
-    num_classes = 0
-    weight = naming.theirs(naming.classifier(source.values)[0])
-    if weight in source.values:
-        num_classes = len(np.atleast_1d(source.values[weight])) // naming.layout.rows
+    num_classes = _num_classes(naming, source)
     model = variant_of(naming, source, num_classes, model)
-    in_channels = source.values[naming.stem].shape[1]
-    head = ""
-    settings: dict[str, Any]
     if naming.layout.backbone:
         source = _without_norms_of_no_map(openmmlab.opened(source), naming)
-        num_classes = max(num_classes, 1)  # without any, the shapes below tell
-        settings = widths_in(source.values, kind_of(model))
-    else:
-        pools_first = naming is TIMM or naming.layout is METAFORMER
-        head = POOL_NORM if pools_first else _head_order(source)
-        settings = {"head": head}
+        num_classes = max(num_classes, 1)  # without any, the shapes tell
+    in_channels = source.values[naming.stem].shape[1]
+    head = _head_order(naming, source)
     network = mindcv.create_model(
-        model, num_classes=num_classes, in_channels=in_channels, **settings
+        model,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        **({"head": head} if head else widths_in(source.values, kind_of(model))),
     )
-    shapes = {parameter.name: parameter for parameter in network.get_parameters()}
-    theirs = {ours: naming.theirs(ours) for ours in shapes}
+    values, note = _values_for(network, naming, source, prefix)
+    weights = ModelWeights(
+        values=values,
+        model=model,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        head=head,
+        origin=(OUR_METAFORMER if naming is MINDCV and VARIANTS[model].family else naming).label,
+        path=source.path,
+        note=note,
+        limits=_limits(source, getattr(network, "limits", {})),
+        **_told_of_classes(naming, source, num_classes),
+    )
+    if imagenet.published(source.path) and not source.metadata:
+        return weights.with_imagenet_names()
+    return weights
+
+
+def _num_classes(naming: Naming, source: Source) -> int:
+    """The rows of the classifier, by class; 0 without one."""
+    weight = naming.theirs(naming.classifier(source.values)[0])
+    if weight not in source.values:
+        return 0
+    return len(np.atleast_1d(source.values[weight])) // naming.layout.rows
+
+
+def _values_for(
+    network: nn.Cell, naming: Naming, source: Source, prefix: str
+) -> tuple[dict[str, np.ndarray], str]:
+    """The values of all of a network's parameters, by our names, and what to note of the rest.
+
+    Raises:
+        UserError: a parameter is missing, left over, of the wrong shape, or has no floats.
+    """
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    theirs = {ours: naming.theirs(ours) for ours in parameters}
     source = without_state(source, set(theirs.values()))
-    note = told(source, prefix)
+    notes = [told(source, prefix)]
     values = _linear(source.values) if naming.flat else source.values
-    if naming is HUGGINGFACE_BASE and not (num_classes or theirs[NORM[0]] in values):
-        values = values | {theirs[n]: initial(n, shapes[n].shape) for n in NORM}
-        note = "; ".join(filter(None, (note, "it has no norm behind its stages, which is new")))
-    check_fit({theirs[ours]: shape for ours, shape in shapes.items()}, values, source.path)
+    if naming is HUGGINGFACE_BASE and not (network.num_classes or theirs[NORM[0]] in values):
+        values = values | {theirs[n]: initial(n, parameters[n].shape) for n in NORM}
+        notes.append("it has no norm behind its stages, which is new")
+    check_fit({theirs[ours]: one for ours, one in parameters.items()}, values, source.path)
     for name, value in values.items():
         if value.dtype != np.float32:
             raise UserError(f"{source.path}: found {name} in {value.dtype}, expected floats")
+    return {ours: values[theirs[ours]] for ours in parameters}, "; ".join(filter(None, notes))
+
+
+def _told_of_classes(naming: Naming, source: Source, num_classes: int) -> dict[str, Any]:
+    """What a file, or what lies beside it, tells of classes and images: of :class:`ModelWeights`.
+
+    Raises:
+        UserError: there are more names than classes.
+    """
+    metadata, folder = source.metadata, source.path.parent
     huggingfaces = naming in (HUGGINGFACE, HUGGINGFACE_BASE)
-    for_people = "labels" in source.metadata or huggingfaces
-    classes = tuple(source.metadata.get("labels" if for_people else "classes", ()))
-    preprocessing = source.metadata.get("preprocessing")
+    for_people = "labels" in metadata or huggingfaces
+    classes = tuple(metadata.get("labels" if for_people else "classes", ()))
+    preprocessing = metadata.get("preprocessing")
     if huggingfaces:
-        classes = huggingface.read_classes(source.path.parent, num_classes)
-        preprocessing = huggingface.read_preprocessing(source.path.parent)
-    palette = openmmlab.palette_from(source.metadata.get("palette"))
-    reduce_zero_label = source.metadata.get("reduce_zero_label")
-    category_ids = tuple(source.metadata.get("category_ids", ()))
-    if naming.layout.backbone and not source.metadata:
+        classes = huggingface.read_classes(folder, num_classes)
+        preprocessing = huggingface.read_preprocessing(folder)
+    palette = openmmlab.palette_from(metadata.get("palette"))
+    reduce_zero_label = metadata.get("reduce_zero_label")
+    category_ids = tuple(metadata.get("category_ids", ()))
+    if naming.layout.backbone and not metadata:
         classes = openmmlab.classes_in(source.meta)
         if naming.layout in SEGMENTER_LAYOUTS:
             palette = openmmlab.palette_in(source.meta)
@@ -125,26 +164,14 @@ def recognise(source: Source, model: str | None = None) -> ModelWeights:
         raise UserError(
             f"{source.path}: found {len(classes)} class names, expected at most {num_classes}"
         )
-    weights = ModelWeights(
-        values={ours: values[theirs[ours]] for ours in shapes},
-        model=model,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        head=head,
-        classes=classes,
-        preprocessing=preprocessing,
-        origin=(OUR_METAFORMER if naming is MINDCV and VARIANTS[model].family else naming).label,
-        path=source.path,
-        for_people=for_people,
-        note=note,
-        palette=palette,
-        reduce_zero_label=reduce_zero_label,
-        category_ids=category_ids,
-        limits=_limits(source, getattr(network, "limits", {})),
-    )
-    if imagenet.published(source.path) and not source.metadata:
-        return weights.with_imagenet_names()
-    return weights
+    return {
+        "classes": classes,
+        "for_people": for_people,
+        "preprocessing": preprocessing,
+        "palette": palette,
+        "reduce_zero_label": reduce_zero_label,
+        "category_ids": category_ids,
+    }
 
 
 def _refuse_other_detectors(naming: Naming, source: Source) -> None:
@@ -208,8 +235,12 @@ def _limits(source: Source, usual: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in limits.items() if value != usual[key]}
 
 
-def _head_order(source: Source) -> str:
-    """Give the ``head`` that a checkpoint's metadata name; without metadata the official one."""
+def _head_order(naming: Naming, source: Source) -> str:
+    """Give the ``head`` that metadata name, or else the one of whose model it is; "" of none."""
+    if naming.layout.backbone:
+        return ""
+    if naming is TIMM or naming.layout is METAFORMER:
+        return POOL_NORM
     head = source.metadata.get("head", NORM_POOL)
     if head not in (NORM_POOL, POOL_NORM):
         raise UserError(
