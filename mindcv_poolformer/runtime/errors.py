@@ -20,6 +20,12 @@ from . import interrupts, scheduler
 DEBUG = "--debug"
 DEBUG_HELP = "print an error's traceback before its line"
 SILENT_SECONDS = 10  # more than mpirun needs to end the other ranks
+# How MindSpore says that there is no memory, and mostly how many bytes it asked for.
+_NO_MEMORY = re.compile(
+    r"(?:memory isn't enough and alloc failed|allocate (?:\w+ )?memory failed|out of memory!!!)"
+    r"(?:.*?(?:alloc size: ?|malloc ?\[)(\d+))?",
+    re.IGNORECASE | re.DOTALL,
+)
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MS_WORKER_NUM")  # Open MPI, MPICH, msrun
 
 
@@ -95,6 +101,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         # MindSpore raises the line that kernel_compiler answers instead of its kernels.
         if failed := re.search(r"graph kernels: found .+", str(error)):
             _end(1, _line(failed[0], debug))
+        if missing := _NO_MEMORY.search(str(error)):
+            more = f"{int(missing[1]) / 1e9:.2f} GB more" if missing[1] else "more"
+            expected = "expected it: smaller batches or images take less"
+            _end(1, _line(f"out of memory: found no room for {more}, {expected}", debug))
         _end(1, _trace())  # the edge of the process: told in full, then passed on as the exit code
     _end(0, "")
 

@@ -25,6 +25,14 @@ def renamed(): Path("file").touch(); os.rename("file", "nowhere/file")
 def nameless():
     with open("/dev/full", "w") as file: file.write("text")
 def memory(): np.zeros(10**18)
+def no_room():
+    from mindspore import Tensor, ops, set_context
+    set_context(mode=1)
+    ops.broadcast_to(Tensor([1.0]), (10**6, 10**6)).asnumpy()
+def no_room_for_a_graph():
+    from mindspore import Tensor, nn, set_context
+    set_context(mode=0)
+    nn.ReplicationPad2d((10**6,) * 4)(Tensor(np.ones((1, 1, 1), np.float32))).asnumpy()
 def flags(): OneLineParser().parse_args(sys.argv[1:] or ["--no_such_flag"])
 class Cell:
     def __del__(self): os.kill(os.getpid(), signal.SIGINT)
@@ -43,7 +51,13 @@ def end_of(
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "",
+            "GLOG_v": "4",  # none of MindSpore's own lines
+            "MINDCV_POOLFORMER_GRAPH_KERNELS": "0",
+        },
         stdout=stdout,
         stderr=stderr,
         text=True,
@@ -74,6 +88,20 @@ def test_ctrl_c_where_python_drops_it_is_the_cause_of_what_follows(tmp_path: Pat
             1,
             "Unable to allocate 6.94 EiB for an array with shape (1000000000000000000,) and data "
             "type float64",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "no_room",
+            1,
+            "out of memory: found no room for more, expected it: smaller batches or images take "
+            "less",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "no_room_for_a_graph",
+            1,
+            "out of memory: found no room for 16000.02 GB more, expected it: smaller batches or "
+            "images take less",
             marks=pytest.mark.long,
         ),
         pytest.param("flags", 2, "unrecognized arguments: --no_such_flag", marks=pytest.mark.long),
