@@ -79,7 +79,7 @@ test-with: .venv-$(MINDSPORE)/installed
 test-page: .venv-page/installed
 	PAGE=required .venv-page/bin/python -m pytest tests/page
 
-# Twenty-five minutes and the exports of ten bundles; make bench BENCH=--quick takes two to three.
+# Half an hour; make bench BENCH=--quick takes two to three minutes.
 # Figures are of this machine's CPU.
 bench: .venv/installed-parity
 	$(BIN)/python -m benchmarks.bench $(BENCH)

@@ -39,15 +39,8 @@ def load_onnx(
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     path = description.checked(graph.file)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    # Its own choice knows nothing of a container's quota.
-    options.intra_op_num_threads = threads or cores.threads()
-    # A thread that spins while it waits takes the core of whoever decodes the next images.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_mem_pattern = False  # memory for each batch size, a third more in all
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path, threads)
     except (
         errors.Fail,
         errors.InvalidArgument,
@@ -67,6 +60,18 @@ def load_onnx(
         return found[0] if len(found) == 1 else tuple(found)
 
     return run
+
+
+def open_session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Load a graph on the CPU; ``threads`` as of :func:`load_onnx`, errors ONNX Runtime's own."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    # Its own choice knows nothing of a container's quota.
+    options.intra_op_num_threads = threads or cores.threads()
+    # A thread that spins while it waits takes the core of whoever decodes the next images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # memory for each batch size, a third more in all
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _check_fit(session: Any, path: Path, description: Description, graph: Graph) -> None:
