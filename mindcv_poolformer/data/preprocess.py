@@ -16,6 +16,7 @@ from ..runtime.errors import UnreadableError, UserError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error)  # what Pillow answers damaged files with
 
 
 def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) -> Image.Image:
@@ -44,8 +45,7 @@ def open_image(path: str | Path, channels: int = 3, *, upright: bool = False) ->
             raise UnreadableError.of("image", path, " is an empty file") from None
         reason = " is not in an image format that Pillow reads"
         raise UnreadableError.of("image", path, reason) from None
-    # Pillow's decoders answer damaged data with any of these.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         reason = f" cannot be read: {' '.join(str(error).split())}"
         raise UnreadableError.of("image", path, reason) from error
 

@@ -180,7 +180,7 @@ class SceneReport:
                 map(percent, scores.accuracy),
                 scores.counts.sum(axis=1),
                 scores.counts.sum(axis=0),
-                strict=False,
+                strict=True,
             ),
         )
         write_csv(

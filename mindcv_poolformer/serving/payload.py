@@ -25,7 +25,7 @@ from mlserver.types import (
 )
 from PIL import Image
 
-from ..data.preprocess import MODES, convert
+from ..data.preprocess import DAMAGED, MODES, convert
 from ..export.picture_files import as_png
 from ..runtime.counted import counted
 
@@ -120,8 +120,7 @@ class Pictures:
             raise BadRequestError(
                 f"image {index}: found too many pixels, expected at most {self.most_pixels:,}", 413
             ) from None
-        # Pillow's decoders answer damaged data with any of these.
-        except (OSError, SyntaxError, ValueError) as error:
+        except DAMAGED as error:
             reason = " ".join(str(error).split())
             raise BadRequestError(f"image {index}: cannot be read ({reason:.120})") from None
 

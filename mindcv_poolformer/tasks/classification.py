@@ -116,14 +116,16 @@ class Classification:
         return lambda network, level: Labelled(mixed_precision(network, level), soft_cross_entropy)
 
     @staticmethod
-    def step_inputs(recipe: Recipe, network: StagedClassifier) -> tuple[Tensor, Tensor, Tensor]:
-        """What a training step is compiled for: images, targets and drop path, without values."""
+    def step_inputs(recipe: Recipe, network: StagedClassifier) -> tuple[Tensor, ...]:
+        """What a training step is compiled for: the columns of a batch, without values."""
         batch, edge = recipe.data.batch_size, recipe.augmentation.image_resize
-        return (
-            Tensor(shape=(batch, recipe.model.in_channels, edge, edge), dtype=ms.float32),
-            Tensor(shape=(batch, network.num_classes), dtype=ms.float32),
-            Tensor(shape=(len(network.drop_path_rates), 2, batch), dtype=ms.float32),
-        )
+        shapes: list[tuple[int, ...]] = [
+            (batch, recipe.model.in_channels, edge, edge),
+            (batch, network.num_classes),
+        ]
+        if any(network.drop_path_rates):
+            shapes.append((len(network.drop_path_rates), 2, batch))
+        return tuple(Tensor(shape=shape, dtype=ms.float32) for shape in shapes)
 
     def evaluator(self) -> Evaluator:
         """Give what validates the network in training.

@@ -235,6 +235,7 @@ class Detection:
         pictures = pictures_to_validate_on(
             self.recipe, self.images.classes, self.num_classes, masks=masks
         )
+        self.notes += pictures.notes
         level = self.recipe.system.eval_amp_level
         network = self.create_network(self.recipe, self.num_classes)
         return validating_pictures.evaluator_of(self.recipe, network, level, pictures, self.world)

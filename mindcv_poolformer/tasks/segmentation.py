@@ -50,7 +50,7 @@ class Segmentation:
         self.recipe = recipe
         self.world = world
         self.images = self.training_data(recipe)
-        self.num_classes = recipe.model.num_classes or len(self.images.classes)
+        self.num_classes = len(self.images.classes)
         self.notes = self.images.notes
         size = recipe.data.batch_size
         self.pass_steps = steps_per_epoch(len(self.images), size, world.size, drop_remainder=True)
@@ -107,14 +107,14 @@ class Segmentation:
         return lambda network, level: Labelled(mixed_precision(network, level), loss)
 
     @staticmethod
-    def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, Tensor, Tensor]:
-        """What a training step is compiled for: images, labels and dropout, without values."""
-        batch, crop = recipe.data.batch_size, recipe.segmentation.crop_size
-        return (
-            Tensor(shape=(batch, 3, *crop), dtype=ms.float32),
-            Tensor(shape=(batch, *crop), dtype=ms.int32),
-            Tensor(shape=(batch, recipe.segmentation.head_channels), dtype=ms.float32),
-        )
+    def step_inputs(recipe: Recipe, network: SemanticFPN) -> tuple[Tensor, ...]:
+        """What a training step is compiled for: the columns of a batch, without values."""
+        batch, settings = recipe.data.batch_size, recipe.segmentation
+        images = Tensor(shape=(batch, 3, *settings.crop_size), dtype=ms.float32)
+        labels = Tensor(shape=(batch, *settings.crop_size), dtype=ms.int32)
+        if not settings.head_dropout:
+            return images, labels
+        return images, labels, Tensor(shape=(batch, settings.head_channels), dtype=ms.float32)
 
     def evaluator(self) -> SegmentationEvaluator:
         """Give what validates the network in training.
@@ -122,7 +122,7 @@ class Segmentation:
         Raises:
             UserError: as :func:`splits.validation_scenes`.
         """
-        scenes = splits.validation_scenes(self.recipe, self.images.classes)
+        scenes = splits.validation_scenes(self.recipe, self.images.classes, self.num_classes)
         self.notes += scenes.notes
         level = self.recipe.system.eval_amp_level
         network = self.create_network(self.recipe, self.num_classes)

@@ -211,7 +211,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         f"{names} on {counted(len(pictures), 'picture')} of {pictures.file.path}, in "
         f"{facts['runtime']}"
     )
-    lines = [where, describe(facts["precision"], result), *tables(result)]
+    lines = [*pictures.notes, where, describe(facts["precision"], result), *tables(result)]
     return Outcome([*lines, *table(pictures.classes, result)], facts)
 
 

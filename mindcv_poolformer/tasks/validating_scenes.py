@@ -40,7 +40,7 @@ from .validation import ValidationOptions
 def validate(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate at one AMP level, or at two on the same scenes."""
     weights = find_weights(recipe.model, Path(recipe.checkpointing.ckpt_save_dir) / "best.ckpt")
-    scenes = splits.validation_scenes(recipe, weights.classes or None)
+    scenes = splits.validation_scenes(recipe, weights.classes or None, weights.num_classes)
     level, other_level = recipe.system.eval_amp_level, options.compare_amp_level
     evaluator = evaluator_of(recipe, restored(recipe, weights), level, scenes, world)
     if options.deploy:
@@ -87,8 +87,7 @@ def restored(recipe: Recipe, weights: ModelWeights) -> SemanticFPN:
     Raises:
         UserError: as :func:`load_weights`.
     """
-    count = recipe.model.num_classes or weights.num_classes
-    network = mindcv.create_model(recipe.model.model, **weights.settings | {"num_classes": count})
+    network = mindcv.create_model(recipe.model.model, **weights.settings)
     choose_attention(network, recipe.system.flash_attention)
     load_weights(network, weights)
     return network
@@ -129,7 +128,7 @@ def per_class(
     classes: tuple[str, ...], result: SegmentationEvaluation
 ) -> dict[str, dict[str, float | None]]:
     """IoU and accuracy of each class in percent, None where there is none."""
-    values = zip(classes, result.found.iou, result.found.accuracy, strict=False)
+    values = zip(classes, result.found.iou, result.found.accuracy, strict=True)
     return {
         name: {"IoU": None if iou != iou else iou, "Acc": None if acc != acc else acc}
         for name, iou, acc in values
@@ -147,7 +146,7 @@ def _report(
 def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) -> Outcome:
     """Evaluate the graphs that a bundle holds; of the recipe only the scenes."""
     bundle = bundle_asked_for(load_segmenter_bundle, recipe, options)
-    scenes = splits.validation_scenes(recipe, bundle.classes)
+    scenes = splits.validation_scenes(recipe, bundle.classes, len(bundle.classes))
 
     def label(pictures: Tensor, size: tuple[int, int]) -> np.ndarray:
         return bundle.label_map(pictures.asnumpy()[0])[None]

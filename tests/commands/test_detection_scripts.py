@@ -312,6 +312,24 @@ def on_a_canvas(workspace: Path) -> dict[str, Any]:
     return json.loads((workspace / "canvas.json").read_text())
 
 
+LEFT_OUT = "other.json: objects left out: 1 of other categories\n"
+
+
+def another(workspace: Path) -> str:
+    """A file for validation with a category more."""
+    source = workspace / "coco" / "annotations" / "instances_val.json"
+    content = json.loads(source.read_text())
+    content["categories"].append({"id": 9, "name": "post"})
+    content["annotations"].append(annotation(999, 100, 9, 1, 1, 20, 20))
+    return str(write(workspace / "other.json", content))
+
+
+def test_training_tells_what_validation_leaves_out(workspace: Path) -> None:
+    keys = {"epoch_size": 2, "epoch_steps": 1, "val_annotations": another(workspace)}
+    ended = forked.run("train.py", workspace, ckpt_save_dir="other", **keys)
+    assert (ended.code, ended.err) == (0, "") and LEFT_OUT in ended.out
+
+
 def test_a_bundle_scores_as_its_checkpoint(workspace: Path, on_a_canvas: dict[str, Any]) -> None:
     """Padded to the same canvas, which is the bundle's size too."""
     keys = {"ckpt_path": "whole/best.ckpt", "score_thr": 0.0}
@@ -333,6 +351,10 @@ def test_a_bundle_scores_as_its_checkpoint(workspace: Path, on_a_canvas: dict[st
         assert len(scores) >= 10 and on_a_canvas["box_AR100"] > 0
         assert {key: facts[key] for key in scores} == pytest.approx(scores, abs=0.05)
         assert (workspace / f"report_{runtime}" / "results.bbox.json").exists()
+    ended = forked.run(
+        "validate.py", workspace, bundle="bundle", val_annotations=another(workspace)
+    )
+    assert LEFT_OUT in ended.out
 
 
 def test_what_validation_cannot_do_is_one_line(workspace: Path) -> None:

@@ -221,6 +221,12 @@ def test_a_label_of_another_size_is_one_line(workspace: Path) -> None:
     assert re.fullmatch(r"error: label [^\n]*03\.png: found 47 x 40 pixels, [^\n]*\n", ended.err)
 
 
+def test_as_many_classes_as_have_names(workspace: Path) -> None:
+    ended = forked.run("train.py", workspace, ckpt_save_dir="more", num_classes=4)
+    said = "error: num_classes: found 4 with 3 classes in scenes, expected 3\n"
+    assert (ended.code, ended.err) == (1, said)
+
+
 def test_a_finished_run_is_left_as_it_is(workspace: Path) -> None:
     before = (workspace / "whole" / "last.ckpt").read_bytes()
     ended = forked.run("train.py", workspace, ckpt_save_dir="whole")

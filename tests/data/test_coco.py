@@ -197,6 +197,10 @@ FAULTS = [
         'picture 9: found file_name "\\ud800.png", expected text',
     ),
     (spoilt("categories", 1, "id", value="1"), 'categories[1]: found id "1", expected an integer'),
+    (
+        spoilt("categories", 1, "name", value="traffic\nlight"),
+        'categories[1]: found name "traffic\\nlight", expected text on one line',
+    ),
     (spoilt("categories", 1, "name", value="car"), 'category 1: found the name "car" twice, '),
     (spoilt(*FIRST, "id"), "annotations[0]: found no id, expected an integer"),
     (spoilt(*FIRST, "id", value=12), "picture 70, annotation 12: found the id 12 twice, expected"),

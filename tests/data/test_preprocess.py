@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mindcv_poolformer.data.preprocess import EvalTransform, channels_first, normalize, open_image
-from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.runtime.errors import UnreadableError, UserError
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -72,6 +73,16 @@ def test_resize_and_centre_crop(size, crop_pct, image_size, resized, top, left, 
     levels = found * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
     assert levels.shape == expected.shape
     assert np.abs(levels - expected).max() <= 1.001  # one level of 255 for fixed-point rounding
+
+
+def test_a_png_with_an_empty_chunk(tmp_path: Path) -> None:
+    """Pillow reads a number out of it that is not there."""
+    noise(8, 8).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    chunk = bytes(4) + b"gAMA" + bytes(4)
+    (tmp_path / "a.png").write_bytes(content[:-12] + chunk + content[-12:])
+    with pytest.raises(UnreadableError, match="a.png cannot be read: "):
+        open_image(tmp_path / "a.png")
 
 
 def test_an_image_that_fits_is_only_normalised():

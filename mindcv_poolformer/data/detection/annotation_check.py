@@ -69,7 +69,7 @@ class AnnotationCheck:
         for index, row in enumerate(rows):
             where = f"{CATEGORIES}[{index}]"
             self._want(row, "id", where, _is_id, "an integer")
-            self._want(row, "name", where, _is_text, "text")
+            self._want(row, "name", where, _is_name, "text on one line")
         self._unique(rows, "id", "category", lambda row: f"category {row['id']}")
         self._unique(rows, "name", "category", lambda row: f"category {row['id']}")
         if not rows and not self.faults:
@@ -176,6 +176,10 @@ def _is_text(value: Any) -> bool:
     except UnicodeEncodeError:  # half of a pair, which JSON can spell and no file is named
         return False
     return True
+
+
+def _is_name(value: Any) -> bool:
+    return _is_text(value) and len(value.splitlines()) == 1
 
 
 def _is_edge(value: Any) -> bool:

@@ -14,7 +14,7 @@ from ...runtime.counted import counted
 from ...runtime.errors import UnreadableError, UserError
 from ...runtime.files import read_text
 from ..folder import files_below
-from ..preprocess import open_image
+from ..preprocess import DAMAGED, open_image
 from . import ade20k
 
 IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
@@ -249,8 +249,7 @@ def read_label(path: str | Path, num_classes: int, reduce_zero_label: bool) -> n
     except Image.UnidentifiedImageError:
         reason = " is not in an image format that Pillow reads"
         raise UnreadableError.of("label", path, reason) from None
-    # Pillow's decoders answer damaged data with any of these.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         reason = f" cannot be read: {' '.join(str(error).split())}"
         raise UnreadableError.of("label", path, reason) from error
     if kind != "PNG" or values is None:

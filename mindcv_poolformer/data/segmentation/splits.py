@@ -16,23 +16,29 @@ def training_scenes(recipe: Recipe) -> SceneFolder:
     """List the training split; digits are written first where the recipe asks for it.
 
     Raises:
-        UserError: as :func:`own_scenes`; or there are more classes than ``num_classes``.
+        UserError: as :func:`own_scenes`; or ``num_classes`` is another number than theirs.
     """
     return _scenes(recipe, recipe.data.train_split)
 
 
-def validation_scenes(recipe: Recipe, classes: Sequence[str] | None) -> SceneFolder:
+def validation_scenes(
+    recipe: Recipe, classes: Sequence[str] | None, num_classes: int
+) -> SceneFolder:
     """List the validation split.
 
     Args:
         recipe: names it.
         classes: those of the network, which are to be the folder's; None where it has no names.
+        num_classes: how many the network tells apart.
 
     Raises:
         UserError: as :func:`training_scenes`; or the classes are others.
     """
     scenes = _scenes(recipe, recipe.data.val_split)
-    if classes is None or tuple(classes) == scenes.classes:
+    if classes is None:
+        _check_count(scenes, num_classes, "classes of the weights")
+        return scenes
+    if tuple(classes) == scenes.classes:
         return scenes
     pairs = enumerate(zip(classes, scenes.classes, strict=False))
     differing = next(
@@ -55,10 +61,14 @@ def _scenes(recipe: Recipe, split: str) -> SceneFolder:
         scenes = ade20k_scenes(root, split)
     else:
         scenes = own_scenes(root, split, reduce_zero_label=reduce_zero_label)
-    count = recipe.model.num_classes
-    if count is not None and len(scenes.classes) > count:
-        raise UserError(
-            f"num_classes: found {count} with {counted(len(scenes.classes), 'class')} in {root}, "
-            "expected at least as many"
-        )
+    _check_count(scenes, recipe.model.num_classes, "num_classes")
     return scenes
+
+
+def _check_count(scenes: SceneFolder, count: int | None, what: str) -> None:
+    found = len(scenes.classes)
+    if count not in (None, found):
+        raise UserError(
+            f"{what}: found {count} with {counted(found, 'class')} in {scenes.root}, expected "
+            f"{found}"
+        )
