@@ -185,13 +185,12 @@ def read_description(folder: str | Path) -> Description:
     values = _read_json(path)
     try:
         description = _parse(folder, values)
+        outputs = None if description.objects is not None else values["output"]["shape"][1]
     except KeyError as error:
         raise UserError(f"{path}: found no key {error}, expected it") from None
     except (AttributeError, IndexError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path}: found a malformed value ({error})") from None
-    if description.objects is None and (outputs := values["output"]["shape"][1]) != len(
-        description.classes
-    ):
+    if outputs not in (None, len(description.classes)):
         raise UserError(
             f"{path}: found {counted(len(description.classes), 'class')} for "
             f"{counted(outputs, 'output')}"

@@ -39,5 +39,8 @@ def read_key(folder: Path, cipher: str | None, key_file: str | Path | None) -> b
     if cipher is None:
         return None
     if not key_file:
-        raise UserError(f"bundle {folder}: found it encrypted ({cipher}), expected --dec_key_file")
+        raise UserError(
+            f"bundle {folder}: found it encrypted ({cipher}), expected --dec_key_file, or key_file "
+            "in Python or the server's model-settings.json"
+        )
     return read_key_file(key_file)

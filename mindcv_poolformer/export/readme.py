@@ -78,8 +78,14 @@ is resized to fit `img_scale`, and then to the graph's size. Colours of the clas
 """
 
 _RUN = """\
-(found,) = session.run(None, {{"images": golden["{golden}"]}})
-print(abs(found - golden["{gives}"]).max())"""
+images, expected = golden["{golden}"], golden["{gives}"]
+{fixed}(found,) = session.run(None, {{"images": images}})
+print(abs(found - expected).max())"""
+
+_FIXED = """\
+images = np.resize(images, ({size}, *images.shape[1:]))  # all that it takes at once
+expected = np.resize(expected, ({size}, *expected.shape[1:]))
+"""
 
 _RUN_DETECTOR = """\
 inputs = {"images": golden["images"], "shapes": golden["shapes"]}
@@ -87,7 +93,8 @@ boxes, scores, labels, count = session.run(None, inputs)
 print(boxes[0, : count[0]], scores[0, : count[0]], labels[0, : count[0]])"""
 
 _KEY = """
-The graph is encrypted with AES-GCM. `KEY` is a file with the key, nothing else in it.
+The graph is encrypted with AES-GCM. `KEY` is a file with the key, nothing else in it. The server
+finds it by `"extra": {{"key_file": "KEY"}}` under `parameters` in `model-settings.json`.
 """
 
 _ONNX = """
@@ -113,6 +120,7 @@ take the MINDIR, and of the server `"runtime": "mindspore"` in `parameters.extra
 def write_readme(folder: Path, description: dict[str, Any]) -> None:
     """Write README.md for the content of model.json."""
     pixels = description["input"]["dtype"] == "uint8"
+    size = description["graphs"].get(ONNX, {}).get("batch_size")
     facts = description | {
         "classes": counted(len(description["classes"]), "class"),
         "checkpoint": f"`{description['checkpoint']['name']}`",
@@ -120,7 +128,9 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
         "sizes": _sizes(description),
         "key": " --dec_key_file KEY" if description["encryption"] else "",
         "run": _RUN.format(
-            golden="pixels" if pixels else "images", gives=description["output"]["name"]
+            golden="pixels" if pixels else "images",
+            gives=description["output"]["name"],
+            fixed=_FIXED.format(size=size) if size else "",
         ),
         "host": "",
     }
@@ -137,7 +147,7 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
     facts["commands"] = commands.format_map(facts)
     text = _TEXT.format_map(facts)
     if description["encryption"]:
-        text += _KEY
+        text += _KEY.format()
     if ONNX in description["files"]:
         text += _ONNX.format_map(facts)
     (folder / README).write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ NAMES = {"onnx": "ONNX Runtime", "mindspore": "MindSpore"}
 def chosen(description: Description, runtime: Runtime, device_target: str | None = None) -> Taken:
     """Settle what "auto" means: ONNX Runtime where it can run the bundle, and MindSpore elsewhere.
 
-    On a CPU it is quicker and wants a quarter of the memory.
+    On a CPU it is quicker and wants a third of the memory.
 
     Args:
         description: of the bundle.

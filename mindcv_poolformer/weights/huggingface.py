@@ -91,8 +91,8 @@ def read_preprocessing(folder: Path) -> dict[str, Any] | None:
             "image_size": size.pop(),
             "crop_pct": found["crop_pct"],
             "interpolation": {v: k for k, v in _RESAMPLE.items()}[found["resample"]],
-            "mean": [255 * value for value in found["image_mean"]],
-            "std": [255 * value for value in found["image_std"]],
+            "mean": [_of_255(value) for value in found["image_mean"]],
+            "std": [_of_255(value) for value in found["image_std"]],
             "pixel_range": [0, 255],
         }
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -100,6 +100,11 @@ def read_preprocessing(folder: Path) -> dict[str, Any] | None:
             f"{path}: found no preprocessing of a PoolFormer ({error!r}), expected it as "
             "transformers writes it"
         ) from None
+
+
+def _of_255(value: float) -> float:
+    """A share of the range of pixels in units of 0 to 255, as it was before it was rounded."""
+    return round(255 * value, 5)
 
 
 def _edges(size: Any) -> set[int]:

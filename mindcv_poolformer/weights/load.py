@@ -228,6 +228,7 @@ def _load(
     network.classes = weights.classes if kept else ()
     if isinstance(network, SemanticFPN):
         network.palette = weights.palette if kept else ()
+        network.reduce_zero_label = weights.reduce_zero_label if kept else None
     elif isinstance(network, RetinaNet | MaskRCNN):
         network.category_ids = weights.category_ids if kept else ()
     else:

@@ -81,7 +81,8 @@ def save_weights(network: Network, path: str | Path, form: Format | None = None)
 
     Args:
         network: of any variant, or a segmentation model or detector; its ``classes``, ``palette``
-            or ``category_ids`` and ``limits``, and ``preprocessing`` are written too.
+            and ``reduce_zero_label`` or ``category_ids`` and ``limits``, and ``preprocessing`` are
+            written too.
         path: replaced if it exists; its suffix tells the format, see :func:`format_of`.
         form: the format, where the name of a Hugging Face folder has a dot.
 
@@ -98,6 +99,7 @@ def save_weights(network: Network, path: str | Path, form: Format | None = None)
     }
     if isinstance(network, SemanticFPN):
         metadata |= {"classes": network.classes, "palette": network.palette}
+        metadata["reduce_zero_label"] = network.reduce_zero_label
     elif isinstance(network, RetinaNet | MaskRCNN):
         metadata |= {"classes": network.classes, "category_ids": network.category_ids}
         metadata["limits"] = network.limits

@@ -202,6 +202,10 @@ def elsewhere(folder: Path) -> None:
         ),
         (change("format", 3), "found format 3, expected at most 2: a later version"),
         (remove("preprocessing"), "found no key 'preprocessing'"),
+        (
+            lambda folder: redescribe(folder, lambda told: told["output"].pop("shape")),
+            "found no key 'shape'",
+        ),
         (change("files", {}), "found no key 'model.mindir'"),
         (change("files", 3), "found a malformed value"),
         (change("preprocessing", {"mean": 0}), r"preprocessing has the keys \['mean'\]"),

@@ -78,7 +78,8 @@ def test_nothing_holds_the_key(locked: Path) -> None:
         content = path.read_bytes()
         for form in (KEY, KEY.hex().encode()):
             assert form not in content, path
-    assert "--dec_key_file KEY" in (locked / "README.md").read_text()
+    readme = (locked / "README.md").read_text()
+    assert "--dec_key_file KEY" in readme and '`"extra": {"key_file": "KEY"}`' in readme
 
 
 def test_tampering_is_found_even_with_a_new_checksum(locked: Path, key_file: Path) -> None:

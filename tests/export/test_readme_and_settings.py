@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import pytest
 
 from mindcv_poolformer.export.readme import write_readme
@@ -65,11 +67,23 @@ def test_the_readmes_commands_run(folder: Path, pictures: list[Path], tmp_path: 
         assert done.stdout.startswith("self test at 32 px" if index == 0 else str(pictures[0]))
 
 
-def test_the_readmes_onnx_program_runs(onnx_folder: Path) -> None:
-    (program,) = blocks(onnx_folder, "python")
+@pytest.mark.parametrize("size", [None, 3, 6])
+def test_the_readmes_onnx_program_runs(onnx_folder: Path, tmp_path: Path, size: int | None) -> None:
+    """Of any batch size, and of one that is not that of the golden images."""
+    shutil.copytree(onnx_folder, tmp_path, dirs_exist_ok=True)
+    if size:
+        graph = onnx.load(tmp_path / "model.onnx")
+        for end in (*graph.graph.input, *graph.graph.output):
+            end.type.tensor_type.shape.dim[0].dim_value = size
+        (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+        description = json.loads((onnx_folder / "model.json").read_text())
+        description["graphs"]["model.onnx"]["batch_size"] = size
+        (tmp_path / "README.md").unlink()
+        write_readme(tmp_path, description)
+    (program,) = blocks(tmp_path, "python")
     assert "mindspore" not in program
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=onnx_folder, capture_output=True, text=True
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert 0 < float(done.stdout) <= 1e-4

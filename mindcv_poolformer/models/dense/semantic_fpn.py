@@ -132,6 +132,7 @@ class SemanticFPN(OnBackbone):
     ) -> None:
         super().__init__(backbone, num_classes)
         self.palette: tuple[tuple[int, int, int], ...] = ()  # of the classes, red, green and blue
+        self.reduce_zero_label: bool | None = None  # 0 in labels stands for no class, if known
         self.neck = FPN(self.widths, neck_channels)
         self.decode_head = SemanticFPNHead(
             neck_channels, num_classes, head_channels, dropout, len(self.widths)
