@@ -70,7 +70,7 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
     """Serve until a signal asks for the end.
 
     Raises:
-        UserError: there is nothing to serve, or a port is taken.
+        UserError: there is nothing to serve, a bundle cannot be loaded, or a port is taken.
     """
     settings, models = await load_settings(folder)
     if not models:
@@ -82,8 +82,8 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
     gc.freeze()  # what is imported stays; going through it would hold up all answers
     logging.getLogger("mlserver").setLevel(logging.INFO)
     await server.start(models)
-    if not await server.has_models():
-        raise UserError(f"{folder}: found no bundle that can be loaded; the reason is above")
+    if server.failure is not None:
+        raise UserError(f"{folder}: found a bundle that cannot be loaded ({server.failure})")
 
 
 def with_defaults(settings: Settings, max_request_bytes: int) -> Settings:

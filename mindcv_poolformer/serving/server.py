@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import struct
+import sys
 import time
 from array import array
 from typing import Any
@@ -48,6 +49,8 @@ class Server(MLServer):
             gRPC RESOURCE_EXHAUSTED.
     """
 
+    failure: BaseException | None = None  # why a model could not be loaded at the start
+
     def __init__(self, settings: Settings, max_request_bytes: int, max_requests: int) -> None:
         self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
         self._stopping, self._stopped = False, asyncio.Event()
@@ -58,14 +61,11 @@ class Server(MLServer):
     async def start(self, models_settings: list[ModelSettings]) -> None:
         """Serve until :meth:`stop` has done its work.
 
-        MLServer does not wait for that: its workers' answers would be waited for at the exit.
+        MLServer does not wait for that: its workers' answers would be waited for at the exit. It
+        ends where a model cannot be loaded, with the reason in :attr:`failure`.
         """
         await super().start(models_settings)
         await self._stopped.wait()
-
-    async def has_models(self) -> bool:
-        """Whether any model is loaded."""
-        return any(True for _ in await self._model_registry.get_models())
 
     async def stop(self, sig: int | None = None) -> None:
         """Take no more requests, answer those under way, then end the workers.
@@ -75,6 +75,8 @@ class Server(MLServer):
         if self._stopping:
             return
         self._stopping = True
+        if sig is None:  # MLServer itself asks, as it handles what a model has raised
+            self.failure = sys.exc_info()[1]
         try:
             await self._stop_in_turn(sig)
         finally:
@@ -104,7 +106,7 @@ class Server(MLServer):
             self._settings, self._data_plane, self._model_repository_handlers
         )
         self._grpc_server.max_requests = self._max_requests
-        for name in ("mlserver.grpc", "mlserver.parallel"):
+        for name in ("mlserver", "mlserver.grpc", "mlserver.parallel"):
             logging.getLogger(name).addFilter(_without_traceback)
 
     def _choose_models_first(self) -> None:
@@ -256,7 +258,7 @@ async def _say_briefly(request: Request, error: RequestValidationError) -> JSONR
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """One line for a client's mistake."""
+    """One line for a mistake of a client or in a bundle."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, MLServerError) and error.status_code < 500:
         record.exc_info = None

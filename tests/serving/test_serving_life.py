@@ -89,6 +89,7 @@ def test_never_ready_before_it_answers(served: Path, tmp_path: Path) -> None:
         assert {one.laddr.ip.removeprefix("::ffff:") for one in listening} == {"127.0.0.1"}
         loaded = Path(f"/proc/{service.process.pid}/maps").read_text()
         assert "onnxruntime" in loaded and "mindspore" not in loaded
+        service.http.unload_model(MODEL)  # all of them, which is no failure
         assert service.end() == 0
 
 
@@ -148,6 +149,20 @@ def test_what_cannot_be_served_ends_with_a_reason(
     with serving(tmp_path / "bundle", tmp_path) as service:
         assert service.running.finish(60).code == 1
         assert reason in service.log.read_text()
+
+
+def test_one_of_two_that_cannot_be_loaded_ends_it(served: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    version(served, repository, "1", "one")
+    version(served, repository, "2", "two", max_pixels=0)
+    with serving(repository, tmp_path) as service:
+        assert service.running.finish(60).code == 1
+    said = service.log.read_text()
+    assert said.splitlines()[-1] == (
+        f"error: {repository}: found a bundle that cannot be loaded "
+        "(max_pixels: found 0, expected a whole number >= 1)"
+    )
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("taken", ["http", "grpc", "metrics"])
