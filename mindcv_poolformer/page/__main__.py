@@ -19,7 +19,7 @@ from ..data.folder import find_images
 from ..data.preprocess import silence_pillow
 from ..export.description import CLASSIFICATION, SEGMENTATION, read_description
 from ..export.runtimes import RUNTIMES
-from ..runtime.arguments import OneLineParser, at_least_one
+from ..runtime.arguments import OneLineParser, port
 from ..runtime.errors import UserError, run
 from .detector import load_page_detector
 from .model import load_page_model
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all of the network"
     )
-    parser.add_argument("--port", type=at_least_one, default=7860, help="port to listen on")
+    parser.add_argument("--port", type=port, default=7860, help="port to listen on")
     return parser.parse_args()
 
 

@@ -30,3 +30,10 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer >= 1")
     return int(text)
+
+
+def port(text: str) -> int:
+    """Read the number of a port, for ``type=`` of an argument."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a port from 1 to 65535")
+    return int(text)

@@ -22,18 +22,25 @@ if find_spec("mlserver") is None:
 
 # isort: split
 from mlserver import Settings
-from mlserver.cli.serve import load_settings
+from mlserver.errors import MLServerError
+from mlserver.repository import ModelRepositoryFactory
 from mlserver.utils import install_uvloop_event_loop
 
 from ..runtime.arguments import OneLineParser, at_least_one
 from ..runtime.cores import share_among
 from ..runtime.errors import UserError, run
 from .server import Server
+from .settings import BundleRepository, read_settings
 from .workers import end_workers
 
 # Where neither settings.json nor a variable says otherwise. Worker processes cost each request a
 # trip through a pipe, and both runtimes use all cores from one process.
-DEFAULTS = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
+DEFAULTS = {
+    "host": "127.0.0.1",
+    "parallel_workers": 0,
+    "debug": False,
+    "model_repository_implementation": BundleRepository,
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,18 +77,23 @@ async def serve(folder: str, max_request_bytes: int, max_requests: int) -> None:
     """Serve until a signal asks for the end.
 
     Raises:
-        UserError: there is nothing to serve, a bundle cannot be loaded, or a port is taken.
+        UserError: settings cannot be read, there is nothing to serve, a bundle cannot be loaded, or
+            a port is taken.
     """
-    settings, models = await load_settings(folder)
+    settings = with_defaults(read_settings(folder), max_request_bytes)
+    settings.model_repository_root = folder
+    try:
+        models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
+    except MLServerError as error:
+        raise UserError(str(error)) from None
     if not models:
         raise UserError(f"{folder}: found no model-settings.json, expected one of export.py")
-    settings = with_defaults(settings, max_request_bytes)
     check_ports(settings)
     share_among(settings.parallel_workers)
     server = Server(settings, max_request_bytes, max_requests)
     gc.freeze()  # what is imported stays; going through it would hold up all answers
     logging.getLogger("mlserver").setLevel(logging.INFO)
-    await server.start(models)
+    await server.start(models if settings.load_models_at_startup else [])
     if server.failure is not None:
         raise UserError(f"{folder}: found a bundle that cannot be loaded ({server.failure})")
 
@@ -107,6 +119,9 @@ def check_ports(settings: Settings) -> None:
         port = getattr(settings, name)
         try:
             socket.create_server((settings.host, port), family=family).close()
+        except OverflowError:
+            expected = f"expected a port from 0 to 65535: MLSERVER_{name.upper()}=..."
+            raise UserError(f"{name}: found {port}, {expected}") from None
         except OSError as error:
             reason = (error.strerror or str(error)).partition(" (while")[0]  # the address again
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from mindcv_poolformer.data.pixels import resized_pixels
 from mindcv_poolformer.data.preprocess import EvalTransform
+from mindcv_poolformer.page.__main__ import parse_arguments
 from mindcv_poolformer.page.image import read_image
 from mindcv_poolformer.page.model import PageModel, load_page_model
 from mindcv_poolformer.runtime.errors import UserError
@@ -36,6 +38,13 @@ def test_an_image_may_not_become_too_large_either(tmp_path: Path) -> None:
     assert read_image(tmp_path / "line.png", 1, resized).size == (20_000, 1)
     with pytest.raises(UserError, match="20,000 x 1 pixels, and 1,003,520,000 once resized"):
         read_image(tmp_path / "line.png", 1, partial(resized, image_size=224))
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "http"])
+def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["page", "--bundle", "bundle", "--port", port])
+    with pytest.raises(argparse.ArgumentError, match=f"found '{port}', expected a port from 1"):
+        parse_arguments()
 
 
 def test_a_checkpoint_without_mindspore_is_one_line(

@@ -7,11 +7,14 @@ cannot both be imported.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import threading
 import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +32,8 @@ from mlserver.types import InferenceRequest, RequestInput
 
 from mindcv_poolformer.runtime.cores import THREADS
 from mindcv_poolformer.runtime.device_thread import DEVICE, threads_for
+from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.serving.__main__ import serve
 from mindcv_poolformer.serving.classifier import ServedClassifier
 from mindcv_poolformer.serving.options import Options
 from mindcv_poolformer.serving.runtime import PoolFormerRuntime
@@ -146,3 +151,33 @@ def test_where_answers_are_kept_numbers_are_the_list_that_they_are_kept_by() -> 
     read.append(servicer._InsertHeaders(asked(NUMBERS.tobytes()), context))
     assert [one.inputs[0].data.root for one in read] == [list(NUMBERS), NUMBERS]
     assert [type(one.inputs[0].data.root) for one in read] == [list, array]
+
+
+MODEL = {"name": "one", "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("model-settings.json", "{", "/model-settings.json: cannot be read (Expecting property"),
+        (
+            "model-settings.json",
+            json.dumps({**MODEL, "parameters": {"version": 2}}),
+            "/model-settings.json: cannot be read (parameters.version: found 2: Input should be a",
+        ),
+        ("settings.json", "{", "/settings.json, variables MLSERVER_...: cannot be read (Expecting"),
+        ("settings.json", "[]", "/settings.json, variables MLSERVER_...: cannot be read ("),
+        ("settings.json", '{"http_port": 70000}', "http_port: found 70000, expected a port from 0"),
+        ("MLSERVER_HTTP_PORT", "abc", "MLSERVER_...: cannot be read (http_port: found 'abc'"),
+    ],
+)
+def test_settings_that_cannot_be_are_a_line(
+    name: str, content: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model-settings.json").write_text(json.dumps(MODEL))
+    if name.startswith("MLSERVER_"):
+        monkeypatch.setenv(name, content)
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=re.escape(line)):
+        asyncio.run(serve(str(tmp_path), 1, 1))
