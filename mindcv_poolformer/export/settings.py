@@ -12,6 +12,7 @@ SETTINGS = "model-settings.json"
 RUNTIME = "mindcv_poolformer.serving.runtime.PoolFormerRuntime"
 BATCH_SIZE = 16  # requests that are answered together, for a bundle of any batch size
 BATCH_SECONDS = 0.01  # that the first of them waits for the others
+VERSION = "1"  # MLServer takes a bundle of none for newer than any
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}  # in the Open Inference Protocol's words
 
 
@@ -20,7 +21,7 @@ def write_settings(folder: Path, description: dict[str, Any]) -> None:
     settings = {
         "name": description["model"],
         "implementation": RUNTIME,
-        "parameters": {"uri": "."},
+        "parameters": {"uri": ".", "version": VERSION},
     }
     if description["task"] == CLASSIFICATION:  # others answer one by one, and give no logits
         settings |= _batches(description)

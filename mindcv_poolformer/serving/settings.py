@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from glob import glob
+from itertools import combinations
 from pathlib import Path
 
 from mlserver import ModelSettings, Settings
@@ -39,21 +40,32 @@ def read_settings(folder: str) -> Settings:
 class BundleRepository(SchemalessModelRepository):
     """The bundles below a folder, all of them.
 
-    MLServer's own leaves out what it cannot read, and goes on.
+    MLServer's own leaves out what it cannot read, and has one of two of the same name and version
+    take the other's place; of a name with no version it unloads others.
     """
 
     async def list(self) -> Models:
         """The settings of each, in the order of their paths.
 
         Raises:
-            MLServerError: 422, those of one cannot be read.
+            MLServerError: 422, those of one cannot be read, or it shares a name and has no version
+                of its own.
         """
         return _read_all(Path(self._root)) or await super().list()  # which knows variables
 
 
 def _read_all(root: Path) -> Models:
     paths = sorted(glob(f"**/{SETTINGS}", root_dir=root, recursive=True))
-    return [_read(root.absolute() / path) for path in paths]
+    models = [_read(root.absolute() / path) for path in paths]
+    for one, other in combinations(models, 2):
+        told_apart = one.version and other.version and one.version != other.version
+        if one.name == other.name and not told_apart:
+            raise MLServerError(
+                f"{other._source}: found {other.name} of version {other.version} beside version "
+                f"{one.version} in {one._source}, expected parameters.version to tell them apart",
+                422,
+            )
+    return models
 
 
 def _read(path: Path) -> ModelSettings:

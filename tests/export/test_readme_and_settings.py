@@ -30,7 +30,7 @@ def test_settings_are_the_graphs(folder: Path) -> None:
     assert json.loads((folder / "model-settings.json").read_text()) == {
         "name": "poolformer_tiny",
         "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime",
-        "parameters": {"uri": "."},
+        "parameters": {"uri": ".", "version": "1"},
         "max_batch_size": 16,
         "max_batch_time": 0.01,
         "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 32]}],

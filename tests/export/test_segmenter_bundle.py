@@ -123,7 +123,7 @@ def test_the_description_tells_all_of_it(toy_folder: Path, toy: Trained) -> None
     assert json.loads((toy_folder / "model-settings.json").read_text()) == {
         "name": NAME,
         "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime",
-        "parameters": {"uri": "."},
+        "parameters": {"uri": ".", "version": "1"},
     }
 
 

@@ -23,6 +23,7 @@ import onnxruntime
 import psutil
 import pytest
 from mlserver import ModelSettings, Settings
+from mlserver.errors import MLServerError
 from mlserver.grpc.dataplane_pb2 import ModelInferRequest
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.registry import MultiModelRegistry
@@ -38,6 +39,7 @@ from mindcv_poolformer.serving.classifier import ServedClassifier
 from mindcv_poolformer.serving.options import Options
 from mindcv_poolformer.serving.runtime import PoolFormerRuntime
 from mindcv_poolformer.serving.server import _Servicer, _taken_out
+from mindcv_poolformer.serving.settings import BundleRepository
 
 BUNDLE = os.environ["BUNDLE"]  # a classifier's, of images of 32 px
 
@@ -181,3 +183,29 @@ def test_settings_that_cannot_be_are_a_line(
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=re.escape(line)):
         asyncio.run(serve(str(tmp_path), 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        ("1", "2", None),
+        ("1", "1", "/two/model-settings.json: found one of version 1 beside version 1 in /"),
+        (None, None, "found one of version None beside version None"),
+        ("1", None, "found one of version None beside version 1"),
+        ("", "2", "found one of version 2 beside version  in"),
+    ],
+)
+def test_versions_of_a_model_are_told_apart(
+    first: str | None, second: str | None, line: str | None, tmp_path: Path
+) -> None:
+    for folder, version in (("one", first), ("two", second)):
+        (tmp_path / folder).mkdir()
+        settings = {**MODEL, "parameters": {"version": version}}
+        (tmp_path / folder / "model-settings.json").write_text(json.dumps(settings))
+    repository = BundleRepository(str(tmp_path))
+    if line is None:
+        assert [one.version for one in asyncio.run(repository.list())] == [first, second]
+        return
+    with pytest.raises(MLServerError, match=re.escape(line)) as caught:
+        asyncio.run(repository.list())
+    assert caught.value.status_code == 422

@@ -135,7 +135,7 @@ def test_a_full_queue_is_told(served: Path, tmp_path: Path) -> None:
             lambda folder: (folder / "model-settings.json").write_text(
                 (folder / "model-settings.json")
                 .read_text()
-                .replace('"uri": "."', '"uri": ".", "extra": {"max_batchsize": 4}')
+                .replace('"uri": ".",', '"uri": ".", "extra": {"max_batchsize": 4},')
             ),
             "parameters.extra: found 'max_batchsize', expected one of max_batch_size",
         ),
@@ -206,7 +206,7 @@ def test_requests_under_way_are_answered_before_the_end(
 @pytest.mark.long
 def test_a_new_version_takes_over_without_a_lost_request(served: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    version(served, repository, "1", "one", max_batch_size=2)
+    shutil.copytree(served, repository / "one")  # as it is exported
     with serving(repository, tmp_path) as service:
         service.wait()
         expected = ask(service)
