@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from array import array
+from functools import cmp_to_key
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ from mlserver.grpc.model_repository import ModelRepositoryServicer
 from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.grpc.utils import handle_mlserver_error
+from mlserver.registry import _is_newer
 from mlserver.types import InferenceRequest, InferenceResponse, TensorData
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -110,7 +112,7 @@ class Server(MLServer):
             logging.getLogger(name).addFilter(_without_traceback)
 
     def _choose_models_first(self) -> None:
-        """Have requests that name no version answered while a newer one loads.
+        """Have requests that name no version answered by the newest that is ready.
 
         MLServer gives them to the newest, ready or not. And its counters keep each name and
         version that was ever asked for, if there is none.
@@ -123,7 +125,7 @@ class Server(MLServer):
             model = await registry.get_model(name, version)
             if not version and not model.ready:
                 ready = [one for one in await registry.get_models(name) if one.ready]
-                version = ready[-1].version if ready else version
+                version = max(ready, key=cmp_to_key(_is_newer)).version if ready else version
             return await infer(payload, name, version)
 
         self._data_plane.infer = chosen

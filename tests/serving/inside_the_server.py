@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from array import array
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from mlserver.registry import MultiModelRegistry
 from mlserver.repository import ModelRepositoryFactory
 from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, RequestInput
+from prometheus_client import REGISTRY
 
 from mindcv_poolformer.runtime.cores import THREADS
 from mindcv_poolformer.runtime.device_thread import DEVICE, threads_for
@@ -38,7 +40,7 @@ from mindcv_poolformer.serving.__main__ import serve
 from mindcv_poolformer.serving.classifier import ServedClassifier
 from mindcv_poolformer.serving.options import Options
 from mindcv_poolformer.serving.runtime import PoolFormerRuntime
-from mindcv_poolformer.serving.server import _Servicer, _taken_out
+from mindcv_poolformer.serving.server import Server, _Servicer, _taken_out
 from mindcv_poolformer.serving.settings import BundleRepository
 
 BUNDLE = os.environ["BUNDLE"]  # a classifier's, of images of 32 px
@@ -141,6 +143,16 @@ def test_others_are_left_to_mlserver(request_: Any) -> None:
     assert request_.SerializeToString() == before
 
 
+@pytest.fixture
+def counters() -> Iterator[None]:
+    """Lets a test make MLServer's counters, which a process can hold once."""
+    before = set(REGISTRY._collector_to_names)
+    yield
+    for one in set(REGISTRY._collector_to_names) - before:
+        REGISTRY.unregister(one)
+
+
+@pytest.mark.usefixtures("counters")
 def test_where_answers_are_kept_numbers_are_the_list_that_they_are_kept_by() -> None:
     registry = MultiModelRegistry()
     settings = Settings(cache_enabled=True)
@@ -153,6 +165,24 @@ def test_where_answers_are_kept_numbers_are_the_list_that_they_are_kept_by() -> 
     read.append(servicer._InsertHeaders(asked(NUMBERS.tobytes()), context))
     assert [one.inputs[0].data.root for one in read] == [list(NUMBERS), NUMBERS]
     assert [type(one.inputs[0].data.root) for one in read] == [list, array]
+
+
+@pytest.mark.usefixtures("counters")
+def test_while_the_newest_loads_the_newest_that_is_ready_answers() -> None:
+    def of(version: str) -> ModelSettings:
+        parameters = ModelParameters(uri=BUNDLE, version=version)
+        return ModelSettings(name="one", implementation=PoolFormerRuntime, parameters=parameters)
+
+    async def test() -> None:
+        server = Server(Settings(parallel_workers=0), 1, 1)
+        for version in ("9", "10", "8"):
+            await server._model_registry.load(of(version))
+        server._model_registry._models["one"]._register(PoolFormerRuntime(of("11")))
+        tensor = RequestInput(name="pixels", shape=[1, 1, 1, 3], datatype="UINT8", data=[1, 2, 3])
+        answer = await server._data_plane.infer(InferenceRequest(inputs=[tensor]), "one")
+        assert answer.model_version == "10"
+
+    asyncio.run(test())
 
 
 MODEL = {"name": "one", "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime"}
