@@ -35,17 +35,26 @@ def threads() -> int:
         UserError: the variable holds no count, or more than 16 for each core of the machine, under
             which it would stand still.
     """
+    return _given() or max(1, cores() // ranks_here())
+
+
+def share_among(processes: int) -> None:
+    """Have processes that are started from here on share the cores, unless the user says else.
+
+    Raises:
+        UserError: as :func:`threads`.
+    """
+    if not _given():
+        os.environ[THREADS] = str(max(1, cores() // max(1, processes)))
+
+
+def _given() -> int:
+    """The threads that the user's variables ask for, 0 for none."""
     count, most = whole_number(THREADS, 1), 16 * (os.cpu_count() or 1)
     if count and count > most:
         raise UserError(f"{THREADS}: found {count}, expected at most {most} on this machine")
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return count or (given.isdecimal() and int(given)) or max(1, cores() // ranks_here())
-
-
-def share_among(processes: int) -> None:
-    """Have processes that are started from here on share the cores, unless the user says else."""
-    if not os.environ.get(THREADS):
-        os.environ[THREADS] = str(max(1, cores() // max(1, processes)))
+    return count or (int(given) if given.isdecimal() else 0)
 
 
 def _quota(root: Path) -> float:

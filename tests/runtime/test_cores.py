@@ -65,6 +65,10 @@ def test_workers_share_them_and_the_user_comes_first(monkeypatch: pytest.MonkeyP
     assert cores.threads() == 2
     cores.share_among(1)
     assert cores.threads() == 2
+    monkeypatch.delenv(cores.THREADS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    cores.share_among(3)
+    assert cores.threads() == 5
     monkeypatch.setenv(cores.THREADS, "many")
     with pytest.raises(UserError, match="MINDCV_POOLFORMER_THREADS: found 'many', expected an int"):
         cores.threads()
