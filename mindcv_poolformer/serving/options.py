@@ -23,9 +23,10 @@ class Options:
             ONNX Runtime on several cores none waits.
         batch_sizes: that a classifier is compiled for before the model is ready; others are put
             together of these. Empty for 1, 2, 4, ... max_batch_size, or the bundle's own.
-        max_images: in one request.
+        max_images: in one request, which has at most `max_queue` too; more are answered with 413.
         max_pixels: of an image, as it comes and as it is resized.
-        max_queue: images under way at once; a request that would exceed it is answered with 429.
+        max_queue: images under way at once; a request that would exceed it now is answered with
+            429.
         device_target: CPU or Ascend.
         runtime: what runs the bundle, see ``load_bundle``.
         key_file: holds the key of an encrypted bundle.

@@ -70,7 +70,7 @@ class PoolFormerRuntime(MLModel):
         except UserError as error:
             raise MLServerError(str(error), 422) from None
         silence_pillow()
-        self._most_images = options.max_images
+        self._most_images = min(options.max_images, options.max_queue)  # more could never run
         beside = served.side_by_side
         # Where runs are side by side, waiting for company would only leave cores idle.
         seconds = 0.0 if beside else options.max_batch_time

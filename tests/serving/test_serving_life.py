@@ -114,16 +114,38 @@ def test_mlserver_start(served: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_queue_is_told(served: Path, tmp_path: Path) -> None:
-    version(served, tmp_path, "1", "bundle", max_queue=1, max_batch_size=1)
+    """What may come back later, apart from what never fits."""
+    version(served, tmp_path, "1", "bundle", max_queue=2)
     with serving(tmp_path / "bundle", tmp_path) as service:
         service.wait()
-        with pytest.raises(InferenceServerException) as caught:
-            ask(service)
-        assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
-        assert "found 0 images under way and 2 more, expected at most 1" in caught.value.message()
-        with pytest.raises(InferenceServerException) as caught:
-            service.http.infer(MODEL, [over_http("images", IMAGES, "FP32")])
+        three = np.concatenate([IMAGES, IMAGES[:1]])
+        for client, tensor, status in (
+            (service.grpc, over_grpc, "StatusCode.INVALID_ARGUMENT"),
+            (service.http, over_http, "413"),
+        ):
+            with pytest.raises(InferenceServerException) as caught:
+                client.infer(MODEL, [tensor("images", three, "FP32")])
+            assert caught.value.status() == status
+            assert "images: found 3, expected at most 2" in caught.value.message()
+        stream, tensors = Stream(service), [over_http("images", IMAGES, "FP32")]
+        deadline = time.monotonic() + 60
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(stream.ask) for _ in range(2)]
+            try:
+                with pytest.raises(InferenceServerException) as caught:
+                    while time.monotonic() < deadline:
+                        service.http.infer(MODEL, tensors)
+                while not stream.errors and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            finally:
+                stream.done.set()
+            for one in asking:
+                one.result()
         assert caught.value.status() == "429"
+        full = "queue: found 2 images under way and 2 more, expected at most 2"
+        assert full in caught.value.message()
+        assert all(f"[StatusCode.RESOURCE_EXHAUSTED] {full}" == one for one in stream.errors)
+        assert stream.errors
 
 
 @pytest.mark.parametrize(
