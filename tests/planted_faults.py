@@ -777,6 +777,12 @@ FAULTS = (
         "tests/runtime/test_cores.py",
     ),
     Fault(
+        "/runtime/cores.py",
+        "if not _given():",
+        "if not os.environ.get(THREADS):",
+        "tests/runtime/test_cores.py",
+    ),
+    Fault(
         "/runtime/arrival.py",
         "if name != self._name:",
         "if True:",
@@ -1015,6 +1021,30 @@ FAULTS = (
         "None if keyed else _taken_out(request)",
         "_taken_out(request)",
         "tests/serving/test_serving_inside.py",
+    ),
+    Fault(
+        "/serving/server.py",
+        "max(ready, key=cmp_to_key(_is_newer))",
+        "ready[-1]",
+        "tests/serving/test_serving_inside.py",
+    ),
+    Fault(
+        "/serving/server.py",
+        "if sig is None:",
+        "if False:",
+        "tests/serving/test_serving_life.py -k one_of_two",
+    ),
+    Fault(
+        "/serving/settings.py",
+        "and one.version != other.version",
+        "",
+        "tests/serving/test_serving_inside.py",
+    ),
+    Fault(
+        "/serving/runtime.py",
+        "min(options.max_images, options.max_queue)",
+        "options.max_images",
+        "tests/serving/test_serving_life.py -k full_queue",
     ),
     Fault(
         "/serving/edge.py",
