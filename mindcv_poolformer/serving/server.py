@@ -114,21 +114,33 @@ class Server(MLServer):
     def _choose_models_first(self) -> None:
         """Have requests that name no version answered by the newest that is ready.
 
-        MLServer gives them to the newest, ready or not. And its counters keep each name and
-        version that was ever asked for, if there is none.
+        A model is ready that has one, and so is the server where each model is. MLServer asks the
+        newest, ready or not. And its counters keep each name and version that was ever asked for,
+        if there is none.
         """
-        infer, registry = self._data_plane.infer, self._model_registry
+        plane, registry = self._data_plane, self._model_registry
+        infer, model_ready = plane.infer, plane.model_ready
 
-        async def chosen(
+        async def chosen(name: str, version: str | None) -> str | None:
+            model = await registry.get_model(name, version)
+            if version or model.ready:
+                return version
+            ready = [one for one in await registry.get_models(name) if one.ready]
+            return max(ready, key=cmp_to_key(_is_newer)).version if ready else version
+
+        async def answered(
             payload: InferenceRequest, name: str, version: str | None = None
         ) -> InferenceResponse:
-            model = await registry.get_model(name, version)
-            if not version and not model.ready:
-                ready = [one for one in await registry.get_models(name) if one.ready]
-                version = max(ready, key=cmp_to_key(_is_newer)).version if ready else version
-            return await infer(payload, name, version)
+            return await infer(payload, name, await chosen(name, version))
 
-        self._data_plane.infer = chosen
+        async def one_ready(name: str, version: str | None = None) -> bool:
+            return await model_ready(name, await chosen(name, version))
+
+        async def all_ready() -> bool:
+            models = list(await registry.get_models())
+            return {one.name for one in models} == {one.name for one in models if one.ready}
+
+        plane.infer, plane.model_ready, plane.ready = answered, one_ready, all_ready
 
     def _say_when_no_worker_is_left(self) -> None:
         """Until one has been replaced nothing is ready, and requests get 503, gRPC UNAVAILABLE.

@@ -175,9 +175,12 @@ def test_while_the_newest_loads_the_newest_that_is_ready_answers() -> None:
 
     async def test() -> None:
         server = Server(Settings(parallel_workers=0), 1, 1)
+        plane = server._data_plane
         for version in ("9", "10", "8"):
             await server._model_registry.load(of(version))
         server._model_registry._models["one"]._register(PoolFormerRuntime(of("11")))
+        assert await plane.ready() and await plane.model_ready("one")
+        assert not await plane.model_ready("one", "11")
         tensor = RequestInput(name="pixels", shape=[1, 1, 1, 3], datatype="UINT8", data=[1, 2, 3])
         answer = await server._data_plane.infer(InferenceRequest(inputs=[tensor]), "one")
         assert answer.model_version == "10"
