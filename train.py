@@ -20,7 +20,6 @@ from mindspore.dataset import Dataset
 from mindcv_poolformer.config import Recipe, parse_recipe
 from mindcv_poolformer.data.corrupt import CorruptImages
 from mindcv_poolformer.data.pipeline import feed
-from mindcv_poolformer.runtime.collectives import barrier
 from mindcv_poolformer.runtime.counted import counted
 from mindcv_poolformer.runtime.device import set_up_device
 from mindcv_poolformer.runtime.errors import run, said_once
@@ -68,13 +67,15 @@ def main() -> None:
     set_up_device(system.device_target, system.mode, system.jit_level, world, **arithmetic)
     if options.compile_only:
         compile_only(recipe)
-    else:
-        with joined(world, system.device_target):
-            train(recipe, world)
+        return
+    with joined(world, system.device_target):
+        done = train(recipe, world)
+    if not done:
+        sys.exit(EXIT_CODE)
 
 
-def train(recipe: Recipe, world: World) -> None:
-    """Set a run up, go on from where it stands, train its epochs, report."""
+def train(recipe: Recipe, world: World) -> bool:
+    """Set a run up, go on from where it stands, train, report; tell whether it is done."""
     # Data, network
     task = task_of(recipe)(recipe, world)
     images = task.images
@@ -125,13 +126,11 @@ def train(recipe: Recipe, world: World) -> None:
                 RunFolder(folder, recipe, metadata, step, progress, found, names, task.metric)
             )
         train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
-        barrier(world.size)  # the main rank has saved
 
         # Report
         if run_folder:
             print(*corrupt.summary(), *run_folder.finish(), sep="\n")
-    if not progress.done:
-        sys.exit(EXIT_CODE)
+    return progress.done
 
 
 def train_epochs(

@@ -200,6 +200,9 @@ def test_two_ranks_interrupted(two_ranks: Path, name: str) -> None:
     assert ended.code == code if code else ended.code != 0
     assert "Traceback" not in ended.err
     assert before <= saved_step(last.parent) < STEPS
+    if code:  # the others wait until the first has reported
+        assert "curves: lives2/curves.png" in ended.out
+        assert ("best: " in ended.out) == (saved_step(last.parent) >= STEPS // 4)
 
 
 def test_another_number_of_ranks_goes_on_where_it_is_forced(two_ranks: Path) -> None:
