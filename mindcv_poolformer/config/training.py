@@ -131,7 +131,8 @@ class CheckpointingConfig:
             from that checkpoint.
         resume_force: let the number of ranks and the size of the batches differ from those of the
             run that is resumed; it goes on, but no longer bitwise as it would have.
-        ckpt_save_interval: epochs between two checkpoints.
+        ckpt_save_interval: epochs between two checkpoints; the best by validation are saved in
+            between, too.
         ckpt_save_steps: save after this many steps too, to resume within an epoch; null for at
             epochs' ends alone.
         ckpt_save_policy: keep the best by top-1, mIoU or AP (top_k), the newest (latest_k), or null

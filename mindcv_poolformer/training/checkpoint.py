@@ -96,9 +96,14 @@ class RunCheckpoints:
         return {"best_epoch": self.best_epoch, self._best_key: self.best_score, "kept": kept}
 
     def save_epoch(
-        self, epoch: int, score: float | None, step: TrainStep, position: Mapping[str, Any]
-    ) -> None:
-        """Save after an epoch.
+        self,
+        epoch: int,
+        score: float | None,
+        step: TrainStep,
+        position: Mapping[str, Any],
+        due: bool = True,
+    ) -> bool:
+        """Save after an epoch, if there is something to keep; tell whether there was.
 
         Args:
             epoch: its number, counted from 1.
@@ -106,21 +111,26 @@ class RunCheckpoints:
                 better one.
             step: the training step.
             position: where the run stands, for JSON.
+            due: keep it whatever its score; else only as the best, or among those of top_k.
 
         Raises:
             UserError: as :meth:`save_last`.
         """
         _check_finite(step, self.folder / LAST)
         metadata = {**self.metadata, "epoch": epoch, self._key: score}
-        if score is not None and (self.best_score is None or score >= self.best_score):
+        best = score is not None and (self.best_score is None or score >= self.best_score)
+        if best:
             self.best_epoch, self.best_score = epoch, score
             save_checkpoint(self.folder / BEST, evaluated_weights(step), metadata)
-        dropped = self._count_in(epoch, score)
+        dropped = self._count_in(epoch, score, due)
         if epoch in self.kept:
             save_checkpoint(self._path(epoch), evaluated_weights(step), metadata)
+        if not (due or best or dropped or epoch in self.kept):
+            return False
         self._replace_last(step, position)
         for old in dropped:
             self._path(old).unlink(missing_ok=True)
+        return True
 
     def save_last(self, step: TrainStep, position: Mapping[str, Any]) -> None:
         """Save what the run goes on from, between two updates.
@@ -153,9 +163,10 @@ class RunCheckpoints:
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:04d}.ckpt"
 
-    def _count_in(self, epoch: int, score: float | None) -> list[int]:
+    def _count_in(self, epoch: int, score: float | None, due: bool) -> list[int]:
         """Add an epoch if the policy wants it; give those that it keeps no longer."""
-        if self.policy is None or (self.policy == "top_k" and score is None):
+        wanted = {None: False, "top_k": score is not None, "latest_k": due}
+        if not wanted[self.policy]:
             return []
         before = set(self.kept)
         self.kept[epoch] = score

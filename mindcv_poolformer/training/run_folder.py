@@ -92,10 +92,12 @@ class RunFolder:
             UserError: as RunCheckpoints.save_last.
         """
         keeping, progress = self._keeping, self._progress
-        last = progress.epoch == progress.epochs
-        if progress.at_epoch_end and (last or progress.epoch % keeping.ckpt_save_interval == 0):
-            self._checkpoints.save_epoch(progress.epoch, score, self._step, progress.position)
-        elif stopping or saves_within_epoch(keeping, progress):
+        interval = keeping.ckpt_save_interval
+        due = progress.at_epoch_end and (progress.done or progress.epoch % interval == 0)
+        saved = (due or score is not None) and self._checkpoints.save_epoch(
+            progress.epoch, score, self._step, progress.position, due
+        )
+        if not saved and (stopping or saves_within_epoch(keeping, progress)):
             self._checkpoints.save_last(self._step, progress.position)
 
     def finish(self) -> list[str]:

@@ -8,11 +8,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from mindspore.amp import DynamicLossScaler
 
 from mindcv_poolformer.config import CheckpointingConfig
-from mindcv_poolformer.models import PoolFormer
-from mindcv_poolformer.models.outputs import soft_cross_entropy
 from mindcv_poolformer.runtime.checkpoint_file import save_checkpoint
 from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.checkpoint import (
@@ -20,22 +17,7 @@ from mindcv_poolformer.training.checkpoint import (
     evaluated_weights,
     training_state,
 )
-from mindcv_poolformer.training.optimizer import AdamW
-from mindcv_poolformer.training.step import Labelled, TrainStep
-
-
-@pytest.fixture
-def step() -> TrainStep:
-    network = PoolFormer((1, 1, 1, 1), (4, 4, 4, 4), num_classes=2)
-    network.head.bias.requires_grad = False
-    return TrainStep(
-        Labelled(network, soft_cross_entropy),
-        AdamW(network.trainable_params(), weight_decay=0.05),
-        Tensor(np.ones(3, np.float32)),
-        DynamicLossScaler(8.0, 2, 10),
-        accumulation_steps=2,
-        ema_decay=0.9,
-    )
+from mindcv_poolformer.training.step import TrainStep
 
 
 def test_the_state_is_all_that_a_step_changes(step: TrainStep) -> None:
