@@ -76,13 +76,16 @@ class Progress:
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where the run stands, for JSON: its step, the sizes that count it, its open losses."""
+        """Where the run stands, for JSON: its step, the sizes that count it, its open losses.
+
+        Those of an epoch that has ended are not open: it is told of where it ends.
+        """
         return {
             "step": self.step,
             "epoch_steps": self.epoch_steps,
             "global_batch": self.images_per_step,
             "losses": self._losses,
-            "epoch_losses": self._epoch_losses,
+            "epoch_losses": [] if self.at_epoch_end else self._epoch_losses,
         }
 
     def take_up(self, position: Mapping[str, Any]) -> None:
