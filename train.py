@@ -102,7 +102,7 @@ def train(recipe: Recipe, world: World) -> bool:
         if found:
             force = recipe.checkpointing.resume_force
             resume.go_on(found, identity, images.named_labels(), step, global_batch, force)
-        else:
+        if not (found and found.own):
             corrupt.start_anew(world)
 
         # Epochs

@@ -65,11 +65,13 @@ class Found:
     Args:
         path: of it.
         checkpoint: what it holds.
+        own: whether it lies in the run folder: what else is there is then of the same run.
         damaged: why a newer one was passed over, in one line each.
     """
 
     path: Path
     checkpoint: Checkpoint
+    own: bool = True
     damaged: tuple[str, ...] = ()
 
     @property
@@ -104,7 +106,7 @@ def find(folder: Path, resume: bool | str) -> Found | None:
         path = Path(str(resume))
         if not path.is_file():
             raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
-        return Found(path, _read(path))
+        return Found(path, _read(path), own=path.parent.resolve() == folder.resolve())
     paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.is_file()]
     if not paths and resume is True:
         raise UserError(
@@ -113,7 +115,7 @@ def find(folder: Path, resume: bool | str) -> Found | None:
     damaged: list[str] = []
     for path in paths:
         try:
-            return Found(path, _read(path), tuple(damaged))
+            return Found(path, _read(path), damaged=tuple(damaged))
         except UserError as error:
             damaged.append(str(error))
     if damaged:

@@ -54,18 +54,15 @@ class RunFolder:
         self._progress = progress
         remove_leftovers(folder)
         write_facts(folder, recipe.to_yaml(), metadata["classes"])
-        if not found or not (folder / FILE).exists():
+        own = found if found and found.own else None  # what another folder holds is not here
+        if not own or not (folder / FILE).exists():
             write_image_list(folder, images)
-        self._records = Records(folder, progress.step / progress.epoch_steps)
-        # What another folder has kept is not here.
-        history = None
-        if found and found.path.parent.resolve() == folder.resolve():
-            history = found.checkpoint.metadata["history"]
+        self._records = Records(folder, progress.step / progress.epoch_steps if own else 0)
         self._checkpoints = RunCheckpoints(
             folder,
             self._keeping,
             metadata,
-            history=history,
+            history=own.checkpoint.metadata["history"] if own else None,
             last_is_whole=not (found and found.damaged),
             metric=metric,
         )

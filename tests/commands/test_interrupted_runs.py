@@ -125,12 +125,15 @@ def test_killed_within_an_epoch(workspace: Path) -> None:
     running.kill()
     assert saved_step(last.parent) % 2 == 0
     shutil.copy(last, workspace / "copy.ckpt")
+    (workspace / "moved").mkdir()
+    (workspace / "moved" / "corrupt_images.txt").write_text("of another run\tis an empty file\n")
 
     moved = forked.run("train.py", workspace, **KEYS, ckpt_save_dir="moved", resume="copy.ckpt")
     assert (moved.code, moved.err) == (0, "")
     assert_equal_weights(workspace / "moved" / "last.ckpt", workspace / "whole" / "last.ckpt")
     assert re.search(r"after epoch [234], moved/best\.ckpt", moved.out)
     assert (workspace / "moved" / "best.ckpt").exists()
+    assert not (workspace / "moved" / "corrupt_images.txt").exists()
 
 
 def test_a_torn_checkpoint_is_passed_over(workspace: Path) -> None:

@@ -50,7 +50,10 @@ def test_what_resume_finds(tmp_path: Path) -> None:
         assert (found.path, found.position["step"], found.damaged) == (last, 7, ())
     assert find(tmp_path, False) is None
     other = save(tmp_path / "other.ckpt", 3)
-    assert find(tmp_path, str(other)).position["step"] == 3
+    found = find(tmp_path, str(other))
+    assert (found.position["step"], found.own) == (3, True)
+    (tmp_path / "elsewhere").mkdir()
+    assert not find(tmp_path / "elsewhere", str(other)).own
 
 
 @pytest.mark.parametrize("how", ["empty", "torn", "without metadata", "one bit"])
