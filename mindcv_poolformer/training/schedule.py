@@ -27,7 +27,7 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
     MMDetection's does. ``lr_epoch_stair`` holds the value of an epoch's start within the epoch.
 
     Raises:
-        UserError: a warm-up by steps is as long as the run.
+        UserError: a warm-up by steps is as long as the run; the decay would lead up.
     """
     epochs = np.arange(schedule.epoch_size * steps_per_epoch) / steps_per_epoch
     if schedule.lr_epoch_stair:
@@ -47,6 +47,11 @@ def learning_rates(schedule: ScheduleConfig, peak_lr: float, steps_per_epoch: in
         passed = np.searchsorted(schedule.multi_step_decay_milestones, epochs, side="right")
         main = peak_lr * schedule.decay_rate**passed
     else:
+        if schedule.min_lr > peak_lr:
+            raise UserError(
+                f"min_lr: found {schedule.min_lr} with a peak learning rate of {peak_lr:.3g}, "
+                "expected at most that: lr_base is scaled to the images of an update"
+            )
         start = warmup_epochs if schedule.warmup_prefix else 0
         length = schedule.decay_epochs or schedule.epoch_size - start
         progress = np.clip((epochs - start) / length, 0.0, 1.0)

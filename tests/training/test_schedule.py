@@ -7,6 +7,7 @@ import pytest
 from mindcv.scheduler import create_scheduler
 
 from mindcv_poolformer.config import ScheduleConfig
+from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.training.schedule import learning_rates, peak_learning_rate
 
 OFFICIAL = ScheduleConfig(
@@ -35,6 +36,16 @@ def test_lr_base_scales_with_the_global_batch() -> None:
     assert peak_learning_rate(OFFICIAL, 4096) == pytest.approx(4e-3)
     assert peak_learning_rate(OFFICIAL, 256) == pytest.approx(2.5e-4)
     assert peak_learning_rate(ScheduleConfig(lr=5e-4), 4096) == 5e-4
+
+
+def test_a_peak_below_the_end_of_the_decay_is_refused() -> None:
+    learning_rates(OFFICIAL, peak_learning_rate(OFFICIAL, 16), 3)
+    with pytest.raises(
+        UserError, match="min_lr: found 1e-05 with a peak learning rate of 7.81e-06"
+    ):
+        learning_rates(OFFICIAL, peak_learning_rate(OFFICIAL, 8), 3)
+    constant = replace(OFFICIAL, scheduler="constant")
+    learning_rates(constant, peak_learning_rate(constant, 8), 3)  # has no end
 
 
 @pytest.mark.parametrize("stair", [False, True])
