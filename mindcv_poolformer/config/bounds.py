@@ -22,6 +22,7 @@ ZeroOrOne = restricted_number_type("0 <= int <= 1", int, [(">=", 0), ("<=", 1)])
 ImageSize = restricted_number_type("int >= 32", int, (">=", 32))
 TwoOrMore = restricted_number_type("int >= 2", int, (">=", 2))
 FourOrMore = restricted_number_type("int >= 4", int, (">=", 4))
+FloatFromOne = restricted_number_type("float >= 1", float, (">=", 1))
 FractionBelowOne = restricted_number_type("0 <= float < 1", float, [(">=", 0), ("<", 1)])
 FractionAboveZero = restricted_number_type("0 < float <= 1", float, [(">", 0), ("<=", 1)])
 # timm's syntax, https://github.com/huggingface/pytorch-image-models timm/data/auto_augment.py
@@ -46,6 +47,7 @@ _WORDS = {
     NonNegativeInt: "an integer >= 0",
     TwoOrMore: "an integer >= 2",
     FourOrMore: "an integer >= 4",
+    FloatFromOne: "a finite number >= 1",
     ImageSize: "an integer >= 32",
     PositiveFloat: "a finite number > 0",
     NonNegativeFloat: "a finite number >= 0",

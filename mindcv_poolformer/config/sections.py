@@ -17,6 +17,7 @@ from jsonargparse.typing import (
 )
 
 from .bounds import (
+    FloatFromOne,
     FractionAboveZero,
     FractionBelowOne,
     ImageSize,
@@ -78,7 +79,7 @@ class SystemConfig:
     log_interval: PositiveInt = 100
     amp_level: Literal["O0", "O2", "O3", "auto"] = "O0"
     val_amp_level: Literal["O0", "O2", "O3", "auto"] | None = None
-    loss_scale: PositiveFloat = 1.0
+    loss_scale: FloatFromOne = 1.0
     loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
     drop_overflow_update: bool = True
     max_bad_updates: PositiveInt = 25
