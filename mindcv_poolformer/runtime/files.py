@@ -81,27 +81,39 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _staging(path: Path) -> Iterator[Path]:
-    """An empty folder beside ``path``, which goes with all that is left in it.
-
-    So do the folders above that were made for it, if they stay empty.
-    """
+    """An empty folder beside ``path``, which goes with all that is left in it."""
     folder = path.with_name(f".{path.name}.{os.getpid()}")
-    made = [parent for parent in folder.parents if not parent.exists()]
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     try:
-        folder.mkdir(parents=True)
-        yield folder
+        with made_folder(folder.parent):
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)  # gone already if it was put in place
     except OSError as error:
         kept = "; what was there before is kept" if path.exists() else ""
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}), "
             f"expected a place to write to{kept}"
         ) from error
+
+
+@contextlib.contextmanager
+def made_folder(path: Path) -> Iterator[bool]:
+    """A folder for the block, and those above it; give whether it was missing.
+
+    Those that were made go with the block if they are empty then.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for folder in reversed(made):
+            folder.mkdir(exist_ok=True)
+        yield path in made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already if it was put in place
-        for parent in made:
+        for folder in made:
             with contextlib.suppress(OSError):  # it holds something now
-                parent.rmdir()
+                folder.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:

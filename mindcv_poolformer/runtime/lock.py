@@ -16,6 +16,7 @@ import numpy as np
 
 from .collectives import all_gather
 from .errors import UserError
+from .files import made_folder
 
 LOCK = ".lock"
 SEEN_SECONDS = 5  # until other hosts see a new file, where a network's file system caches
@@ -32,20 +33,18 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or the folder cannot be made or written to.
     """
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    with file:
+    with contextlib.ExitStack() as held:
+        try:
+            made = held.enter_context(made_folder(folder))
+            file = held.enter_context((folder / LOCK).open("a+"))
+        except OSError as error:
+            raise _unusable(folder, error) from error
         try:
             _take(file, folder)
             yield
         finally:
             if made and [entry.name for entry in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
-                folder.rmdir()
 
 
 def check_shared(folder: Path, rank: int, size: int) -> None:

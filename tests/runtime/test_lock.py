@@ -56,7 +56,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, holder: subprocess
 
 
 def test_a_folder_that_was_not_used_is_not_left(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), locked(tmp_path / "run"):
+    with pytest.raises(KeyError), locked(tmp_path / "new" / "run"):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
     with locked(tmp_path / "run"):
