@@ -17,9 +17,14 @@ from jsonargparse.typing import (
     restricted_string_type,
 )
 
+from ..runtime.image_modes import CHANNELS, MODES
+
 # The first argument is what --help prints as the type.
 ZeroOrOne = restricted_number_type("0 <= int <= 1", int, [(">=", 0), ("<=", 1)])
 ImageSize = restricted_number_type("int >= 32", int, (">=", 32))
+ImageChannels = restricted_number_type(
+    CHANNELS, int, [("==", channels) for channels in MODES], join="or"
+)
 TwoOrMore = restricted_number_type("int >= 2", int, (">=", 2))
 FourOrMore = restricted_number_type("int >= 4", int, (">=", 4))
 FloatFromOne = restricted_number_type("float >= 1", float, (">=", 1))
@@ -49,6 +54,7 @@ _WORDS = {
     FourOrMore: "an integer >= 4",
     FloatFromOne: "a finite number >= 1",
     ImageSize: "an integer >= 32",
+    ImageChannels: CHANNELS,
     PositiveFloat: "a finite number > 0",
     NonNegativeFloat: "a finite number >= 0",
     ClosedUnitInterval: "a number >= 0 and <= 1",

@@ -20,6 +20,7 @@ from .bounds import (
     FloatFromOne,
     FractionAboveZero,
     FractionBelowOne,
+    ImageChannels,
     ImageSize,
     PathText,
     RandAugmentPolicy,
@@ -199,7 +200,7 @@ class ModelConfig:
             which class are.
         model: name of a registered model, for the task.
         num_classes: outputs of the classifier, null for as many as the data has.
-        in_channels: channels of the input image.
+        in_channels: channels of the input image: grey, RGB or RGBA.
         drop_rate: dropout probability inside the MLPs.
         drop_path_rate: drop-path probability of the last block, null for the variant's own.
         head_drop_rate: dropout probability inside the MLP head of a ConvFormer or CAFormer, null
@@ -214,7 +215,7 @@ class ModelConfig:
     task: Literal["classification", "segmentation", "detection"] = "classification"
     model: str = "poolformer_s12"
     num_classes: PositiveInt | None = None
-    in_channels: PositiveInt = 3
+    in_channels: ImageChannels = 3
     drop_rate: FractionBelowOne = 0.0
     drop_path_rate: FractionBelowOne | None = None
     head_drop_rate: FractionBelowOne | None = None

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..runtime.errors import UnreadableError, UserError
+from ..runtime.image_modes import MODES
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 DAMAGED = (OSError, SyntaxError, ValueError, struct.error)  # what Pillow answers damaged files with
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
-from .preprocess import MODES, RESAMPLING, EvalTransform, convert, open_image, turn_upright
+from ..runtime.image_modes import CHANNELS, MODES
+from .preprocess import RESAMPLING, EvalTransform, convert, open_image, turn_upright
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore
     from mindspore import Tensor
@@ -56,7 +57,7 @@ class ImageProcessor:
         self.transform = transform
         self.channels = len(transform.mean)
         if self.channels not in MODES:
-            raise ValueError(f"mean: found {self.channels} channels, expected 1, 3 or 4")
+            raise ValueError(f"mean: found {self.channels} channels, expected {CHANNELS}")
 
     @classmethod
     def for_model(cls, name: str) -> ImageProcessor:

@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.pixels import MOST_PIXELS
-from ..data.preprocess import MODES, convert, turn_upright
+from ..data.preprocess import convert, turn_upright
 from ..runtime.errors import UserError
+from ..runtime.image_modes import MODES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 

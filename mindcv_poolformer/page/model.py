@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from ..data.preprocess import MODES
 from ..export.bundle import DESCRIPTION, Bundle, load_bundle
 from ..export.runtimes import Runtime, set_up
 from ..runtime.environment import is_installed
 from ..runtime.errors import UserError
 from ..runtime.files import sha256
+from ..runtime.image_modes import MODES
 from .device import load_on_device, on_device, timed_on_device
 
 if TYPE_CHECKING:  # else imported where it is wanted: a bundle does without MindSpore

@@ -25,9 +25,10 @@ from mlserver.types import (
 )
 from PIL import Image
 
-from ..data.preprocess import DAMAGED, MODES, convert
+from ..data.preprocess import DAMAGED, convert
 from ..export.picture_files import as_png
 from ..runtime.counted import counted
+from ..runtime.image_modes import MODES
 
 PIXELS, ENCODED = "pixels", "encoded"
 OBJECTS = "objects"

@@ -195,6 +195,7 @@ def test_a_flag_replaces_the_files_other_key_of_a_pair(parse: Parse) -> None:
         ("--img_scale 64 64", ["img_scale", "classification", "segmentation or detection"]),
         ("--rcnn_sampler_num 3", ["rcnn_sampler_num", "3", "integer >= 4"]),
         ("--loss_scale 0.5", ["loss_scale", "0.5", "number >= 1"]),
+        ("--in_channels 2", ["in_channels", "'2'", "one of 1, 3, 4"]),
     ],
 )
 def test_bad_flags_stop_with_one_line(
