@@ -125,7 +125,9 @@ def train(recipe: Recipe, world: World) -> bool:
             run_folder = folder_is_ours.enter_context(
                 RunFolder(folder, recipe, metadata, step, progress, found, names, task.metric)
             )
-        train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
+        if not progress.done:
+            train_epochs(recipe, step, batches, evaluator, progress, run_folder, corrupt)
+        progress.close()
 
         # Report
         if run_folder:
@@ -149,7 +151,7 @@ def train_epochs(
     overflows = OverflowWatch(step, system.max_bad_updates)
     unread: list[Tensor] = []
     asked_to_stop = stopping = False
-    if system.mode == 0 and not progress.done:
+    if system.mode == 0:
         progress.compiling(recipe.model.model)
     with StopRequest() as request:
         while not progress.done and not stopping:
@@ -184,7 +186,6 @@ def train_epochs(
                 run_folder.save(result.score if result else None, stopping)
             if progress.at_epoch_end:
                 progress.end_epoch(f"; validation {result}" if result else "")
-    progress.close()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ def test_it_trains_the_weights_that_the_host_feeds(tmp_path: Path) -> None:
     fed = Running(tmp_path, command("train.py", ckpt_save_dir="fed")).finish()
     assert fed.code == 0, fed.err
     assert_equal_weights(tmp_path / "queued" / "last.ckpt", tmp_path / "fed" / "last.ckpt")
+    again = queued(tmp_path, ckpt_save_dir="queued").finish()
+    assert again.code == 0, again.err
+    assert "the run is complete" in again.out
 
 
 @pytest.mark.long

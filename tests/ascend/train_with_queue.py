@@ -25,7 +25,8 @@ from tests.small_network import register_small
 
 
 def queue(fn: Callable[..., Tensor], dataset: Dataset) -> Callable[[], Tensor]:
-    """As mindspore.data_sink, whose calls take the next batch."""
+    """As mindspore.data_sink, whose calls take the next batch; there must be one."""
+    assert dataset.get_dataset_size() > 0
     stream = dataset.create_tuple_iterator(num_epochs=1)
     return lambda: fn(*next(stream))
 
