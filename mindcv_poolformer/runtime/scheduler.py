@@ -60,13 +60,15 @@ def started(workers: int, host: str, port: int) -> Iterator[None]:
 
 
 def attend() -> int:
-    """Runs the scheduler for msrun until every worker of this host is gone.
+    """Runs the scheduler for msrun, at most until every worker of this host is gone.
 
-    msrun waits for its scheduler however the workers ended, and the scheduler waits for workers
-    that no longer exist: 35 s if they had joined, else as long as its time-out allows.
+    With --join=True msrun waits for its scheduler however the workers ended, and the scheduler
+    waits for workers that no longer exist, 35 s if they had joined, or that never joined, such as
+    one alone: as long as its time-out allows. Without, msrun has gone, and whatever adopted this
+    process may have other children: then the scheduler ends by itself.
 
     Returns:
-        The exit code of the scheduler, 1 if it had to be ended.
+        The exit code of the scheduler; 0 if it had to be ended: how its workers did, msrun knows.
     """
     with _spawn(dict(os.environ), None) as process:
         while process.poll() is None and _siblings():
@@ -75,7 +77,7 @@ def attend() -> int:
             return process.wait(GRACE_SECONDS if process.returncode is None else None)
         except subprocess.TimeoutExpired:
             process.kill()
-            return 1
+            return 0
 
 
 def _spawn(environment: dict[str, str], output: int | None) -> subprocess.Popen[bytes]:

@@ -88,11 +88,10 @@ def mpirun(*words: str, ranks: int = 2, job: Path = JOB) -> list[str]:
     ]
 
 
-def msrun(logs: Path, *words: str, job: Path = JOB) -> list[str]:
-    port = free_port()
+def msrun(logs: Path, *words: str, ranks: int = 2, job: Path = JOB) -> list[str]:
     return [
-        *(str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"),
-        *("--join=True", f"--log_dir={logs}", str(job), *words),
+        *(str(BIN / "msrun"), f"--worker_num={ranks}", f"--local_worker_num={ranks}"),
+        *("--join=True", f"--master_port={free_port()}", f"--log_dir={logs}", str(job), *words),
     ]
 
 
@@ -194,6 +193,14 @@ def test_msrun_bad_flag_ends_the_job(launch: Launch, tmp_path: Path) -> None:
     process = launch(*msrun(tmp_path, job=BAD_FLAG))
     finish(process, within=2 * ENDS_WITHIN)
     assert process.returncode == 1
+
+
+@pytest.mark.long
+def test_msrun_of_one_rank_succeeds_with_it(launch: Launch, tmp_path: Path) -> None:
+    """It joins no cluster: the scheduler waits for it in vain."""
+    process = launch(*msrun(tmp_path, "exit 0", ranks=1))
+    finish(process, within=2 * ENDS_WITHIN)
+    assert process.returncode == 0
 
 
 @pytest.mark.long
