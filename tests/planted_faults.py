@@ -615,6 +615,42 @@ FAULTS = (
         "bad > min(",
         "tests/training/test_overflow.py",
     ),
+    Fault(
+        "/training/checkpoint.py",
+        '"top_k": score is not None',
+        '"top_k": due',
+        "tests/training/test_run_folder.py",
+    ),
+    Fault(
+        "/training/run_folder.py",
+        "(due or score is not None) and",
+        "due and",
+        "tests/training/test_run_folder.py",
+    ),
+    Fault(
+        "/training/run_folder.py",
+        "progress.step / progress.epoch_steps if own else 0",
+        "progress.step / progress.epoch_steps",
+        "tests/training/test_run_folder.py",
+    ),
+    Fault(
+        "/training/resume.py",
+        "own=path.parent.resolve() == folder.resolve()",
+        "own=True",
+        "tests/training/test_resume.py",
+    ),
+    Fault(
+        "/training/progress.py",
+        "[] if self.at_epoch_end else self._epoch_losses",
+        "self._epoch_losses",
+        "tests/training/test_progress.py",
+    ),
+    Fault(
+        "/training/schedule.py",
+        "if schedule.min_lr > peak_lr:",
+        "if False:",
+        "tests/training/test_schedule.py",
+    ),
     # evaluation
     Fault(
         "/evaluation/classification.py",
@@ -769,7 +805,25 @@ FAULTS = (
         "if steps and batches % steps:",
         "tests/config/test_parse.py",
     ),
+    Fault(
+        "train.py",
+        "done = train(recipe, world)",
+        "done = train(recipe, world) or sys.exit(EXIT_CODE)",
+        "tests/commands/test_interrupted_runs.py -m long -k 'interrupted and told'",
+    ),
     # runtime
+    Fault(
+        "/runtime/files.py",
+        "for folder in (path, *path.parents)",
+        "for folder in (path,)",
+        "tests/runtime/test_lock.py -k not_left",
+    ),
+    Fault(
+        "/runtime/scheduler.py",
+        "return 0",
+        "return 1",
+        "tests/runtime/test_launch.py -m long -k one_rank",
+    ),
     Fault(
         "/runtime/cores.py",
         "math.ceil(min(count, _quota(_CGROUPS)))",
