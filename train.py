@@ -118,7 +118,7 @@ def train(recipe: Recipe, world: World) -> bool:
         if found:
             progress.take_up(found.position)
             progress.say(*found.lines(progress.step, progress.done))
-        metadata = {**task.metadata(), "run": identity}
+        metadata = {**task.metadata(), "run": identity, "origin": found and found.origin}
         run_folder = None
         if world.is_main:
             names = images.named_labels()
@@ -131,7 +131,7 @@ def train(recipe: Recipe, world: World) -> bool:
 
         # Report
         if run_folder:
-            print(*corrupt.summary(), *run_folder.finish(), sep="\n")
+            print(*corrupt.summary(), *run_folder.finish(), sep="\n", flush=True)
     return progress.done
 
 

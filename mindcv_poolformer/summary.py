@@ -42,8 +42,8 @@ def summarize(folder: Path) -> Iterator[str]:
     if validation := _read(folder / VALIDATION):
         for result in (validation.get("compared"), validation):
             if result:
-                told = f"{name} in {result['amp_level']}"
-                yield f"{told:<13}{result[key]:.2f} %"
+                told = f"{name} in {result.get('amp_level') or result['precision']}"
+                yield f"{told:<12} {result[key]:.2f} %"
         if "agreement" in validation:
             pixels = "the pixels of " if key == "mIoU" else ""
             of = f"{pixels}{counted(validation['images'], 'image')}"

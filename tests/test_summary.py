@@ -8,6 +8,14 @@ from pathlib import Path
 from mindcv_poolformer.summary import summarize
 
 
+def test_a_bundle_that_was_validated(tmp_path: Path) -> None:
+    row = {"kind": "val", "step": 10, "epoch": 1, "images": 4, "top1": 75.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    facts = {"precision": "fp32", "runtime": "onnx", "top1": 75.0, "images": 4}
+    (tmp_path / "validation.json").write_text(json.dumps(facts))
+    assert list(summarize(tmp_path))[1] == "top-1 in fp32 75.00 %"
+
+
 def test_a_run_of_segmentation(tmp_path: Path) -> None:
     rows = [
         {"kind": "val", "step": 10 * epoch, "epoch": epoch, "images": 4, "mIoU": score}

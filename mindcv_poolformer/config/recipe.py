@@ -187,7 +187,8 @@ def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
         )
     if schedule.scheduler == "constant":
         return
-    if schedule.lr is not None and schedule.min_lr > schedule.lr:
+    decays_to_min = schedule.scheduler != "multi_step_decay"
+    if decays_to_min and schedule.lr is not None and schedule.min_lr > schedule.lr:
         yield f"min_lr: found {schedule.min_lr} with lr {schedule.lr}, expected at most lr"
     decay = schedule.decay_epochs
     warmup = schedule.warmup_epochs if schedule.warmup_steps is None else 0
@@ -196,7 +197,7 @@ def _schedule_contradictions(schedule: ScheduleConfig) -> Iterator[str]:
             f"epoch_size: found {schedule.epoch_size} with warmup_epochs {warmup}, "
             "expected more epochs than the warm-up's"
         )
-    if schedule.scheduler == "multi_step_decay":
+    if not decays_to_min:
         return
     if decay is not None and schedule.warmup_prefix and warmup + decay > schedule.epoch_size:
         yield (

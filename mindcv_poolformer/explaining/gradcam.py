@@ -72,12 +72,12 @@ class _Above(nn.Cell):
         return (self.network.logits_after(maps, self.stage) * chosen).sum()
 
 
-def stage_for(image_size: int, places: int = 4) -> int:
-    """The last stage that has a map of ``places`` x ``places`` or more for an image of that edge.
+def stage_for(image_size: int) -> int:
+    """The last stage that has a map of 4 x 4 places or more for an image of that edge.
 
     224 pixels give the last, 32 pixels the second: a map of one place would tell nothing.
     """
-    return max((s for s in range(4) if image_size >= places * 4 * 2**s), default=0)
+    return max((stage for stage in range(4) if places(image_size, stage) >= 4), default=0)
 
 
 def places(image_size: int, stage: int) -> int:

@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command and its options."""
     parser = OneLineParser(prog="python -m mindcv_poolformer.models", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("list", help="every model: its cost, and what is published")
+    command = commands.add_parser("list", help="every classifier: its cost, and what is published")
     command.add_argument("pattern", nargs="?", default="", help="part of the names to list")
     command.set_defaults(command=show_list)
     command = commands.add_parser("summary", help="the parts of a model and what they cost")

@@ -332,11 +332,11 @@ def find_variant(name: str) -> Variant:
     Raises:
         UserError: there is none, or it is a segmentation model or a detector.
     """
-    _refuse_detector(name, f"a classifier such as {_backbone(name)!r}, or --task detection")
+    _refuse_detector(name, f"a classifier such as {_backbone(name)!r}, or task detection")
     if name in SEGMENTERS:
         raise UserError(
             f"model: found {name!r}, a segmentation model, expected a classifier such as "
-            f"{SEGMENTERS[name].backbone!r}, or --task segmentation"
+            f"{SEGMENTERS[name].backbone!r}, or task segmentation"
         )
     if name not in VARIANTS:
         near = ", ".join(difflib.get_close_matches(name, VARIANTS, 5, 0.4)) or "poolformer_s12"
@@ -353,7 +353,7 @@ def find_segmenter(name: str) -> Segmenter:
     Raises:
         UserError: there is none, or it is a classifier or a detector.
     """
-    _refuse_detector(name, "a segmentation model, or --task detection")
+    _refuse_detector(name, "a segmentation model, or task detection")
     if name in SEGMENTERS:
         return SEGMENTERS[name]
     if f"{PREFIX}{name}" in SEGMENTERS:

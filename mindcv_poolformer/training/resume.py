@@ -79,6 +79,11 @@ class Found:
         """Where the run stood, see Progress."""
         return self.checkpoint.metadata["position"]
 
+    @property
+    def origin(self) -> str | None:
+        """The checkpoint of another folder that the run here began with, None for none."""
+        return self.checkpoint.metadata.get("origin") if self.own else str(self.path.resolve())
+
     def lines(self, step: int, done: bool) -> list[str]:
         """What there is to tell: ``step`` steps are done, and with ``done`` the run is complete."""
         if done:
@@ -95,23 +100,42 @@ def find(folder: Path, resume: bool | str) -> Found | None:
         folder: the run folder.
         resume: "auto" takes the folder's last checkpoint, or the one before if that is damaged,
             and starts anew if there is neither; true is the same, but one must be there; false
-            starts anew; a path takes that one.
+            starts anew; a path takes that one, but where a run that began with it is in the
+            folder, that run's last.
 
     Raises:
-        UserError: the checkpoint asked for is not there, or damaged, or none of a run.
+        UserError: the checkpoint asked for is not there, or damaged, or none of a run; it is
+            another folder's, and another run is in this one.
     """
     if resume is False:
         return None
     if resume not in (True, "auto"):
-        path = Path(str(resume))
-        if not path.is_file():
-            raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
-        return Found(path, _read(path), own=path.parent.resolve() == folder.resolve())
-    paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.is_file()]
-    if not paths and resume is True:
+        return _asked_for(folder, Path(str(resume)))
+    found = _last(folder)
+    if not found and resume is True:
         raise UserError(
             f"resume: found no checkpoint {folder / LAST}, expected one of an earlier run"
         )
+    return found
+
+
+def _asked_for(folder: Path, path: Path) -> Found:
+    if not path.is_file():
+        raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
+    if path.parent.resolve() == folder.resolve():
+        return Found(path, _read(path))
+    there = _last(folder)
+    if there and there.origin != str(path.resolve()):
+        raise UserError(
+            f"resume: found a run in {folder} that did not begin with {path}, expected none: "
+            "choose another --ckpt_save_dir"
+        )
+    return there or Found(path, _read(path), own=False)
+
+
+def _last(folder: Path) -> Found | None:
+    """The folder's last checkpoint that is whole."""
+    paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.is_file()]
     damaged: list[str] = []
     for path in paths:
         try:

@@ -60,8 +60,7 @@ class ModelWeights:
         reduce_zero_label: of a segmentation model, whether 0 in the images of labels it was trained
             on stands for no class; None if unknown.
         category_ids: of a detector, the numbers of the classes in COCO's files, if known.
-        limits: of a detector, what counts as an object, by the keywords of the network, where that
-            is not as in the official ones.
+        limits: of a detector, what counts as an object, by the keywords of the network, if known.
     """
 
     values: dict[str, np.ndarray]

@@ -221,7 +221,7 @@ def _object_classes(
 
 
 def _limits(source: Source, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts as an object by a checkpoint's metadata, where it is not as usual."""
+    """What counts as an object by a checkpoint's metadata."""
     told = source.metadata.get("limits", {})
     limits = {}
     for key, value in told.items() if isinstance(told, Mapping) else [("limits", told)]:
@@ -232,7 +232,7 @@ def _limits(source: Source, usual: Mapping[str, Any]) -> dict[str, Any]:
                 f"{', '.join(usual) or 'none'}"
             )
         limits[key] = type(usual[key])(value)
-    return {key: value for key, value in limits.items() if value != usual[key]}
+    return limits
 
 
 def _head_order(naming: Naming, source: Source) -> str:

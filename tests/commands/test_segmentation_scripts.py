@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from PIL import Image
 from scripts import MPIRUN, Ended, Running, assert_equal_weights, command, run, weights
 from small_network import SMALL_SEGMENTER
+
+from mindcv_poolformer.weights import read_weights, write_weights
 
 pytestmark = pytest.mark.long
 
@@ -224,6 +227,11 @@ def test_a_label_of_another_size_is_one_line(workspace: Path) -> None:
 def test_as_many_classes_as_have_names(workspace: Path) -> None:
     ended = forked.run("train.py", workspace, ckpt_save_dir="more", num_classes=4)
     said = "error: num_classes: found 4 with 3 classes in scenes, expected 3\n"
+    assert (ended.code, ended.err) == (1, said)
+    four = read_weights(workspace / "whole" / "best.ckpt").with_new_head(4)
+    write_weights(replace(four, classes=CLASSES), workspace / "four.ckpt", "ckpt")
+    ended = forked.run("validate.py", workspace, ckpt_path="four.ckpt")
+    said = "error: classes of the weights: found 4 with 3 classes in scenes, expected 3\n"
     assert (ended.code, ended.err) == (1, said)
 
 

@@ -109,6 +109,14 @@ def test_flags_win_wherever_they_stand(tmp_path: Path) -> None:
     assert values == (9, 16, 0.0)
 
 
+def test_min_lr_is_held_against_what_decays_to_it(parse: Parse) -> None:
+    assert parse(VALID, *"--scheduler multi_step_decay --lr 5e-7".split()).schedule.lr == 5e-7
+    with pytest.raises(
+        argparse.ArgumentError, match="min_lr: found 1e-06 with lr 5e-07, expected at most"
+    ):
+        parse(VALID, *"--scheduler cosine_decay --lr 5e-7".split())
+
+
 def test_a_flag_replaces_the_files_other_key_of_a_pair(parse: Parse) -> None:
     schedule = parse(VALID, "--lr_base", "0.01").schedule
     assert (schedule.lr, schedule.lr_base) == (None, 0.01)

@@ -19,8 +19,8 @@ from mindcv_poolformer.training.resume import check_same_run, find, run_identity
 IMAGES = [("cat/1.png", 0), ("dog/1.png", 1)]
 
 
-def save(path: Path, step: int) -> Path:
-    metadata = {"run": {}, "position": {"step": step}, "history": {}}
+def save(path: Path, step: int, **more: object) -> Path:
+    metadata = {"run": {}, "position": {"step": step}, "history": {}, **more}
     save_checkpoint(path, {"w": Tensor(np.ones(9, np.float32))}, metadata)
     return path
 
@@ -52,8 +52,23 @@ def test_what_resume_finds(tmp_path: Path) -> None:
     other = save(tmp_path / "other.ckpt", 3)
     found = find(tmp_path, str(other))
     assert (found.position["step"], found.own) == (3, True)
-    (tmp_path / "elsewhere").mkdir()
-    assert not find(tmp_path / "elsewhere", str(other)).own
+
+
+def test_the_same_command_goes_on_where_it_named_another_folders_checkpoint(
+    tmp_path: Path,
+) -> None:
+    other, here = save(tmp_path / "other.ckpt", 3), tmp_path / "here"
+    here.mkdir()
+    found = find(here, str(other))
+    assert (found.position["step"], found.own) == (3, False)
+    save(here / "last.ckpt", 5, origin=found.origin)
+    found = find(here, str(other))
+    assert (found.position["step"], found.own) == (5, True)
+    assert found.origin == str(other)  # for the next checkpoint
+    for origin in (None, str(tmp_path / "third.ckpt")):
+        save(here / "last.ckpt", 5, origin=origin)
+        with pytest.raises(UserError, match=f"resume: found a run in {here} that did not begin"):
+            find(here, str(other))
 
 
 @pytest.mark.parametrize("how", ["empty", "torn", "without metadata", "one bit"])

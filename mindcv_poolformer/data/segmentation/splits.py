@@ -35,10 +35,8 @@ def validation_scenes(
         UserError: as :func:`training_scenes`; or the classes are others.
     """
     scenes = _scenes(recipe, recipe.data.val_split)
-    if classes is None:
+    if classes is None or tuple(classes) == scenes.classes:
         _check_count(scenes, num_classes, "classes of the weights")
-        return scenes
-    if tuple(classes) == scenes.classes:
         return scenes
     pairs = enumerate(zip(classes, scenes.classes, strict=False))
     differing = next(
