@@ -6,18 +6,18 @@ import csv
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import forked
 import numpy as np
 import pytest
+from mindspore import Tensor
 from PIL import Image
 from scripts import MPIRUN, Ended, Running, assert_equal_weights, command, run, weights
 from small_network import SMALL_SEGMENTER
 
-from mindcv_poolformer.weights import read_weights, write_weights
+from mindcv_poolformer.runtime.checkpoint_file import read_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.long
 
@@ -228,8 +228,12 @@ def test_as_many_classes_as_have_names(workspace: Path) -> None:
     ended = forked.run("train.py", workspace, ckpt_save_dir="more", num_classes=4)
     said = "error: num_classes: found 4 with 3 classes in scenes, expected 3\n"
     assert (ended.code, ended.err) == (1, said)
-    four = read_weights(workspace / "whole" / "best.ckpt").with_new_head(4)
-    write_weights(replace(four, classes=CLASSES), workspace / "four.ckpt", "ckpt")
+    best = read_checkpoint(workspace / "whole" / "best.ckpt")
+    values: dict[str, Tensor] = dict(best.weights)
+    for name in ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias"):
+        value = values[name].asnumpy()
+        values[name] = Tensor(np.resize(value, (4, *value.shape[1:])))
+    save_checkpoint(workspace / "four.ckpt", values, best.metadata | {"num_classes": 4})
     ended = forked.run("validate.py", workspace, ckpt_path="four.ckpt")
     said = "error: classes of the weights: found 4 with 3 classes in scenes, expected 3\n"
     assert (ended.code, ended.err) == (1, said)
