@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .export.bundle import DESCRIPTION, MINDIR
+from .export.description import DESCRIPTION, MINDIR, precision_in
 from .runtime.arguments import OneLineParser
 from .runtime.counted import counted
 from .runtime.errors import UserError, run
@@ -50,7 +50,8 @@ def summarize(folder: Path) -> Iterator[str]:
             yield f"agreement    {validation['agreement']:.2f} % of {of}"
     if bundle := _read(folder / BUNDLE / DESCRIPTION):
         size = bundle["files"][MINDIR]["size"] / 1e6
-        yield f"MINDIR       {folder / BUNDLE / MINDIR}, {size:.1f} MB, {bundle['precision']}"
+        precision = precision_in("mindspore", bundle["precision"])
+        yield f"MINDIR       {folder / BUNDLE / MINDIR}, {size:.1f} MB, {precision}"
     for prediction in _read(folder / PREDICTION) or []:
         yield f"prediction   {prediction['image']}: {_told(prediction)}"
     if (folder / CURVES).exists():

@@ -22,6 +22,7 @@ from .description import (
     MINDIR,
     Description,
     Graph,
+    precision_in,
     read_description,
 )
 from .image_size import Size, as_size, size_of
@@ -55,8 +56,9 @@ class LoadedGraph(Generic[Preparation]):
         classes: name of each output.
         transform: from an image to a normalised one, (C, height, width) float32.
         batch_sizes: the only ones the network takes, in rising order; empty for any.
-        precision: fp32 or fp16, of weights and, in MindSpore, of arithmetic; ONNX Runtime computes
-            in float32, which the output always is.
+        precision: of what runs. fp32; fp16, of weights and, in MindSpore, of arithmetic, where
+            ONNX Runtime computes in float32; or int8, of convolutions in ONNX Runtime. The output
+            always is float32.
         takes: what the network takes: "float32", normalised images (N, C, H, W), or "uint8", their
             pixels (N, H, W, C).
         gives: "logits" or "probabilities"; "objects" of a detector.
@@ -305,7 +307,7 @@ def _loaded(
         classes=description.classes,
         transform=transform_for(description, image_size),
         batch_sizes=tuple(sorted(size for size in networks if size is not None)),
-        precision=description.precision,
+        precision=precision_in(runtime, description.precision),
         takes=description.takes,
         gives=description.gives,
         runtime=runtime,

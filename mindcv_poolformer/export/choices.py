@@ -16,8 +16,9 @@ class Choices:
     """What the graphs of a bundle are to be.
 
     Args:
-        precision: of weights and arithmetic; the output is float32 in both. ONNX graphs of fp16
-            store weights in float16 and compute in float32.
+        precision: of weights and arithmetic; the output is float32 in all. ONNX graphs of fp16
+            store weights in float16 and compute in float32. int8 is of the ONNX graph alone, and
+            the MINDIRs are fp32.
         deploy: write the deploy form, see :func:`to_deploy`.
         batch_sizes: the only ones the bundle takes, a MINDIR for each; empty for any.
         takes: float32 images, normalised, (N, C, H, W); or uint8 pixels (N, H, W, C).
@@ -31,7 +32,7 @@ class Choices:
         key_file: holds the key to encrypt the MINDIRs with; None to leave them readable.
     """
 
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     deploy: bool = True
     batch_sizes: tuple[int, ...] = ()
     takes: Literal["float32", "uint8"] = "float32"
@@ -54,6 +55,11 @@ class Choices:
                     f"enc_key_file: found one with file_format {self.beside}, expected MINDIR: "
                     "the other formats are not encrypted"
                 )
+        if self.precision == "int8" and self.beside != "ONNX":
+            raise UserError(
+                f"precision: found int8 with file_format {self.beside or 'MINDIR'}, expected ONNX: "
+                "that graph is what is quantised"
+            )
         if self.beside == "ONNX":
             if not self.deploy:
                 raise UserError(
@@ -72,6 +78,7 @@ class Choices:
         Raises:
             UserError: they are to be what these cannot be.
         """
+        self._refuse_int8("detection")
         for flag, found, expected, reason in (
             ("output", self.gives, "logits", "its graph gives objects in any case"),
             ("input", self.takes, "float32", "pictures are filled up once they are normalised"),
@@ -92,10 +99,18 @@ class Choices:
         Raises:
             UserError: names it.
         """
+        self._refuse_int8("segmentation")
         if self.gives == "probabilities":
             raise UserError(
                 "output: found probabilities with a segmentation model, expected logits: they are "
                 "resized before the classes are told"
+            )
+
+    def _refuse_int8(self, task: str) -> None:
+        if self.precision == "int8":
+            raise UserError(
+                f"precision: found int8 with a {task} model, expected fp32 or fp16: what INT8 "
+                "costs is proven of classifiers alone"
             )
 
 

@@ -56,7 +56,7 @@ class Description:
         classes: name of each output.
         transform: from an image to the network's input, a classifier's at the bundle's first image
             size; of a segmenter that of the test, whatever the size.
-        precision: fp32 or fp16.
+        precision: fp32, fp16, or int8 for an ONNX graph in INT8 beside MINDIRs in fp32.
         takes: "float32", normalised images (N, C, H, W), or "uint8", pixels (N, H, W, C).
         gives: "logits" or "probabilities"; "objects" of a detector.
         cipher: of the MINDIRs, None for none.
@@ -169,6 +169,11 @@ def task_of(labelling: Labelling | None, objects: Objects | None) -> str:
     if objects is not None:
         return DETECTION
     return CLASSIFICATION if labelling is None else SEGMENTATION
+
+
+def precision_in(runtime: str, precision: str) -> str:
+    """Tell the precision of what "mindspore" or "onnx" runs, of that in model.json."""
+    return "fp32" if (runtime, precision) == ("mindspore", "int8") else precision
 
 
 def read_description(folder: str | Path) -> Description:
@@ -300,7 +305,7 @@ def _check(path: Path, description: Description) -> None:
     for key, found, allowed in (
         ("input dtype", description.takes, ("float32", "uint8")),
         ("output name", description.gives, ("logits", "probabilities", "objects")),
-        ("precision", description.precision, ("fp32", "fp16")),
+        ("precision", description.precision, ("fp32", "fp16", "int8")),
         ("encryption", description.cipher, (None, CIPHER)),
     ):
         if found not in allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -40,6 +41,7 @@ from .graph import (
     write_mindir,
 )
 from .image_size import Size, shown
+from .int8 import Int8Images, prove_int8, write_int8
 from .key import read_key_file
 from .proof import AnyGolden, Samples, golden_of, prove, write_goldens
 from .readme import README, write_readme
@@ -59,6 +61,7 @@ def write_bundle(
     *,
     further: Sequence[Samples] = (),
     origin: str | None = None,
+    int8: Int8Images | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the folder ``target``, which appears once it is proven, or not at all.
@@ -75,6 +78,7 @@ def write_bundle(
         choices: what the graphs are to be.
         further: samples of other image sizes, each of which gets graphs of its own.
         origin: where the samples are from, told in model.json beside what they prove.
+        int8: images to calibrate and prove an INT8 graph on; None for other precisions.
         overwrite: replace a bundle at ``target``.
 
     Returns:
@@ -92,20 +96,27 @@ def write_bundle(
         choices.check_for_segmenter()
     if trained.task == DETECTION:
         choices = choices.for_detector()
+    if (choices.precision == "int8") != (int8 is not None):
+        raise ValueError(f"images for INT8 with precision {choices.precision}, or none with int8")
     network = trained.network.set_train(False)
     # Compiled for one run it would take longer, and a Mask R-CNN several times the memory.
     with in_mode(ms.PYNATIVE_MODE):
         goldens = [golden_of(trained, each) for each in (samples, *further)]
     # Fused for the CPU, the transpositions of a layout that is not its own would mix float16 up.
     fusing = unfused() if choices.layout == "NCHW" else contextlib.nullcontext()
-    with replaced_folder(target) as staging, layout(choices.layout), fusing:
+    work = tempfile.TemporaryDirectory(prefix="int8_")
+    with replaced_folder(target) as staging, layout(choices.layout), fusing, work as scratch:
         network = to_deploy(network) if choices.deploy else deepcopy(network)
         leave_out_ascend_operators(network)
         if choices.flash_attention:
             choose_attention(network, flash=True)
         graphs = {}
         if choices.beside == "ONNX":
-            graphs[ONNX] = _write_onnx(network, trained, goldens, choices, staging)
+            written = Path(scratch if int8 else staging) / ONNX
+            graphs[ONNX] = _write_onnx(network, trained, goldens, choices, written)
+            if int8:
+                edges = [golden.size[0] for golden in goldens]
+                write_int8(written, staging / ONNX, int8, trained.transform, edges, choices.takes)
         graphs |= _write_mindirs(network, trained, goldens, choices, staging)
         answers = write_goldens(goldens, staging)
         description = _describe(trained, choices, goldens[0], graphs, answers, staging)
@@ -113,6 +124,8 @@ def write_bundle(
         description["verification"] = [
             proof | {"samples": origin} for proof in prove(staging, trained, goldens, choices)
         ]
+        if int8:
+            description["verification"] += prove_int8(staging, Path(scratch) / ONNX, int8)
         _write_description(staging, description)
         write_settings(staging, description)
         write_readme(staging, description)
@@ -139,7 +152,7 @@ def _is_ours(entry: Path) -> bool:
 
 
 def _write_onnx(
-    network: nn.Cell, trained: Trained, goldens: list[AnyGolden], choices: Choices, folder: Path
+    network: nn.Cell, trained: Trained, goldens: list[AnyGolden], choices: Choices, path: Path
 ) -> Ends:
     """Write one ONNX graph, of any batch or image size where there are several."""
     from .onnx.write import write_onnx  # other formats do without the package onnx
@@ -148,7 +161,7 @@ def _write_onnx(
     image_size = goldens[0].size if len(goldens) == 1 else None
     write_onnx(
         network,
-        folder / ONNX,
+        path,
         trained.transform,
         batch_size=batch_size,
         image_size=image_size,

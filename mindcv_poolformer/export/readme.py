@@ -97,6 +97,11 @@ The graph is encrypted with AES-GCM. `KEY` is a file with the key, nothing else 
 finds it by `"extra": {{"key_file": "KEY"}}` under `parameters` in `model-settings.json`.
 """
 
+_INT8 = """
+Its convolutions are INT8, and `verification` in `model.json` tells what that changes; the MINDIR is
+in fp32.
+"""
+
 _ONNX = """
 ## ONNX
 
@@ -110,7 +115,7 @@ golden = np.load("golden.npz")
 session = onnxruntime.InferenceSession("model.onnx")
 {run}
 ```
-
+{int8}
 On a CPU the commands above take it, where onnxruntime is installed; `--runtime mindspore` has them
 take the MINDIR, and of the server `"runtime": "mindspore"` in `parameters.extra` of
 `model-settings.json`. After `pip install .` alone, without MindSpore, all but `validate.py` run.
@@ -133,6 +138,7 @@ def write_readme(folder: Path, description: dict[str, Any]) -> None:
             fixed=_FIXED.format(size=size) if size else "",
         ),
         "host": "",
+        "int8": _INT8 if description["precision"] == "int8" else "",
     }
     commands = _CLASSIFICATION
     if description["task"] == DETECTION:

@@ -17,7 +17,7 @@ class ServedBundle(Protocol):
     """A bundle at work.
 
     Attributes:
-        precision: of its weights, fp32 or fp16.
+        precision: fp32, fp16 or int8, as that of a :class:`Bundle`.
         runtime: that it runs in.
         inputs: of which a request has one.
         outputs: of which a request names those it wants.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..data import loader, splits
 from ..data.folder import ImageFolder
 from ..evaluation.classification import Evaluation, Evaluator, agreement, evaluate
 from ..evaluation.remedies import DAMAGED, OVERFLOW
-from ..export.bundle import Bundle, load_bundle
+from ..export.bundle import load_bundle
 from ..export.description import read_description
 from ..export.runtimes import chosen, told
 from ..models.deploy import to_deploy
@@ -72,7 +73,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         runtime=taken,
         key_file=options.dec_key_file or None,
     )
-    images, note = images_for(bundle, recipe)
+    images, note = images_for(bundle.classes, bundle.folder, recipe)
     dataset = loader.evaluation_dataset(
         images,
         bundle.loading,
@@ -85,7 +86,7 @@ def validate_bundle(recipe: Recipe, options: ValidationOptions, world: World) ->
         loader.batches(dataset),
         world_size=world.size,
         bar=world.is_main,
-        remedy=DAMAGED if bundle.precision == "fp32" else f"{OVERFLOW}; try a bundle in fp32",
+        remedy=f"{OVERFLOW}; try a bundle in fp32" if bundle.precision == "fp16" else DAMAGED,
     )
     facts = {
         "model": bundle.model,
@@ -119,23 +120,30 @@ def images_for_weights(weights: ModelWeights, recipe: Recipe) -> tuple[ImageFold
     return images, list(filter(None, (weights.note, said)))
 
 
-def images_for(bundle: Bundle, recipe: Recipe) -> tuple[ImageFolder, list[str]]:
-    """The validation images with labels that index the bundle's outputs, and what to say of them.
+def images_for(
+    classes: Sequence[str], place: Path, recipe: Recipe
+) -> tuple[ImageFolder, list[str]]:
+    """The validation images with labels that index a bundle's outputs, and what to say of them.
 
     Folders are classes of the same name, or have the WordNet ids of ImageNet's. Where the bundle's
     names are no folders', such as "tench, Tinca tinca", the folders' order tells.
+
+    Args:
+        classes: name of each output.
+        place: where they are from, for the error.
+        recipe: names the images.
     """
     images = splits.validation_images(recipe.data, None)
-    if folders := folders_of(bundle.classes, images.classes):
+    if folders := folders_of(classes, images.classes):
         return splits.validation_images(recipe.data, folders), []
-    names = respelled(bundle.classes, images.classes)
+    names = respelled(classes, images.classes)
     stranger = next(name for name in images.classes if names.count(name) != 1)
-    if len(images.classes) != len(bundle.classes):
+    if len(images.classes) != len(classes):
         raise UserError(
             f"{images.root}: found the class {stranger} among {len(images.classes)}, expected "
-            f"those of the bundle, or as many in their order: {len(bundle.classes)}"
+            f"those of the bundle, or as many in their order: {len(classes)}"
         )
-    said = order_tells(names, images.classes, bundle.folder)
+    said = order_tells(names, images.classes, place)
     return images, [said or strangers(names, images.classes)]
 
 

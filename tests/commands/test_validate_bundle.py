@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -176,7 +175,7 @@ def test_order_tells_only_where_there_are_as_many_folders(
     write_images(tmp_path / "val", per_class=1, classes=2)
     recipe = Recipe(data=DataConfig(data_dir=str(tmp_path)))
     with pytest.raises(UserError, match=f"class0 among 2, .* in their order: {len(names)}"):
-        validating_images.images_for(SimpleNamespace(classes=names), recipe)
+        validating_images.images_for(names, tmp_path, recipe)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import forked
 import numpy as np
@@ -69,8 +68,8 @@ def test_a_training_folder_with_few_classes_changes_nothing(
 
 
 def test_a_bundle_is_looked_at_the_same_way(workspace: Path) -> None:
-    bundle = SimpleNamespace(classes=imagenet.names())
-    images, note = validating_images.images_for(bundle, recipe_in(workspace))
+    recipe = recipe_in(workspace)
+    images, note = validating_images.images_for(imagenet.names(), workspace, recipe)
     np.testing.assert_array_equal(images.labels, np.repeat(list(FOLDERS.values()), 4))
     assert note == []
 

@@ -53,6 +53,13 @@ def load_onnx(
             f"expected one ({' '.join(str(error).split())[:200]})"
         ) from None
     _check_fit(session, path, description, graph)
+    return as_network(session)
+
+
+def as_network(
+    session: onnxruntime.InferenceSession,
+) -> Callable[..., np.ndarray | tuple[np.ndarray, ...]]:
+    """Call a graph with its inputs; one output, or all of several."""
     names = [end.name for end in session.get_inputs()]
 
     def run(*inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
