@@ -11,7 +11,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
-from checkpoints import logits_of, write_checkpoint
+from checkpoints import CLASSES, logits_of, write_checkpoint
 from mindspore import Tensor, nn
 from official import load_official_weights
 from small_network import forget
@@ -21,6 +21,7 @@ from mindcv_poolformer.data.photographs import photograph_crops
 from mindcv_poolformer.data.preprocess import open_image
 from mindcv_poolformer.export import choices, classifiers, mindir
 from mindcv_poolformer.export.bundle import load_bundle
+from mindcv_poolformer.export.int8 import Int8Images
 from mindcv_poolformer.export.mindir import Trained
 from mindcv_poolformer.export.onnx import write
 from mindcv_poolformer.models import PoolFormer, registry
@@ -28,6 +29,7 @@ from mindcv_poolformer.models.deploy import to_deploy
 from mindcv_poolformer.models.deploy.poolformer import DeployedPoolFormer
 from mindcv_poolformer.models.variants import Variant
 from mindcv_poolformer.runtime.errors import UserError
+from mindcv_poolformer.tasks import exporting
 
 pytestmark = pytest.mark.long
 
@@ -249,6 +251,54 @@ def test_every_choice_from_the_command_line(
     assert printed.startswith("model.onnx: not written, since it would not be encrypted\n")
 
 
+def test_int8_is_calibrated_on_the_training_split_and_proven_on_the_validation_split(
+    run_export: Export,
+    tmp_path: Path,
+    pictures: list[Path],
+    expected: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The folder of each picture is what the checkpoint takes it for, of one the next."""
+    for split in ("train", "val"):
+        for i, answer in enumerate((expected.argmax(1) + [0, 1, 0, 0, 0]) % 10):
+            folder = tmp_path / "data" / split / CLASSES[answer]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures[i], folder)
+    run_export("--precision", "int8", "--input", "uint8", "--export_image_size", "32", "48")
+    told = json.loads((tmp_path / "out" / "model.json").read_text())
+    proofs = [proof for proof in told["verification"] if proof["compared"] == "int8 with fp32"]
+    assert [(proof["image_size"], proof["images"]) for proof in proofs] == [(32, 5), (48, 5)]
+    assert proofs[0]["top1"] == {"fp32": 80.0, "int8": 80.0}
+    assert (proofs[0]["top1_agreement"], proofs[0]["samples"]) == (1.0, "val_split")
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'out' / 'model.mindir'}: {TWO_BLOCKS} in fp32, deploy form, 0." in printed
+    assert f"{tmp_path / 'out' / 'model.onnx'}: the same in int8, 0." in printed
+    assert "int8 with fp32 at 32 px: top-1 equal on 100.0% of 5 images, top-1 80.00 %" in printed
+
+    monkeypatch.setattr(exporting, "MOST_CALIBRATION_IMAGES", 3)
+    monkeypatch.setattr(exporting, "MOST_PROOF_IMAGES", 4)
+    asked: list[Int8Images] = []
+
+    def stop(*_: Any, int8: Int8Images, **__: Any) -> None:
+        asked.append(int8)
+        raise InterruptedError
+
+    monkeypatch.setattr(export, "write_bundle", stop)
+    flags = ("--calibration_images", str(pictures[0]), "--sample_images", str(pictures[0].parent))
+    for words in ((), flags):
+        with pytest.raises(InterruptedError):
+            run_export("--precision", "int8", *words)
+    train, val = (sorted((tmp_path / "data" / split).glob("*/*.png")) for split in ("train", "val"))
+    assert asked[0].calibration == [train[0], train[2], train[4]]
+    assert asked[0].proof == [*val[:3], val[4]]
+    named = [CLASSES.index(path.parent.name) for path in asked[0].proof]
+    assert asked[0].labels is not None and asked[0].labels.tolist() == named
+    assert asked[1].calibration == [pictures[0]]
+    assert (asked[1].origin, asked[1].labels) == ("sample_images", None)
+    assert asked[1].proof == [*pictures[:3], pictures[4]]
+
+
 def test_without_onnx_runtime_the_mindir_is_alone(
     run_export: Export,
     tmp_path: Path,
@@ -320,11 +370,23 @@ def test_class_names(
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: found no such file"),
         (["--data_dir", "."], "sample_images: found no folder val, expected --sample_images"),
         (["--sample_images", "nowhere.png"], "image nowhere.png does not exist"),
+        (["--calibration_images", "."], "calibration_images: found it with precision fp32"),
+        (["--precision", "int8"], "calibration_images: found no folder .*data/train for precision"),
+        (["--precision", "int8", "--calibration_images", "."], "sample_images: found no folder .*"),
+        (["--precision", "int8", "--file_format", "MINDIR"], "found int8 with file_format MINDIR"),
+        (["--precision", "int8", "--deploy", "false"], "deploy: found false with file_format ONNX"),
+        (["--precision", "int8", "--enc_key_file", "key"], "enc_key_file: found one with file_for"),
     ],
 )
 def test_mistakes_take_one_line_and_leave_nothing(
-    run_export: Export, tmp_path: Path, flags: list[str], message: str
+    run_export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    message: str,
 ) -> None:
+    (tmp_path / "key").write_bytes(bytes(16))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         run_export(*flags)
     assert "\n" not in str(caught.value)
