@@ -659,8 +659,8 @@ FAULTS = (
     ),
     Fault(
         "/training/resume.py",
-        "own=path.parent.resolve() == folder.resolve()",
-        "own=True",
+        "_read(path), own=False)",
+        "_read(path))",
         "tests/training/test_resume.py",
     ),
     Fault(

@@ -1,12 +1,6 @@
 """An ONNX graph in ONNX Runtime."""
 
-# ruff: noqa: E402
 from __future__ import annotations
-
-import os
-
-# From 1.29 on it tells Microsoft of each process, and leaves a file with an identifier.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
