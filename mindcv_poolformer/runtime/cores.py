@@ -50,11 +50,14 @@ def share_among(processes: int) -> None:
 
 def _given() -> int:
     """The threads that the user's variables ask for, 0 for none."""
-    count, most = whole_number(THREADS, 1), 16 * (os.cpu_count() or 1)
-    if count and count > most:
-        raise UserError(f"{THREADS}: found {count}, expected at most {most} on this machine")
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return count or (int(given) if given.isdecimal() else 0)
+    name, count = THREADS, whole_number(THREADS, 1)
+    if not count:
+        name, given = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "")
+        count = int(given) if given.isdecimal() else 0
+    most = 16 * (os.cpu_count() or 1)
+    if count > most:
+        raise UserError(f"{name}: found {count}, expected at most {most} on this machine")
+    return count
 
 
 def _quota(root: Path) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -115,19 +116,20 @@ def check_ports(settings: Settings) -> None:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     names = ["http_port", "grpc_port", *(["metrics_port"] if settings.metrics_endpoint else [])]
-    for name in names:
-        port = getattr(settings, name)
-        try:
-            socket.create_server((settings.host, port), family=family).close()
-        except OverflowError:
-            expected = f"expected a port from 0 to 65535: MLSERVER_{name.upper()}=..."
-            raise UserError(f"{name}: found {port}, {expected}") from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).partition(" (while")[0]  # the address again
-            raise UserError(
-                f"{name}: cannot listen on {settings.host}:{port} ({reason}), "
-                f"expected a free port: MLSERVER_{name.upper()}=..."
-            ) from error
+    with contextlib.ExitStack() as held:  # at once: two may be the same
+        for name in names:
+            port = getattr(settings, name)
+            try:
+                held.enter_context(socket.create_server((settings.host, port), family=family))
+            except OverflowError:
+                expected = f"expected a port from 0 to 65535: MLSERVER_{name.upper()}=..."
+                raise UserError(f"{name}: found {port}, {expected}") from None
+            except OSError as error:
+                reason = (error.strerror or str(error)).partition(" (while")[0]  # the address again
+                raise UserError(
+                    f"{name}: cannot listen on {settings.host}:{port} ({reason}), "
+                    f"expected a free port: MLSERVER_{name.upper()}=..."
+                ) from error
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import math
 import re
 import urllib.parse
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
@@ -259,10 +259,15 @@ def texts(
             datatype="BYTES",
             shape=[len(rows)],
             parameters=Parameters(content_type="base64") if name in pngs else None,
-            data=[row[name] for row in rows],
+            data=as_text(row[name] for row in rows),
         )
         for name in names
     ]
+
+
+def as_text(texts: Iterable[str]) -> list[bytes]:
+    """The data of a BYTES output: MLServer makes text of bytes for JSON, but no bytes for gRPC."""
+    return [text.encode("utf-8", "backslashreplace") for text in texts]
 
 
 def _listed(tensor: RequestInput) -> Sequence[Any]:

@@ -25,6 +25,7 @@ from ..models import DETECTORS, VARIANTS, MaskRCNN, RetinaNet
 from ..models.dense import MaskRCNNLoss, RetinaNetLoss
 from ..models.variants import find_detector
 from ..runtime.amp import mixed_precision
+from ..runtime.counted import counted
 from ..runtime.errors import UserError
 from ..runtime.launch import World
 from ..training.network import arrange_blocks, build_network
@@ -134,8 +135,14 @@ class Detection:
         self.images = self.training_data(recipe)
         self.num_classes = len(self.images.classes)
         self.notes = self.images.notes
+        batch_size = recipe.data.batch_size
+        if len(self.images) < batch_size * world.size:
+            raise UserError(
+                f"training set has {counted(len(self.images), 'picture')}, expected at least "
+                f"{batch_size * world.size}: batch_size {batch_size} on {world.size} rank(s)"
+            )
         groups = wider_than_high(self.images.sizes)
-        self.pass_steps = grouped_steps(groups, recipe.data.batch_size * world.size)
+        self.pass_steps = grouped_steps(groups, batch_size * world.size)
         self.network = build_network(
             recipe,
             lambda weights: self.create_network(recipe, self.num_classes),

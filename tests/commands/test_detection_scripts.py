@@ -295,6 +295,7 @@ def test_a_picture_that_is_no_picture_is_one_line(workspace: Path) -> None:
         ({"rpn_sampler_num": 64}, "rpn_sampler_num: found 64 with model retinanet_"),
         ({"model": MASK_RCNN, "amp_level": "auto"}, "amp_level: found auto with model mask_rcnn_"),
         ({"max_objects": 5}, "max_objects: found 5 with a picture of 120 objects"),
+        ({"batch_size": 14}, "training set has 13 pictures, expected at least 14: batch_size 14"),
     ],
 )
 def test_a_mistake_is_one_line(workspace: Path, keys: dict[str, Any], said: str) -> None:

@@ -53,6 +53,10 @@ def test_more_threads_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(cores.THREADS, "33")
     with pytest.raises(UserError, match="THREADS: found 33, expected at most 32 on this machine"):
         cores.threads()
+    monkeypatch.delenv(cores.THREADS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "34")
+    with pytest.raises(UserError, match="OMP_NUM_THREADS: found 34, expected at most 32 on this"):
+        cores.threads()
 
 
 def test_workers_share_them_and_the_user_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,15 @@ import onnxruntime
 import psutil
 import pytest
 from mlserver import ModelSettings, Settings
+from mlserver.codecs.json import encode_to_json_bytes
 from mlserver.errors import MLServerError
+from mlserver.grpc.converters import ModelInferResponseConverter
 from mlserver.grpc.dataplane_pb2 import ModelInferRequest
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.registry import MultiModelRegistry
 from mlserver.repository import ModelRepositoryFactory
 from mlserver.settings import ModelParameters
-from mlserver.types import InferenceRequest, RequestInput
+from mlserver.types import InferenceRequest, InferenceResponse, Parameters, RequestInput
 from prometheus_client import REGISTRY
 
 from mindcv_poolformer.runtime.cores import THREADS
@@ -39,6 +41,7 @@ from mindcv_poolformer.runtime.errors import UserError
 from mindcv_poolformer.serving.__main__ import serve
 from mindcv_poolformer.serving.classifier import ServedClassifier
 from mindcv_poolformer.serving.options import Options
+from mindcv_poolformer.serving.payload import texts
 from mindcv_poolformer.serving.runtime import PoolFormerRuntime
 from mindcv_poolformer.serving.server import Server, _Servicer, _taken_out
 from mindcv_poolformer.serving.settings import BundleRepository
@@ -188,6 +191,30 @@ def test_while_the_newest_loads_the_newest_that_is_ready_answers() -> None:
     asyncio.run(test())
 
 
+@pytest.mark.usefixtures("counters")
+def test_text_reaches_those_who_ask_with_typed_contents() -> None:
+    async def test() -> None:
+        server = Server(Settings(parallel_workers=0), 1, 1)
+        parameters = ModelParameters(uri=BUNDLE)
+        await server._model_registry.load(
+            ModelSettings(name="one", implementation=PoolFormerRuntime, parameters=parameters)
+        )
+        tensor = RequestInput(name="pixels", shape=[1, 1, 1, 3], datatype="UINT8", data=[1, 2, 3])
+        request = InferenceRequest(inputs=[tensor], parameters=Parameters(top_k=1))
+        answer = await server._data_plane.infer(request, "one")
+        json_answer = json.loads(encode_to_json_bytes(answer.model_dump()))
+        labels, _ = ModelInferResponseConverter.from_types(answer).outputs
+        assert list(labels.contents.bytes_contents) == [
+            text.encode() for text in json_answer["outputs"][0]["data"]
+        ]
+
+    asyncio.run(test())
+    pictures = texts([{"overlay": "é"}], ["overlay"], ["overlay"])
+    answer = InferenceResponse(model_name="one", outputs=pictures)
+    (output,) = ModelInferResponseConverter.from_types(answer).outputs
+    assert list(output.contents.bytes_contents) == ["é".encode()]
+
+
 MODEL = {"name": "one", "implementation": "mindcv_poolformer.serving.runtime.PoolFormerRuntime"}
 
 
@@ -203,6 +230,11 @@ MODEL = {"name": "one", "implementation": "mindcv_poolformer.serving.runtime.Poo
         ("settings.json", "{", "/settings.json, variables MLSERVER_...: cannot be read (Expecting"),
         ("settings.json", "[]", "/settings.json, variables MLSERVER_...: cannot be read ("),
         ("settings.json", '{"http_port": 70000}', "http_port: found 70000, expected a port from 0"),
+        (
+            "settings.json",
+            '{"http_port": 18437, "grpc_port": 18437}',
+            "grpc_port: cannot listen on 127.0.0.1:18437 (Address already in use), expected a free",
+        ),
         ("MLSERVER_HTTP_PORT", "abc", "MLSERVER_...: cannot be read (http_port: found 'abc'"),
     ],
 )
