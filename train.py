@@ -118,7 +118,7 @@ def train(recipe: Recipe, world: World) -> bool:
         if found:
             progress.take_up(found.position)
             progress.say(*found.lines(progress.step, progress.done))
-        metadata = {**task.metadata(), "run": identity, "origin": found and found.origin}
+        metadata = {**task.metadata(), "run": identity}
         run_folder = None
         if world.is_main:
             names = images.named_labels()

@@ -25,7 +25,7 @@ from mindcv_poolformer.export.int8 import MOST_CALIBRATION_IMAGES, evenly
 from mindcv_poolformer.export.onnx.quantise import quantise
 from mindcv_poolformer.export.onnx.run import as_network, open_session
 from mindcv_poolformer.runtime.arguments import OneLineParser, at_least_one
-from mindcv_poolformer.runtime.errors import run
+from mindcv_poolformer.runtime.errors import UserError, run
 
 from .report import table
 
@@ -40,6 +40,8 @@ def main() -> None:
     """Quantise, time, compare, and print a table."""
     given = parse()
     bundle = load_bundle(given.bundle, runtime="onnx")
+    if bundle.precision != "fp32":
+        raise UserError(f"{given.bundle}: found it in {bundle.precision}, expected fp32")
     train, val = (scan_folder(given.images / part) for part in ("train", "val"))
     with tempfile.TemporaryDirectory(prefix="int8_") as work:
         graphs = {

@@ -659,8 +659,8 @@ FAULTS = (
     ),
     Fault(
         "/training/resume.py",
-        "_read(path), own=False)",
-        "_read(path))",
+        "own=not elsewhere)",
+        "own=True)",
         "tests/training/test_resume.py",
     ),
     Fault(

@@ -128,7 +128,7 @@ class CheckpointingConfig:
     Args:
         ckpt_save_dir: the run folder.
         resume: auto continues the run that the folder holds, false starts anew, a path continues
-            from that checkpoint.
+            from that checkpoint, or the run that began with it if the folder holds that.
         resume_force: let the number of ranks and the size of the batches differ from those of the
             run that is resumed; it goes on, but no longer bitwise as it would have.
         ckpt_save_interval: epochs between two checkpoints; the best by validation are saved in

@@ -16,7 +16,7 @@ from ..runtime.cores import threads
 from ..runtime.errors import UserError
 from .batching import Batcher, SideBySide, quickest, sizes_up_to
 from .options import Options
-from .payload import BadRequestError, Pictures, Wanted, as_text, read_numbers
+from .payload import BadRequestError, Pictures, Wanted, read_numbers
 
 IMAGES = "images"
 LOGITS, PROBABILITIES, LABELS, SCORES = "logits", "probabilities", "labels", "scores"
@@ -133,9 +133,7 @@ class ServedClassifier:
                 name=name,
                 datatype="BYTES" if name == LABELS else "FP32",
                 shape=list(tensors[name].shape),
-                data=as_text(tensors[name].ravel().tolist())
-                if name == LABELS
-                else tensors[name].ravel().tolist(),
+                data=tensors[name].ravel().tolist(),
             )
             for name in wanted.names or usual
         ]

@@ -8,7 +8,7 @@ import math
 import re
 import urllib.parse
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
@@ -18,10 +18,12 @@ import numpy as np
 from mlserver.errors import MLServerError
 from mlserver.types import (
     InferenceRequest,
+    InferenceResponse,
     MetadataTensor,
     Parameters,
     RequestInput,
     ResponseOutput,
+    TensorData,
 )
 from PIL import Image
 
@@ -259,15 +261,25 @@ def texts(
             datatype="BYTES",
             shape=[len(rows)],
             parameters=Parameters(content_type="base64") if name in pngs else None,
-            data=as_text(row[name] for row in rows),
+            data=[row[name] for row in rows],
         )
         for name in names
     ]
 
 
-def as_text(texts: Iterable[str]) -> list[bytes]:
-    """The data of a BYTES output: MLServer makes text of bytes for JSON, but no bytes for gRPC."""
-    return [text.encode("utf-8", "backslashreplace") for text in texts]
+def encode_texts(response: InferenceResponse) -> None:
+    """Make bytes of an answer's texts: MLServer makes text of bytes for JSON, but not the reverse.
+
+    Typed contents of gRPC want bytes; an answer from MLServer's cache has texts.
+    """
+    for output in response.outputs:
+        if output.datatype == "BYTES":
+            texts = getattr(output.data, "root", output.data)
+            output.data = TensorData(root=[_encoded(text) for text in texts])
+
+
+def _encoded(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
 
 
 def _listed(tensor: RequestInput) -> Sequence[Any]:

@@ -69,7 +69,7 @@ class PoolFormerRuntime(MLModel):
                 await loop.run_in_executor(DEVICE, served.warm_up, shape)
         except UserError as error:
             raise MLServerError(str(error), 422) from None
-        except OSError as error:  # a file that this user may not read
+        except PermissionError as error:
             raise MLServerError(f"{error.filename}: {error.strerror}", 422) from None
         silence_pillow()
         self._most_images = min(options.max_images, options.max_queue)  # more could never run

@@ -32,7 +32,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from .edge import Edge
-from .payload import CODES, BadRequestError
+from .payload import CODES, BadRequestError, encode_texts
 from .workers import WorkerWatch
 
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, OverflowError)
@@ -131,7 +131,9 @@ class Server(MLServer):
         async def answered(
             payload: InferenceRequest, name: str, version: str | None = None
         ) -> InferenceResponse:
-            return await infer(payload, name, await chosen(name, version))
+            answer = await infer(payload, name, await chosen(name, version))
+            encode_texts(answer)
+            return answer
 
         async def one_ready(name: str, version: str | None = None) -> bool:
             return await model_ready(name, await chosen(name, version))

@@ -34,7 +34,7 @@ def read_settings(folder: str) -> Settings:
         sources = f"{path}, {sources}"
         return Settings(**json.loads(path.read_bytes()))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
     except _UNREADABLE as error:
         raise UserError(f"{sources}: cannot be read ({_first_reason(error)})") from None
 

@@ -121,7 +121,7 @@ class Detection:
 
     Raises:
         UserError: as :func:`check_canvas`, :func:`pictures_to_train_on` and
-            :func:`build_network`.
+            :func:`build_network`; or a batch of all ranks is larger than the training set.
     """
 
     metric = ("box_AP", "box AP")

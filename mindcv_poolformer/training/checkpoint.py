@@ -62,6 +62,7 @@ class RunCheckpoints:
             place of an earlier one: that one's checkpoints are deleted.
         last_is_whole: whether ``last.ckpt`` is worth to become ``previous.ckpt``.
         metric: key and name of the score, a percentage, by which epochs are ranked.
+        origin: see :class:`Found`; goes into ``last.ckpt``.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class RunCheckpoints:
         history: Mapping[str, Any] | None = None,
         last_is_whole: bool = True,
         metric: tuple[str, str] = TOP1,
+        origin: str | None = None,
     ) -> None:
         self.folder = folder
         self.policy = keeping.ckpt_save_policy
         self.keep = keeping.keep_checkpoint_max
         self.metadata = metadata
         self.last_is_whole = last_is_whole
+        self.origin = origin
         self._key, self._name = metric
         self._best_key = f"best_{self._key}"
         if history is None:
@@ -146,7 +149,12 @@ class RunCheckpoints:
         save_checkpoint(
             self.folder / LAST,
             {weight.name: weight for weight in step.network_weights},
-            {**self.metadata, "position": position, "history": self.history},
+            {
+                **self.metadata,
+                "position": position,
+                "history": self.history,
+                "origin": self.origin,
+            },
             training_state(step),
             self.folder / PREVIOUS if self.last_is_whole else None,
         )

@@ -120,17 +120,18 @@ def find(folder: Path, resume: bool | str) -> Found | None:
 
 
 def _asked_for(folder: Path, path: Path) -> Found:
-    if not path.is_file():
-        raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
-    if path.parent.resolve() == folder.resolve():
-        return Found(path, _read(path))
-    there = _last(folder)
+    elsewhere = path.parent.resolve() != folder.resolve()
+    there = _last(folder) if elsewhere else None
     if there and there.origin != str(path.resolve()):
         raise UserError(
             f"resume: found a run in {folder} that did not begin with {path}, expected none: "
-            "choose another --ckpt_save_dir"
+            "choose another --ckpt_save_dir, or --resume true to go on with that run"
         )
-    return there or Found(path, _read(path), own=False)
+    if there:
+        return there
+    if not path.is_file():
+        raise UserError(f"resume: found no checkpoint {path}, expected one of an earlier run")
+    return Found(path, _read(path), own=not elsewhere)
 
 
 def _last(folder: Path) -> Found | None:

@@ -65,6 +65,7 @@ class RunFolder:
             history=own.checkpoint.metadata["history"] if own else None,
             last_is_whole=not (found and found.damaged),
             metric=metric,
+            origin=found.origin if found else None,
         )
 
     def __enter__(self) -> RunFolder:

@@ -118,6 +118,7 @@ def test_alone_interrupted(launch: Launch) -> None:
     process = launch(sys.executable, str(JOB), "sleep")
     wait_for_ranks(process, 1)
     assert process.stdout.readline() == "asleep\n"  # MindSpore may drop a KeyboardInterrupt
+    time.sleep(0.5)  # it says so before it is
     process.send_signal(signal.SIGINT)
     assert finish(process) == "interrupted\n"
     assert process.returncode == 130
