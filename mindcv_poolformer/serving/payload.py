@@ -274,8 +274,8 @@ def encode_texts(response: InferenceResponse) -> None:
     """
     for output in response.outputs:
         if output.datatype == "BYTES":
-            texts = getattr(output.data, "root", output.data)
-            output.data = TensorData(root=[_encoded(text) for text in texts])
+            data = getattr(output.data, "root", output.data)
+            output.data = TensorData(root=[_encoded(text) for text in data])
 
 
 def _encoded(text: str | bytes) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 
 CHUNK = 32  # images in one run, of a graph that takes any number
 # They are nearly all of the arithmetic. With all else that the tools can make INT8, the demo's
-# logits were 14 times as far off, and the file as good as as large.
+# logits were 14 times as far off, and the file was hardly smaller.
 OPERATORS = ("Conv",)
 
 
